@@ -1,0 +1,35 @@
+"""inspectd: a camera inspection daemon that a factory can trust.
+
+The map, from the top (imports point down only; CI checks it):
+
+    cli            thin commands
+    daemon         life: startup, tick, shutdown
+    pipeline       builds the stages from the configuration and joins them: read this first
+    predictor      SimpleNet, for people who want a Python object
+    status, metrics, wire.publisher    what the world is told
+    cameras, engine                    where pictures come from, and what scores them
+    ledger         exactly one verdict
+    judge          scores to verdict and regions
+    simplenet      the network, its preprocess and its files
+    wire.messages, sim, config, records, errors
+
+`SimpleNet` is imported when it is asked for: this package itself loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inspectd.predictor import SimpleNet
+
+__version__ = "0.1.0"
+__all__ = ["SimpleNet", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SimpleNet":
+        from inspectd.predictor import SimpleNet
+
+        return SimpleNet
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

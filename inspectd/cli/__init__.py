@@ -1,0 +1,71 @@
+"""The command line: one program, thin commands, each loaded when it is called.
+
+Errors that a person can mend end in one sentence on stderr and the error's exit code: 0 done, 2 bad usage
+or configuration, 3 could not start, 4 the engine or the publisher is lost.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+import inspectd
+from inspectd.errors import InspectdError
+
+COMMANDS = {
+    "demo": "A simulated line, calibrated and inspected: needs nothing.",
+    "calibrate": "Train a model on good parts of a camera, folder or video.",
+    "run": "The daemon.",
+    "check": "Say everything that is wrong with a configuration.",
+    "cameras": "List what is plugged in.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name; imports `inspectd.cli.<name>` when one is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return a command."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"inspectd.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: inspectd demo",
+)
+@click.version_option(inspectd.__version__, message="inspectd %(version)s")
+def program() -> None:
+    """Inspect parts with cameras: verdicts over ZeroMQ, metrics for Prometheus, models from good parts only."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the program and end the process with its exit code."""
+    try:
+        sys.exit(program.main(arguments, prog_name="inspectd", standalone_mode=False) or 0)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        print("Stopped; nothing was changed.", file=sys.stderr)
+        sys.exit(130)
+    except InspectdError as error:
+        print(f"inspectd: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

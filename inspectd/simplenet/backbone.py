@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import timm
 import torch
@@ -73,17 +74,15 @@ class Backbone(nn.Module):
         self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         for module in model.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # features that were handed out must not change afterwards
+                setattr(module, "inplace", False)  # noqa: B010 - torch types no such attribute; features that were handed out must not change afterwards
         self._hook_layers()
         self._cut(input_shape)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """Return the features of each layer of `layers`, in that order."""
         self._found = {}
-        try:
+        with suppress(_LastLayerReachedError):
             self.model(pictures)
-        except _LastLayerReachedError:
-            pass
         found, self._found = self._found, {}
         return [self._as_map(found[name]) for name in self.layers]
 
@@ -91,11 +90,9 @@ class Backbone(nn.Module):
         modules = dict(self.model.named_modules())
         unknown = [name for name in self.layers if not name or name not in modules]
         if not self.layers or unknown:
-            known = [name for name in modules if name and name.count(".") < 2]  # noqa: PLR2004 - two levels
+            known = [name for name in modules if name and name.count(".") < 2]
             wanted = ", ".join(repr(name) for name in unknown) or "an empty list"
-            raise UsageError(
-                f"The backbone has no layer {wanted}; expected some of: {', '.join(known[:60])}."
-            )
+            raise UsageError(f"The backbone has no layer {wanted}; expected some of: {', '.join(known[:60])}.")
         for name in set(self.layers):
             modules[name].register_forward_hook(self._keep(name))
 
@@ -111,15 +108,13 @@ class Backbone(nn.Module):
         if features.dim() == 3:  # transformer tokens [B, L, C]
             side = int((features.shape[1] - self._prefix_tokens) ** 0.5)
             tokens = features[:, self._prefix_tokens :]
-            return tokens.transpose(1, 2).unflatten(2, (side, -1))  # [B, C, h, w]
+            return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], side, -1)  # [B, C, h, w]
         return features.permute(0, 3, 1, 2) if self._channels_last else features
 
     def _cut(self, input_shape: tuple[int, int, int]) -> None:
         """Replace by nothing what a pass to the last layer never calls; refuse layers it never reaches."""
         called: set[nn.Module] = set()
-        handles = [
-            m.register_forward_pre_hook(lambda m, _: called.add(m)) for m in self.model.modules()
-        ]
+        handles = [m.register_forward_pre_hook(lambda m, _: called.add(m)) for m in self.model.modules()]
         was_training = self.model.training
         self.model.eval()
         try:
@@ -150,7 +145,7 @@ def resolve(name: str) -> str:
             f"Backbone {name!r} of the published code is not provided by anyone any more; "
             f"use for instance wideresnet50, resnet50 or {EMBEDDED}."
         )
-    if timm.is_model(name.split(".")[0]):
+    if timm.is_model(name.split(".", 1)[0]):
         return name
     names = [*PUBLISHED_NAMES, *timm.list_models()]
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5) or [EMBEDDED, "wideresnet50", "resnet50"]
@@ -160,11 +155,11 @@ def resolve(name: str) -> str:
 def create(name: str, layers: Sequence[str], input_shape: tuple[int, int, int]) -> Backbone:
     """Build a backbone with random weights, cut behind the last of `layers`; evaluation mode."""
     timm_name = resolve(name)
-    kwargs: dict[str, object] = {}
+    kwargs: dict[str, Any] = {}
     if timm_name.startswith(("vit_", "deit_", "swin_")):
         kwargs["img_size"] = input_shape[1:]
     model = timm.create_model(timm_name, pretrained=False, **kwargs)
-    return cast("Backbone", Backbone(model, layers, input_shape).eval())
+    return Backbone(model, layers, input_shape).eval()
 
 
 def pretrained(
@@ -187,7 +182,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"The backbone weights {path} do not exist; expected a PyTorch state dict.") from None
-    except Exception as error:  # noqa: BLE001 - torch.load raises whatever the broken file provokes
+    except Exception as error:
         raise UsageError(
             f"The backbone weights {path} cannot be read as a PyTorch state dict ({type(error).__name__}); "
             "the file is damaged, or holds something else than tensors, which is never executed."
@@ -227,7 +222,7 @@ def _embedded_weights() -> dict[str, Tensor]:
 def _hub_weights(name: str) -> dict[str, Tensor]:
     try:
         model = timm.create_model(resolve(name), pretrained=True)
-    except Exception as error:  # noqa: BLE001 - the hub's client raises its own and the network's errors
+    except Exception as error:
         raise UsageError(
             f"The weights of backbone {name!r} could not be downloaded ({type(error).__name__}). Without a "
             f"network, give a file with --backbone_weights FILE, fill timm's cache on another machine and "

@@ -56,7 +56,8 @@ def neighbourhoods(features: Tensor, patchsize: int, stride: int) -> Tensor:
     """Cut a feature map [B, C, H, W] into zero-padded neighbourhoods [B, C·p·p, h, w] (eq. 1)."""
     size = cast("tuple[int, int]", tuple(features.shape[-2:]))
     columns = F.unfold(features, patchsize, padding=(patchsize - 1) // 2, stride=stride)  # [B, C·p·p, h·w]
-    return columns.unflatten(2, grid_size(size, patchsize, stride))  # [B, C·p·p, h, w]
+    down, across = grid_size(size, patchsize, stride)
+    return columns.view(len(columns), -1, down, across)  # [B, C·p·p, h, w]
 
 
 def embed(features: Sequence[Tensor], shape: HeadShape) -> tuple[Tensor, tuple[int, int]]:

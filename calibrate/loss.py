@@ -1,0 +1,48 @@
+"""What the discriminator learns from: good patches, and the same patches with noise (sections 3.3, 3.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseMaker:
+    """Gaussian noise of `std`, drawn on the device of the rows.
+
+    `mix` > 1 draws for each row one of `mix` strengths std · 1.1^k, k uniform in 0 … mix − 1
+    (published: `noise_std`, `mix_noise`).
+    """
+
+    std: float
+    mix: int
+    generator: torch.Generator
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return noise of the shape and device of `rows` [N, D]."""
+        noise = torch.empty_like(rows).normal_(0.0, self.std, generator=self.generator)
+        if self.mix > 1:
+            strength = torch.randint(self.mix, (len(rows), 1), generator=self.generator, device=rows.device)
+            noise *= 1.1**strength
+        return noise
+
+
+@dataclass(frozen=True, slots=True)
+class StepLoss:
+    """One step's loss and how much of it is already right; tensors without dimensions."""
+
+    loss: Tensor
+    p_true: Tensor
+    """Share of good patches that score at least the margin."""
+    p_fake: Tensor
+    """Share of noisy patches that score less than minus the margin."""
+
+
+def truncated_l1(good: Tensor, noisy: Tensor, margin: float) -> StepLoss:
+    """Eq. 5: both sides are pushed past ±`margin` and no further. Takes discriminator outputs [N, 1]."""
+    loss = (margin - good).clamp(min=0).mean() + (margin + noisy).clamp(min=0).mean()
+    p_true = (good.detach() >= margin).float().mean()
+    p_fake = (noisy.detach() < -margin).float().mean()
+    return StepLoss(loss, p_true, p_fake)

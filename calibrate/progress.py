@@ -1,0 +1,51 @@
+"""Progress bars on stderr, and the loss curve that they were told."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class ProgressBars:
+    """A `calibrate.fit.Watcher` for people; one bar for each stage."""
+
+    def __init__(self) -> None:
+        self.curve: list[tuple[int, float, float, float]] = []
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBars:
+        """Show the bars."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave them as they are."""
+        self._progress.stop()
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Begin a bar; `total` None: it is not known."""
+        self._task = self._progress.add_task(name, total=total, note="")
+
+    def step(self) -> None:
+        """Move the current bar by one."""
+        if self._task is not None:
+            self._progress.advance(self._task)
+
+    def loss(self, step: int, loss: float, p_true: float, p_fake: float) -> None:
+        """Show the loss beside the bar."""
+        self.curve.append((step, loss, p_true, p_fake))
+        if self._task is not None:
+            self._progress.update(self._task, note=f"loss {loss:.3f}")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(text, markup=False, highlight=False)

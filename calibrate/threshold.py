@@ -1,0 +1,94 @@
+"""The threshold, from held-out good parts, with a distribution-free bound on false rejects.
+
+If the threshold is the (k+1)-th largest of n exchangeable good scores, the share of future good parts above
+it follows Beta(k + 1, n − k), whatever the scores' distribution (Wilks 1941). The bound is that
+distribution's quantile at the wanted confidence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta, norm
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A threshold and what can be said about it. Rates and confidence are shares, 0 … 1."""
+
+    value: float
+    rate: float
+    """The false-reject rate that was asked for."""
+    confidence: float
+    proven_rate: float
+    """With `confidence`, at most this share of good parts scores above `value`."""
+    parts_needed: int
+    """Held-out good parts that can prove `rate`."""
+    margin: float
+    """How far above the largest held-out score `value` was put, because `rate` could not be proven."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the bound is as good as what was asked for."""
+        return self.proven_rate <= self.rate
+
+
+def choose_threshold(scores: Sequence[float], rate: float, confidence: float) -> Threshold:
+    """Choose from held-out good scores; ValueError when there is none or a rate makes no sense.
+
+    With enough parts: the smallest held-out score that is proven to reject at most `rate`. With too few, no
+    score is: then the largest one, raised to where a normal tail through the scores' median and maximum
+    would leave `rate`. That raise is an estimate; it can only lower the false rejects, so the bound stands.
+    """
+    if not len(scores) or not all(map(math.isfinite, scores)):
+        raise ValueError("a threshold needs at least one held-out score, all finite")
+    if not (0 < rate < 1 and 0 < confidence < 1):
+        raise ValueError(f"rate {rate} and confidence {confidence} must lie between 0 and 1")
+    ascending = np.sort(np.asarray(scores, np.float64))
+    count = len(ascending)
+    needed = parts_needed(rate, confidence)
+    if count < needed:
+        margin = _normal_margin(ascending, rate)
+        value = float(ascending[-1]) + margin
+        return Threshold(value, rate, confidence, proven_rate(count, 0, confidence), needed, margin)
+    above = 0
+    while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
+        above += 1
+    value = float(ascending[count - 1 - above])
+    return Threshold(value, rate, confidence, proven_rate(count, above, confidence), needed, 0.0)
+
+
+def proven_rate(count: int, above: int, confidence: float) -> float:
+    """Return the bound when `above` of `count` held-out good parts score above the threshold."""
+    return float(beta.ppf(confidence, above + 1, count - above))
+
+
+def parts_needed(rate: float, confidence: float) -> int:
+    """Return how many held-out good parts prove `rate` when none of them is above the threshold."""
+    return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
+
+
+def _normal_margin(ascending: np.ndarray[tuple[int], np.dtype[np.float64]], rate: float) -> float:
+    count = len(ascending)
+    reach = float(norm.ppf((count - 0.375) / (count + 0.25)))  # Blom: where the largest of n lies
+    wanted = float(norm.ppf(1 - rate))
+    span = float(ascending[-1] - np.median(ascending))
+    return span * max(0.0, wanted / reach - 1) if reach > 0 else span
+
+
+def held_out_positions(count: int, share: float = 0.25, blocks: int = 2) -> list[int]:
+    """Return which of `count` pictures, in order of time, are held out: contiguous blocks.
+
+    Neighbouring frames are near-copies; scattered ones would only repeat what was learned. Each of `blocks`
+    equal stretches of time gives its last part; at least one picture each.
+    """
+    edges = [round(count * i / blocks) for i in range(blocks + 1)]
+    held: list[int] = []
+    for start, end in itertools.pairwise(edges):
+        size = max(1, round((end - start) * share))
+        held += range(max(start, end - size), end)
+    return held

@@ -1,0 +1,185 @@
+"""The capture child: reads one source into its ring until it is told to end, or killed.
+
+Started as `python -m inspectd.cameras.capture FD` by `inspectd.cameras.life`; FD is its end of the link.
+It loads cv2 and numpy and never torch. OpenCV may hang or crash here; nothing but this process is lost.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from inspectd.cameras import link
+from inspectd.cameras.link import CaptureSettings
+
+if TYPE_CHECKING:  # cv2 is loaded only after its environment is set
+    from inspectd.cameras.grabbers import Grabbed, Grabber
+    from inspectd.cameras.ring import Ring
+    from inspectd.records import Picture
+
+PR_SET_PDEATHSIG = 1
+ALIVE_EVERY_S = 0.2
+
+
+def main() -> None:
+    """Entry point of the child."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    with suppress(BrokenPipeError, ConnectionResetError):  # the parent has gone: so do we
+        settings = msgspec.json.decode(channel.recv(link.MAX_PACKET), type=CaptureSettings)
+        _set_environment(settings)
+        run(channel, settings)
+
+
+def run(channel: socket.socket, settings: CaptureSettings) -> None:
+    """Open the source and hand its pictures over."""
+    import cv2
+
+    from inspectd.cameras.grabbers import open_grabber
+    from inspectd.cameras.ring import Ring
+    from inspectd.errors import CameraError
+
+    cv2.setNumThreads(1)
+    try:
+        grabber = open_grabber(settings, lambda: _tell(channel, link.Alive(0, False)))
+        ring, fd = Ring.create(settings.slots, grabber.slot_bytes)
+        opened = link.Opened(
+            settings.slots,
+            ring.slot_bytes,
+            grabber.width,
+            grabber.height,
+            grabber.fps,
+            grabber.is_live,
+            grabber.format,
+        )
+        socket.send_fds(channel, [link.encode(opened)], [fd])
+        os.close(fd)
+        Hand(channel, ring, settings.fps if settings.kind in ("video", "folder") else None).pass_on(grabber)
+        _tell(channel, link.Ended())
+    except CameraError as error:
+        _tell(channel, link.Failed(str(error)))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError | ConnectionResetError):
+            raise
+        _tell(channel, link.Failed(f"no memory for {settings.slots} pictures of {settings.source}: {error}"))
+
+
+class Hand:
+    """Owns the free slots: fills one, hands it over, takes others back."""
+
+    def __init__(self, channel: socket.socket, ring: Ring, fps: float | None) -> None:
+        self._channel = channel
+        self._ring = ring
+        self._free = deque(range(ring.slots))
+        self._period_s = 1 / fps if fps else 0.0
+        self._due_s = time.monotonic()
+        self._number = 0
+        self._missed = 0
+        self._last: tuple[tuple[int, ...], str] | None = None
+
+    def pass_on(self, grabber: Grabber) -> None:
+        """Grab until the source ends. A live source is never kept waiting, a finite one never loses."""
+        from inspectd.cameras.grabbers import Broken, Nothing
+
+        while True:
+            self._take_back(wait=not grabber.is_live and not self._free)
+            self._keep_pace()
+            grabbed = grabber.grab(self._buffer())
+            if grabbed is None:
+                return
+            if isinstance(grabbed, Nothing):
+                self._say_alive(grabbed.is_repeat)
+            elif isinstance(grabbed, Broken):
+                self._number += 1
+                _tell(
+                    self._channel,
+                    link.Unreadable(self._number, time.monotonic_ns(), grabbed.part, grabbed.why),
+                )
+            else:
+                self._hand_over(grabbed)
+
+    def _buffer(self) -> Picture | None:
+        """Return the next free slot, shaped like the last picture, for decoding straight into it."""
+        return self._ring.view(self._free[0], *self._last) if self._free and self._last else None
+
+    def _hand_over(self, grabbed: Grabbed) -> None:
+        self._number += 1
+        if not self._free:
+            self._missed += 1
+            self._say_alive(is_repeat=False)
+            return
+        slot, picture = self._free[0], grabbed.picture
+        self._last = (picture.shape, picture.dtype.name)
+        target = self._ring.view(slot, *self._last)
+        if target.ctypes.data != picture.ctypes.data:
+            target[...] = picture
+        message = link.Captured(slot, self._number, self._missed, grabbed.captured_ns, *self._last, grabbed.part)
+        if self._try_send(message):
+            self._free.popleft()
+            self._missed = 0
+        else:
+            self._missed += 1
+
+    def _say_alive(self, is_repeat: bool) -> None:
+        if self._try_send(link.Alive(self._missed, is_repeat)):
+            self._missed = 0
+
+    def _try_send(self, message: link.Message) -> bool:
+        """Send without ever waiting: a parent that does not listen costs frames, not the camera's time."""
+        try:
+            self._channel.send(link.encode(message), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _take_back(self, wait: bool) -> None:
+        while True:
+            ready, _, _ = select.select([self._channel], [], [], None if wait else 0)
+            if not ready:
+                return
+            packet = self._channel.recv(64)
+            if not packet:
+                raise BrokenPipeError
+            self._free.append(link.decode_release(packet))
+            wait = False
+
+    def _keep_pace(self) -> None:
+        if self._period_s:
+            self._due_s = max(self._due_s + self._period_s, time.monotonic() - self._period_s)
+            time.sleep(max(0.0, self._due_s - time.monotonic()))
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process with its parent, however that one dies."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(0)
+
+
+def _set_environment(settings: CaptureSettings) -> None:
+    """Set what OpenCV reads once, before it is loaded."""
+    seconds = max(1, round(settings.read_timeout_ms / 1000))
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+def _tell(channel: socket.socket, message: link.Message) -> None:
+    channel.send(link.encode(message))
+
+
+if __name__ == "__main__":
+    main()

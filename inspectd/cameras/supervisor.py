@@ -1,0 +1,288 @@
+"""One camera's supervisor: keeps a capture child alive, for ever, and says when the camera is not there.
+
+It alone knows the camera's health. What comes out goes to `CameraEvents`: frames, frames that were given
+up, pictures that cannot be read, and one fault at each transition to lost or frozen.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from inspectd.cameras.life import Life
+from inspectd.cameras.link import Alive, Captured, CaptureSettings, Ended, Failed, Opened, Unreadable
+from inspectd.errors import CameraError
+from inspectd.records import Frame, Reason, Stamp
+
+LOG = logging.getLogger(__name__)
+
+RETRY_S = (0.25, 0.5, 1.0)
+"""Pauses between lives that bring nothing: first, second, every later one; jittered by a fifth."""
+LISTEN_S = 0.25
+FILE_READ_TIMEOUT_S = 30.0
+"""A file is given longer than a camera: nobody waits for it, and a large picture takes time to decode."""
+RATE_FRAMES = 30
+
+
+class State(StrEnum):
+    """What `state/` says."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    LOST = "lost"
+    FROZEN = "frozen"
+    STOPPED = "stopped"
+
+
+class CameraEvents(Protocol):
+    """Who wants to know. Called from the supervisor's thread."""
+
+    def on_opened(self, opened: Opened) -> None:
+        """A new life of the camera begins."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """A picture was captured; `frame.release` must be called once."""
+
+    def on_missed(self, stamp: Stamp) -> None:
+        """A live camera's frame was given up because all slots were in use."""
+
+    def on_unreadable(self, stamp: Stamp, why: str) -> None:
+        """A picture of a finite source cannot be read."""
+
+    def on_gone(self, reason: Reason, why: str) -> None:
+        """The camera was there (or expected) and is not: called once, at the transition."""
+
+    def on_state(self) -> None:
+        """`Supervisor.health` has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A snapshot for people and subscribers."""
+
+    state: State
+    detail: str | None
+    fps: float | None
+    last_frame_ns: int | None
+    opened: Opened | None
+    is_readable: bool
+    """Whether the source has ever been opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    reason: Reason
+    why: str
+
+
+class Supervisor:
+    """Owns one camera. Settings: how to open it, and how long it may be silent or frozen."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: CaptureSettings,
+        events: CameraEvents,
+        *,
+        frozen_ms: float = 1000,
+        is_finite: bool = False,
+    ) -> None:
+        self.name = name
+        self.is_finite = is_finite
+        self._settings = settings
+        self._events = events
+        self._frozen_ms = frozen_ms
+
+        self._state = State.STARTING
+        self._detail: str | None = None
+        self._opened: Opened | None = None
+        self._was_opened = False
+        self._taken = 0  # frames of all lives: the next frame's number is one more
+        self._arrivals: deque[int] = deque(maxlen=RATE_FRAMES)
+        self._stuck: Life | None = None
+
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; frames arrive on the supervisor's own thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the supervisor to end its child; `join` waits for it."""
+        self._stop.set()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the child has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    @property
+    def health(self) -> Health:
+        """What is known about the camera now."""
+        arrivals = tuple(self._arrivals)
+        span_ns = arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0
+        fps = (len(arrivals) - 1) * 1e9 / span_ns if span_ns > 0 and self._state is State.RUNNING else None
+        last_ns = arrivals[-1] if arrivals else None
+        return Health(self._state, self._detail, fps, last_ns, self._opened, self._was_opened)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            taken = self._taken
+            gone = self._live_guarded()
+            if gone is None:
+                if not self._stop.is_set():
+                    self._set(State.STOPPED, "the source was read to its end")
+                return
+            self._report_gone(gone)
+            failures = 0 if self._taken > taken else failures + 1
+            pause_s = RETRY_S[min(failures, len(RETRY_S) - 1)] * random.uniform(0.8, 1.2)
+            self._stop.wait(pause_s)
+        self._set(State.STOPPED, "the daemon is stopping")
+
+    def _live_guarded(self) -> _Gone | None:
+        """Run one life; whatever goes wrong in handling this camera costs this camera's child only."""
+        if self._stuck is not None and not self._stuck.is_gone:
+            return _Gone(
+                Reason.CAMERA_LOST,
+                f"its last capture process ({self._stuck.pid}) is stuck in the kernel; re-plug the camera",
+            )
+        try:
+            life = Life(msgspec.structs.replace(self._settings, first=self._taken))
+        except OSError as error:
+            return _Gone(Reason.CAMERA_LOST, f"no capture process could be started: {error.strerror}")
+        try:
+            return self._live(life)
+        except CameraError as error:
+            return _Gone(Reason.CAMERA_LOST, str(error))
+        except Exception:  # a thread's top: this camera is restarted, the others go on
+            LOG.exception("camera %s: unexpected error while handling its messages", self.name)
+            return _Gone(Reason.CAMERA_LOST, "an unexpected error; the log has the details")
+        finally:
+            self._stuck = None if life.kill() else life
+            self._opened = None
+
+    def _live(self, life: Life) -> _Gone | None:
+        """Listen to a child until it ends well (None) or is gone."""
+        watch = _Watch(life, self._settings, self._frozen_ms)
+        while not self._stop.is_set():
+            message = life.receive(min(LISTEN_S, watch.left_s()))
+            if message is not None:
+                watch.heard(message)
+            match message:
+                case Opened():
+                    self._opened, self._was_opened = message, True
+                    self._events.on_opened(message)
+                case Captured():
+                    self._give_up(message.missed)
+                    self._take(life, message)
+                case Alive():
+                    self._give_up(message.missed)
+                case Unreadable():
+                    self._taken += 1
+                    stamp = Stamp(self.name, self._taken, message.captured_ns, message.part)
+                    self._events.on_unreadable(stamp, message.why)
+                case Failed():
+                    self._skip_if_file(life, message.why)
+                    return _Gone(Reason.CAMERA_LOST, message.why)
+                case Ended():
+                    return None
+            gone = watch.verdict()
+            if gone is not None:
+                self._skip_if_file(life, gone.why)
+                return gone
+        return None
+
+    def _take(self, life: Life, captured: Captured) -> None:
+        self._taken += 1
+        self._arrivals.append(captured.captured_ns)
+        stamp = Stamp(self.name, self._taken, captured.captured_ns, captured.part)
+        if self._state is not State.RUNNING:
+            self._set(State.RUNNING, None)
+        self._events.on_frame(life.frame(captured, stamp))
+
+    def _give_up(self, missed: int) -> None:
+        for _ in range(missed):
+            self._taken += 1
+            self._events.on_missed(Stamp(self.name, self._taken, time.monotonic_ns()))
+
+    def _skip_if_file(self, life: Life, why: str) -> None:
+        """A picture that kills its reader must not be read again: it is passed over, with a fault."""
+        if life.opened is not None and self._settings.kind in ("video", "folder"):
+            self._taken += 1
+            stamp = Stamp(self.name, self._taken, time.monotonic_ns())
+            self._events.on_unreadable(stamp, f"picture {self._taken} of the source could not be read: {why}")
+
+    def _report_gone(self, gone: _Gone) -> None:
+        state = State.FROZEN if gone.reason is Reason.CAMERA_FROZEN else State.LOST
+        is_transition = state is not self._state
+        self._set(state, gone.why)
+        if is_transition:
+            LOG.warning("camera %s is %s: %s", self.name, state, gone.why)
+            self._events.on_gone(gone.reason, gone.why)
+
+    def _set(self, state: State, detail: str | None) -> None:
+        if state is State.RUNNING and self._state in (State.LOST, State.FROZEN):
+            LOG.warning("camera %s is back", self.name)
+        is_new = (state, detail) != (self._state, self._detail)
+        self._state, self._detail = state, detail
+        if is_new:
+            self._events.on_state()
+
+
+class _Watch:
+    """Decides from what a child says, and when, whether its camera is there."""
+
+    def __init__(self, life: Life, settings: CaptureSettings, frozen_ms: float) -> None:
+        self._life = life
+        self._settings = settings
+        self._frozen_s = frozen_ms / 1000
+        self._heard_s = self._fresh_s = time.monotonic()
+        self._repeats = 0
+
+    def heard(self, message: object) -> None:
+        """Note a message of the child."""
+        self._heard_s = time.monotonic()
+        if isinstance(message, Alive) and message.is_repeat:
+            self._repeats += 1
+        else:
+            self._fresh_s, self._repeats = self._heard_s, 0
+
+    def left_s(self) -> float:
+        """Return how long the child may still be silent."""
+        return self._heard_s + self._limit_s() - time.monotonic()
+
+    def verdict(self) -> _Gone | None:
+        """Return why the camera is gone, or None."""
+        now_s = time.monotonic()
+        if self._life.is_full and self._life.opened is not None and not self._life.opened.is_live:
+            self._heard_s = now_s  # a finite source is waiting for us
+        if now_s - self._heard_s >= self._limit_s():
+            silent_ms = (now_s - self._heard_s) * 1000
+            if self._life.opened is None:
+                return _Gone(Reason.CAMERA_LOST, f"it could not be opened within {silent_ms:.0f} ms")
+            return _Gone(Reason.CAMERA_LOST, f"it gave no new picture for {silent_ms:.0f} ms")
+        if self._repeats and self._frozen_s and now_s - self._fresh_s >= self._frozen_s:
+            return _Gone(
+                Reason.CAMERA_FROZEN,
+                f"its picture has not changed by a single bit for {(now_s - self._fresh_s) * 1000:.0f} ms",
+            )
+        return None
+
+    def _limit_s(self) -> float:
+        opened = self._life.opened
+        if opened is None:
+            return self._settings.open_timeout_ms / 1000
+        fps = self._settings.fps or opened.fps
+        period_s = 1.5 / fps if fps else 0.0
+        limit_s = self._settings.read_timeout_ms / 1000 if opened.is_live else FILE_READ_TIMEOUT_S
+        return max(limit_s, period_s)

@@ -1,0 +1,98 @@
+"""`inspectd check`: everything that is wrong with a configuration, at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from inspectd.config import Config
+
+
+@click.command(epilog="Example: inspectd check --config /etc/inspectd/inspectd.yaml")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
+def command(config_path: Path) -> None:
+    """Validate a configuration, its models, devices and permissions; exit 2 if anything is wrong."""
+    from inspectd import config
+    from inspectd.errors import UsageError
+
+    settings = config.load(config_path)
+    problems = [*problems_of_sources(settings), *problems_of_devices(settings), *problems_of_models(settings)]
+    for section in config.unused_sections(config_path.read_text(encoding="utf-8")):
+        click.echo(f"note: the section {section} is accepted, but nothing acts on it in this version")
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise UsageError(f"{config_path} has {len(problems)} problem{'s'[: len(problems) > 1]}:\n{lines}")
+    for camera in settings.enabled_cameras:
+        click.echo(f"camera {camera.name}: {camera.source}, model {camera.model}")
+    click.echo(f"{config_path} is good.")
+
+
+def problems_of_sources(settings: Config) -> list[str]:
+    """Return what is wrong with the sources as far as nothing needs to be opened."""
+    from inspectd.cameras.pictures import list_pictures
+    from inspectd.cameras.sources import Kind, parse_source
+    from inspectd.errors import UsageError
+
+    problems = []
+    for camera in settings.enabled_cameras:
+        try:
+            source = parse_source(camera.source)
+            if source.kind is Kind.FOLDER and not list_pictures(Path(source.address)):
+                problems.append(
+                    f"Camera {camera.name}: the folder {source.address} holds no pictures; expected .png, .jpg, "
+                    ".bmp, .tif, .webp, .pgm or .ppm below it."
+                )
+        except UsageError as error:
+            problems.append(f"Camera {camera.name}: {error}")
+    return problems
+
+
+def problems_of_devices(settings: Config) -> list[str]:
+    """Return which local cameras are absent or not permitted, and whether the engine's device exists."""
+    from inspectd.cameras.sources import parse_source
+    from inspectd.engine.torch_backend import choose_device
+    from inspectd.errors import UsageError
+
+    problems = []
+    try:
+        choose_device(settings.engine.device)
+    except UsageError as error:
+        problems.append(f"engine.device: {error}")
+    for camera in settings.enabled_cameras:
+        try:
+            source = parse_source(camera.source)
+        except UsageError:
+            continue  # told by problems_of_sources
+        if not source.is_device:
+            continue
+        node = f"/dev/video{source.address}" if source.address.isdecimal() else source.address
+        if not Path(node).exists():
+            problems.append(f"Camera {camera.name}: there is no {node}; `inspectd cameras` lists what is plugged in.")
+        elif not os.access(node, os.R_OK | os.W_OK):
+            problems.append(f"Camera {camera.name}: no permission for {node}; add this user to the group video.")
+    return problems
+
+
+def problems_of_models(settings: Config) -> list[str]:
+    """Return which models cannot be used, and why."""
+    from inspectd.errors import UsageError
+    from inspectd.pipeline import make_station
+    from inspectd.simplenet import bundle
+
+    problems = []
+    for camera in settings.enabled_cameras:
+        try:
+            station = make_station(camera, bundle.load(Path(camera.model)))
+        except UsageError as error:
+            problems.append(f"Camera {camera.name}: {error}")
+            continue
+        if station.standard is None:
+            problems.append(
+                f"Camera {camera.name}: the model {camera.model} has no threshold; set cameras[].threshold, or "
+                "calibrate with inspectd."
+            )
+    return problems

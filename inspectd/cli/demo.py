@@ -1,0 +1,191 @@
+"""`inspectd demo`: a simulated line, calibrated and inspected by the same commands as a real one."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from inspectd.sim.line import Part
+    from inspectd.wire.messages import VerdictMessage
+
+LEARNED_PARTS = 80
+PARTS_PER_S = 5.0
+DEFECTS = 0.35
+LEARN_SEED_OFFSET = 1000
+START_TIMEOUT_S = 90.0
+
+
+@click.command(epilog="Example: inspectd demo --duration 30")
+@click.option(
+    "--duration",
+    "duration_s",
+    type=click.FloatRange(1, 3600),
+    default=20,
+    show_default=True,
+    metavar="S",
+    help="How long the line runs.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Another seed, other parts.")
+def command(duration_s: float, seed: int) -> None:
+    """Calibrate on good parts of a simulated line, then inspect it: verdicts are printed as they arrive.
+
+    Needs no camera, network or configuration. Some parts carry defects, from gross to too subtle to find; the
+    table at the end says which were missed.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory(prefix="inspectd-demo-") as folder:
+        model = _calibrate(console, Path(folder), seed)
+        parts = max(1, math.ceil(duration_s * PARTS_PER_S))
+        seen = _inspect(console, Path(folder), model, seed, parts)
+    _report(console, seen, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A verdict beside the truth."""
+
+    part: Part
+    verdict: VerdictMessage
+
+    @property
+    def is_right(self) -> bool:
+        return self.verdict.verdict == ("ok" if self.part.defect is None else "ng")
+
+    @property
+    def latency_ms(self) -> float:
+        return (self.verdict.t.published - (self.verdict.t.captured or 0)) / 1e6
+
+    @property
+    def truth(self) -> str:
+        defect = self.part.defect
+        return "good" if defect is None else f"{defect.size} {defect.kind}"
+
+
+def _calibrate(console: Console, folder: Path, seed: int) -> Path:
+    console.print(f"[b]1. Calibrating[/b] on {LEARNED_PARTS} good parts: inspectd calibrate --camera sim://line")
+    _call(
+        "calibrate",
+        "--camera",
+        f"sim://line?seed={seed + LEARN_SEED_OFFSET}&parts={LEARNED_PARTS}",
+        "--results_path",
+        str(folder),
+        "--run_name",
+        "demo",
+        "--seed",
+        str(seed),
+    )
+    return folder / "project" / "group" / "demo" / "models" / "0"
+
+
+def _call(*arguments: str) -> None:
+    ended = subprocess.run([sys.executable, "-m", "inspectd", *arguments], check=False)
+    if ended.returncode:
+        sys.exit(ended.returncode)
+
+
+def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int) -> list[_Seen]:
+    """Run the daemon on the line and listen to it like any other subscriber."""
+    import msgspec
+    import zmq
+
+    from inspectd.sim.line import Line
+    from inspectd.wire.messages import VerdictMessage
+
+    endpoint = f"ipc://{folder}/verdicts"
+    config = folder / "inspectd.yaml"
+    source = f"sim://line?seed={seed}&parts={parts}&fps={PARTS_PER_S:g}&defects={DEFECTS}"
+    config.write_text(
+        f'cameras: [{{name: line, source: "{source}", model: {model}, policy: every, deadline_ms: 1500}}]\n'
+        f'publish: {{bind: "{endpoint}"}}\n'
+        'metrics: {listen: "127.0.0.1:0"}\n',
+        encoding="utf-8",
+    )
+    console.print(f"\n[b]2. Inspecting[/b] {parts} parts at {PARTS_PER_S:g} a second: inspectd run --config …")
+    line = Line(seed, defects=DEFECTS)
+    seen: list[_Seen] = []
+    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
+        subscriber.setsockopt(zmq.LINGER, 0)
+        subscriber.subscribe("verdict/line/")
+        subscriber.connect(endpoint)
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "inspectd", "run", "--config", str(config), "--exit-when-done"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            while len(seen) < parts:
+                if not subscriber.poll(500):
+                    if daemon.poll() is not None:
+                        break
+                    continue
+                verdict = msgspec.json.decode(subscriber.recv_multipart()[1], type=VerdictMessage)
+                if verdict.part is None:
+                    console.print(f"[red]{verdict.verdict} {verdict.reason}: {verdict.detail}[/red]")
+                    continue
+                seen.append(_Seen(line.part(int(verdict.part.removeprefix("part-"))), verdict))
+                console.print(_line(seen[-1]))
+        finally:
+            if daemon.poll() is None and len(seen) < parts:
+                daemon.terminate()
+            _, log = daemon.communicate()
+    if daemon.returncode:
+        print(log, file=sys.stderr, end="")
+        sys.exit(daemon.returncode)
+    return seen
+
+
+def _line(seen: _Seen) -> str:
+    verdict = seen.verdict
+    colour = {"ok": "green", "ng": "yellow", "fault": "red"}[verdict.verdict]
+    score = "     " if verdict.score is None else f"{verdict.score:5.2f}"
+    threshold = "     " if verdict.threshold is None else f"{verdict.threshold:.2f}"
+    note = "" if seen.is_right else "  <- missed" if seen.part.defect else "  <- false reject"
+    if verdict.verdict == "fault":
+        note = f"  <- {verdict.reason}: {verdict.detail}"
+    return (
+        f"{verdict.part}  [{colour}]{verdict.verdict:5}[/{colour}]  score {score}  threshold {threshold}"
+        f"  {seen.latency_ms:5.0f} ms   truth: {seen.truth}{note}"
+    )
+
+
+def _report(console: Console, seen: list[_Seen], parts: int) -> None:
+    from rich.table import Table
+
+    from inspectd.sim.line import KINDS, SIZES
+
+    table = Table(title="Defects found / shown", title_justify="left")
+    table.add_column("")
+    for size in SIZES:
+        table.add_column(size, justify="right")
+    for kind in KINDS:
+        cells = []
+        for size in SIZES:
+            shown = [s for s in seen if s.part.defect and (s.part.defect.kind, s.part.defect.size) == (kind, size)]
+            cells.append(f"{sum(s.is_right for s in shown)} / {len(shown)}" if shown else "–")
+        table.add_row(kind, *cells)
+    good = [s for s in seen if s.part.defect is None]
+    rejected = [s for s in good if s.verdict.verdict == "ng"]
+    faults = [s for s in seen if s.verdict.verdict == "fault"]
+    missed = [s for s in seen if s.part.defect is not None and s.verdict.verdict == "ok"]
+    latencies = sorted(s.latency_ms for s in seen)
+    console.print()
+    console.print(
+        f"[b]3. Result[/b]: {len(seen)} of {parts} parts have a verdict: {sum(s.is_right for s in seen)} correct, "
+        f"{len(missed)} missed, {len(rejected)} false rejects of {len(good)} good parts, {len(faults)} faults."
+    )
+    if latencies:
+        p99 = latencies[min(len(latencies) - 1, math.ceil(0.99 * len(latencies)) - 1)]
+        console.print(f"Capture to verdict: median {latencies[len(latencies) // 2]:.0f} ms, p99 {p99:.0f} ms.")
+    console.print(table)

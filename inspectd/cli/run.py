@@ -1,0 +1,30 @@
+"""`inspectd run`: the daemon."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example: inspectd run --config /etc/inspectd/inspectd.yaml")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
+@click.option("--exit-when-done", is_flag=True, help="End with the last finite source (file or folder).")
+def command(config_path: Path, exit_when_done: bool) -> None:
+    """Inspect what the configured cameras see, until SIGTERM or Ctrl-C; a second Ctrl-C forces the exit."""
+    from inspectd import config
+    from inspectd.cli.check import problems_of_sources
+    from inspectd.errors import UsageError
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    settings = config.load(config_path)
+    problems = problems_of_sources(settings)
+    if problems:
+        raise UsageError("\n".join(problems))
+    for section in config.unused_sections(config_path.read_text(encoding="utf-8")):
+        logging.warning("the section %s is accepted, but nothing acts on it in this version", section)
+
+    from inspectd.daemon import Daemon
+
+    Daemon(settings, exit_when_done=exit_when_done).run()

@@ -1,0 +1,339 @@
+"""The configuration: read once, at the edge, into frozen typed values; every mistake is told at once.
+
+Units are part of the names. `configs/inspectd.yaml` shows every key with its default and what it costs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from inspectd.errors import UsageError
+
+Count = Annotated[int, Meta(ge=1)]
+Milliseconds = Annotated[float, Meta(gt=0)]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z",
+        description="a lower-case name such as top or cam-1: a-z, 0-9, _ and -, at most 32",
+    ),
+]
+Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)\Z", description="auto, cpu, cuda or cuda:N")]
+FourCC = Annotated[str, Meta(pattern=r"^[ -~]{4}\Z", description="four letters such as MJPG or YUYV")]
+Size = tuple[Count, Count]
+Offset = Annotated[int, Meta(ge=0)]
+Roi = tuple[Offset, Offset, Count, Count]
+
+
+class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A section: immutable, and without room for misspelt keys."""
+
+
+class EngineConfig(Frozen, frozen=True):
+    """The one inference engine."""
+
+    device: Device = "auto"
+    precision: Literal["auto", "float32"] = "auto"
+    max_batch: Annotated[int, Meta(ge=1, le=256)] = 16
+    batch_wait_ms: Annotated[float, Meta(ge=0, le=10_000)] = 2
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """Processor threads of the engine; 0: all cores."""
+
+
+class CameraConfig(Frozen, frozen=True):
+    """One camera and the model that judges its pictures."""
+
+    name: Name
+    source: int | str
+    model: str
+    threshold: float | None = None
+    mode: Literal["stream", "trigger"] = "stream"
+    policy: Literal["latest", "every"] = "latest"
+    deadline_ms: Milliseconds = 200
+    trigger_delay_ms: Annotated[float, Meta(ge=0)] = 0
+    roi: Roi | None = None
+    enabled: bool = True
+    size: Size | None = None
+    fps: Annotated[float, Meta(gt=0, le=10_000)] | None = None
+    format: FourCC | None = None
+    exposure: float | None = None
+    gain: float | None = None
+    white_balance: float | None = None
+    open_timeout_ms: Milliseconds = 5000
+    read_timeout_ms: Milliseconds = 1000
+    frozen_ms: Annotated[float, Meta(ge=0)] = 1000
+    loop: bool = False
+
+
+class PublishConfig(Frozen, frozen=True):
+    """The XPUB socket."""
+
+    bind: str = "tcp://127.0.0.1:5556"
+    masks: Literal["all", "ng", "none"] = "all"
+    frame_hz: Annotated[float, Meta(ge=0)] = 2
+    allow: str | None = None
+
+
+class ControlConfig(Frozen, frozen=True):
+    """The ROUTER socket."""
+
+    bind: str = "tcp://127.0.0.1:5557"
+    allow: str | None = None
+
+
+class MetricsConfig(Frozen, frozen=True):
+    """The Prometheus endpoint."""
+
+    listen: str = "127.0.0.1:9108"
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+
+class JournalConfig(Frozen, frozen=True):
+    """Where every verdict is kept."""
+
+    path: str = "/var/lib/inspectd/journal.db"
+    keep_days: Annotated[float, Meta(gt=0)] = 30
+
+
+class ArchiveConfig(Frozen, frozen=True):
+    """Where pictures are kept."""
+
+    path: str = "/var/lib/inspectd/archive"
+    max_gb: Annotated[float, Meta(ge=0)] = 20
+    ok_share: Annotated[float, Meta(ge=0, le=1)] = 0.001
+
+
+class SecurityConfig(Frozen, frozen=True):
+    """CURVE."""
+
+    curve_secret: str | None = None
+
+
+class Config(Frozen, frozen=True):
+    """The whole configuration file."""
+
+    cameras: Annotated[tuple[CameraConfig, ...], Meta(min_length=1)]
+    engine: EngineConfig = EngineConfig()
+    publish: PublishConfig = PublishConfig()
+    control: ControlConfig = ControlConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    journal: JournalConfig = JournalConfig()
+    archive: ArchiveConfig = ArchiveConfig()
+    security: SecurityConfig = SecurityConfig()
+
+    @property
+    def enabled_cameras(self) -> tuple[CameraConfig, ...]:
+        """The cameras that are to be inspected."""
+        return tuple(camera for camera in self.cameras if camera.enabled)
+
+
+NOT_YET = ("control", "journal", "archive")
+"""Sections whose names are fixed but which nothing acts on yet; a file that sets them is told so."""
+
+
+def load(path: Path) -> Config:
+    """Read and validate a configuration file; raise UsageError with one line for each mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"The configuration {path} cannot be read: {why}.") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, origin: str = "configuration") -> Config:
+    """Validate the text of a configuration; `origin` names it in messages."""
+    try:
+        raw = yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}.") from None
+    mistakes: list[str] = []
+    config = _section(Config, {} if raw is None else raw, "", mistakes)
+    if config is not None and not mistakes:
+        mistakes += _contradictions(config)
+    if config is None or mistakes:
+        lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+        number = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
+        raise UsageError(f"{origin} has {number}:\n{lines}")
+    return config
+
+
+def unused_sections(text: str) -> list[str]:
+    """Return the sections of a valid configuration that nothing acts on yet."""
+    raw = yaml.load(text, _UniqueKeyLoader)
+    return [name for name in NOT_YET if name in raw]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML silently keeps the last of two equal keys; a threshold must not get lost that way."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} stands there twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+_CAMERAS = get_type_hints(Config, include_extras=True)["cameras"]
+
+
+def _section(kind: type[S], raw: object, where: str, mistakes: list[str]) -> S | None:
+    """Convert a mapping field by field, so that every mistake in it is found; None when there is one."""
+    if not isinstance(raw, Mapping):
+        mistakes.append(f"{where or 'the file'} is {_show(raw)}; expected a mapping with keys")
+        return None
+    before = len(mistakes)
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {f.name: f for f in msgspec.structs.fields(kind)}
+    prefix = f"{where}." if where else ""
+    for key in raw:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(fields)}"
+            mistakes.append(f"{prefix}{key} is not a known key; {hint}")
+    values = {name: _value(hints[name], raw[name], prefix + name, mistakes) for name in fields if name in raw}
+    for name, field in fields.items():
+        if name not in raw and field.required:
+            mistakes.append(f"{prefix}{name} is missing; expected {_expected(hints[name])}")
+    return kind(**values) if len(mistakes) == before else None
+
+
+def _value(kind: Any, raw: object, where: str, mistakes: list[str]) -> Any:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _section(kind, {} if raw is None else raw, where, mistakes)
+    if kind is _CAMERAS and isinstance(raw, list) and raw:
+        return tuple(_section(CameraConfig, item, f"{where}[{i}]", mistakes) for i, item in enumerate(raw))
+    is_number = not (isinstance(raw, float) and not math.isfinite(raw))
+    try:
+        if is_number:
+            return msgspec.convert(raw, kind)
+    except msgspec.ValidationError:
+        pass
+    mistakes.append(f"{where} is {_show(raw)}; expected {_expected(kind)}")
+    return None
+
+
+def _show(raw: object) -> str:
+    text = "null" if raw is None else repr(raw)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+_PLAIN = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+
+
+def _expected(kind: Any) -> str:
+    """Say in words what a key's type admits."""
+    if kind is _CAMERAS:
+        return "a list with at least one camera"
+    origin = get_origin(kind)
+    if origin is Annotated:
+        base, meta = get_args(kind)
+        if meta.description:
+            return str(meta.description)
+        return _expected(base) + _limits(meta)
+    if origin is Literal:
+        return " or ".join(str(value) for value in get_args(kind))
+    if origin is UnionType or str(origin) == "typing.Union":
+        return " or ".join(_expected(arm) for arm in get_args(kind))
+    tuple_of = f"a list of {len(get_args(kind))} whole numbers"
+    return tuple_of if origin is tuple else _PLAIN.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _limits(meta: Meta) -> str:
+    parts = [
+        f"{sign} {value:g}" for sign, value in ((">=", meta.ge), (">", meta.gt), ("<=", meta.le)) if value is not None
+    ]
+    return f" {' and '.join(parts)}" if parts else ""
+
+
+def _contradictions(config: Config) -> list[str]:
+    """Return what is well-typed and still cannot be."""
+    found: list[str] = []
+    seen: dict[str, int] = {}
+    for i, camera in enumerate(config.cameras):
+        if camera.name in seen:
+            found.append(
+                f"cameras[{i}].name is {camera.name!r}, as cameras[{seen[camera.name]}].name already is; "
+                "expected another name"
+            )
+        seen.setdefault(camera.name, i)
+        if camera.mode == "trigger":
+            found.append(f"cameras[{i}].mode is 'trigger', which this version cannot do yet; expected stream")
+        if isinstance(camera.source, int) and camera.source < 0:
+            found.append(f"cameras[{i}].source is {camera.source}; expected a camera index from 0")
+        if camera.source == "":
+            found.append(f"cameras[{i}].source is empty; expected a camera, address, file or folder")
+    if not config.enabled_cameras:
+        found.append("cameras: none is enabled; expected at least one with enabled: true")
+    found += _addresses(config)
+    for where, value in (
+        ("publish.allow", config.publish.allow),
+        ("metrics.tls_cert", config.metrics.tls_cert),
+        ("metrics.tls_key", config.metrics.tls_key),
+        ("security.curve_secret", config.security.curve_secret),
+    ):
+        if value is not None:
+            found.append(f"{where} is set, but this version cannot encrypt yet; leave it out and bind loopback")
+    return found
+
+
+def _addresses(config: Config) -> list[str]:
+    found = []
+    for where, address in (("publish.bind", config.publish.bind), ("control.bind", config.control.bind)):
+        if address.startswith("ipc://") and len(address) > len("ipc://"):
+            continue
+        if not address.startswith("tcp://") or split_address(address[len("tcp://") :]) is None:
+            found.append(f"{where} is {address!r}; expected tcp://HOST:PORT or ipc://PATH")
+        elif not is_loopback(address[len("tcp://") :]):
+            found.append(
+                f"{where} is {address!r}, which others can reach; without CURVE, which this version cannot do "
+                "yet, expected a loopback address such as tcp://127.0.0.1:5556"
+            )
+    listen = config.metrics.listen
+    if split_address(listen) is None:
+        found.append(f"metrics.listen is {listen!r}; expected HOST:PORT")
+    elif not is_loopback(listen):
+        found.append(
+            f"metrics.listen is {listen!r}, which others can reach; without TLS, which this version cannot do "
+            "yet, expected a loopback address such as 127.0.0.1:9108"
+        )
+    return found
+
+
+def split_address(address: str) -> tuple[str, int] | None:
+    """Split HOST:PORT (IPv6 in brackets); None when it is neither."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        return None
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether HOST:PORT can be reached from this machine only."""
+    parts = split_address(address)
+    if parts is None:
+        return False
+    if parts[0] == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(parts[0]).is_loopback
+    except ValueError:
+        return False

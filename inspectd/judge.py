@@ -1,0 +1,97 @@
+"""The judge: patch scores and a threshold in, verdict and defect regions out. Pure.
+
+This is the only place where a score is compared with a threshold.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspectd.records import Finding, Mask, Outcome, Reason, Rect, Region, fault
+
+MASK_LEVEL = 128
+MAX_REGIONS = 32
+SMALLEST_SPAN = 1e-6  # keeps threshold − median good score above nothing, in units of the score
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """What a camera's scores are held against."""
+
+    threshold: float
+    held_out: Sequence[float]
+    """Scores of the calibration's held-out good parts, ascending; may be empty."""
+    model: str
+    """Run name and digest, as it is published."""
+
+    @property
+    def typical(self) -> float:
+        """The median held-out good score: where the mask's bytes begin."""
+        return float(np.median(self.held_out)) if self.held_out else self.threshold - 1.0
+
+    def share_at_least(self, score: float) -> float | None:
+        """Return the share of held-out good parts that scored at least `score`."""
+        if not self.held_out:
+            return None
+        return 1 - bisect_left(self.held_out, score) / len(self.held_out)
+
+
+def judge(patch_scores: NDArray[np.float32], standard: Standard, picture: tuple[int, int], area: Rect) -> Finding:
+    """Return `ok` or `ng` for raw patch scores [h, w] that cover `area` of a picture of (w, h) pixels.
+
+    Scores that are not finite are `fault: engine`: NaN compares false with every threshold.
+    """
+    if not np.isfinite(patch_scores).all():
+        return fault(
+            Reason.ENGINE,
+            "the network returned a score that is not a finite number; the picture was not inspected",
+            model=standard.model,
+            picture=picture,
+            roi=area,
+        )
+    score = float(patch_scores.max())
+    is_defective = score > standard.threshold
+    return Finding(
+        Outcome.NG if is_defective else Outcome.OK,
+        score=score,
+        threshold=standard.threshold,
+        p=standard.share_at_least(score),
+        regions=find_regions(patch_scores, standard.threshold, area) if is_defective else (),
+        model=standard.model,
+        picture=picture,
+        roi=area,
+        mask=Mask(mask_bytes(patch_scores, standard), area, MASK_LEVEL),
+    )
+
+
+def mask_bytes(patch_scores: NDArray[np.float32], standard: Standard) -> NDArray[np.uint8]:
+    """Return WIRE's mask: 0 at the median good score, 128 at the threshold, linear, clipped to a byte."""
+    span = max(standard.threshold - standard.typical, SMALLEST_SPAN)
+    scaled = MASK_LEVEL * (patch_scores.astype(np.float64) - (standard.threshold - span)) / span
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def find_regions(patch_scores: NDArray[np.float32], threshold: float, area: Rect) -> tuple[Region, ...]:
+    """Return the connected groups of patches above `threshold`, worst first, at most `MAX_REGIONS`."""
+    # In float64: rounding the threshold to the scores' float32 could leave an ng without a region.
+    above = (patch_scores.astype(np.float64) > threshold).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    regions = [
+        _region(stats[label], float(patch_scores[labels == label].max()), above.shape, area)
+        for label in range(1, count)
+    ]
+    return tuple(sorted(regions, key=lambda r: (-r.score, r.y, r.x))[:MAX_REGIONS])
+
+
+def _region(stats: NDArray[np.int32], score: float, grid: tuple[int, ...], area: Rect) -> Region:
+    left, top, across, down, cells = (int(v) for v in stats)
+    cell_w, cell_h = area[2] / grid[1], area[3] / grid[0]
+    x0, x1 = round(area[0] + left * cell_w), round(area[0] + (left + across) * cell_w)
+    y0, y1 = round(area[1] + top * cell_h), round(area[1] + (top + down) * cell_h)
+    return Region(x0, y0, max(1, x1 - x0), max(1, y1 - y0), max(1, round(cells * cell_w * cell_h)), score)

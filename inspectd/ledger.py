@@ -1,0 +1,264 @@
+"""The ledger: the one arbiter of "exactly one verdict".
+
+Every frame taken and every trigger accepted opens one entry; the first closer wins, later ones are only
+counted. The ledger owns `seq` and the deadlines, and works while the engine hangs: `expire` needs nobody
+but the clock. Verdicts are handed to `publish` under the ledger's lock, so that they leave in the order of
+`seq`; `publish` must therefore be quick and never block.
+
+Laws, per camera and at any moment (`Counts.broken_law`):
+
+    captured = judged + displaced + unmatched + in flight
+    triggers = closed + pending
+    verdicts = ok + ng + fault, and seq counts them without a gap
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from inspectd.records import Counts, Finding, Outcome, Reason, Stamp, Verdict, fault
+
+Clock = Callable[[], int]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One promise of a verdict. Belongs to the ledger; others only hand it back."""
+
+    camera: str
+    deadline_ns: int | None
+    stamp: Stamp | None = None
+    queued_ns: int | None = None
+    trigger: str | None = None
+    part: str | None = None
+    trigger_ns: int | None = None
+    is_open: bool = True
+
+
+@dataclass(slots=True)
+class _Account:
+    deadline_ns: int | None
+    trigger_delay_ns: int
+    counts: Counts = field(default_factory=Counts)
+    open: set[Entry] = field(default_factory=set)
+    waiting: deque[Entry] = field(default_factory=deque)  # triggers that have no frame yet, oldest first
+
+
+class Ledger:
+    """Opens and closes entries for all cameras. Every method may be called from any thread."""
+
+    def __init__(self, publish: Callable[[Verdict], None], clock: Clock = time.monotonic_ns) -> None:
+        self._publish = publish
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._accounts: dict[str, _Account] = {}
+        self._deadlines: list[tuple[int, int, Entry]] = []
+        self._order = itertools.count()
+        self._is_shut = False
+
+    def add_camera(self, name: str, deadline_ms: float | None, trigger_delay_ms: float = 0) -> None:
+        """Start an account. `deadline_ms` counts from capture or trigger; None: no deadline."""
+        deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
+        with self._changed:
+            self._accounts[name] = _Account(deadline_ns, int(trigger_delay_ms * 1e6))
+
+    # Opening
+
+    def open_frame(self, stamp: Stamp) -> Entry | None:
+        """Promise a verdict for a frame; None once the ledger is shut (the frame is then not taken)."""
+        with self._changed:
+            account = self._accounts[stamp.camera]
+            if self._is_shut:
+                return None
+            deadline_ns = None if account.deadline_ns is None else stamp.captured_ns + account.deadline_ns
+            entry = Entry(stamp.camera, deadline_ns, stamp, self._clock(), part=stamp.part)
+            account.counts.captured += 1
+            account.counts.in_flight += 1
+            self._enter(account, entry)
+            return entry
+
+    def open_trigger(self, camera: str, trigger: str, part: str | None = None) -> Entry | None:
+        """Promise a verdict for a trigger, by its deadline, whether a frame comes or not."""
+        with self._changed:
+            account = self._accounts[camera]
+            if self._is_shut:
+                return None
+            now = self._clock()
+            deadline_ns = None if account.deadline_ns is None else now + account.deadline_ns
+            entry = Entry(camera, deadline_ns, trigger=trigger, part=part, trigger_ns=now)
+            account.counts.triggers += 1
+            account.counts.triggers_pending += 1
+            account.waiting.append(entry)
+            self._enter(account, entry)
+            return entry
+
+    def match(self, stamp: Stamp) -> Entry | None:
+        """Give a frame to the oldest waiting trigger that it is later than; None: it is for nobody.
+
+        A frame serves one trigger: the next trigger means the next part.
+        """
+        with self._changed:
+            account = self._accounts[stamp.camera]
+            if self._is_shut:
+                return None
+            account.counts.captured += 1
+            head = account.waiting[0] if account.waiting else None
+            if head is None or stamp.captured_ns <= (head.trigger_ns or 0) + account.trigger_delay_ns:
+                account.counts.unmatched += 1
+                return None
+            account.waiting.popleft()
+            account.counts.in_flight += 1
+            head.stamp, head.queued_ns = stamp, self._clock()
+            return head
+
+    # Closing
+
+    def close(self, entry: Entry, finding: Finding) -> bool:
+        """Keep the promise of `entry`. False: it was closed before, and this one only counts as late."""
+        with self._changed:
+            account = self._accounts[entry.camera]
+            if not entry.is_open:
+                account.counts.late += 1
+                return False
+            self._settle(account, entry)
+            self._say(account, entry, finding)
+            return True
+
+    def displace(self, entry: Entry) -> bool:
+        """Give a stream's frame up for a newer one, without a verdict. False: it was closed before."""
+        if entry.trigger is not None:
+            raise ValueError(f"the entry of trigger {entry.trigger!r} cannot be displaced: it owes a verdict")
+        with self._changed:
+            if not entry.is_open:
+                return False
+            account = self._accounts[entry.camera]
+            self._leave(account, entry)
+            account.counts.in_flight -= 1
+            account.counts.displaced += 1
+            return True
+
+    def declare(self, camera: str, finding: Finding) -> None:
+        """Publish a verdict that no frame belongs to: the fault when a camera goes away."""
+        with self._changed:
+            if not self._is_shut:
+                self._say(self._accounts[camera], Entry(camera, None), finding)
+
+    def expire(self) -> int | None:
+        """Close what is past its deadline; return when the next one is due (ns), or None."""
+        with self._changed:
+            now = self._clock()
+            while self._deadlines:
+                due_ns, _, entry = self._deadlines[0]
+                if entry.is_open and due_ns > now:
+                    return due_ns
+                heapq.heappop(self._deadlines)
+                if entry.is_open:
+                    self._close_late(entry)
+            return None
+
+    def shutdown(self, detail: str) -> None:
+        """Close all that is open with `fault: shutdown` and open nothing more."""
+        with self._changed:
+            self._is_shut = True
+            for account in self._accounts.values():
+                for entry in sorted(account.open, key=_age):
+                    self._settle(account, entry)
+                    self._say(account, entry, fault(Reason.SHUTDOWN, detail))
+            self._changed.notify_all()
+
+    # Reading
+
+    def counts(self, camera: str) -> Counts:
+        """Return a consistent copy of one camera's bookkeeping."""
+        with self._changed:
+            return copy.deepcopy(self._accounts[camera].counts)
+
+    @property
+    def cameras(self) -> Iterable[str]:
+        """Names of all cameras with an account."""
+        return tuple(self._accounts)
+
+    def in_flight(self) -> int:
+        """Return how many promises are open, over all cameras."""
+        with self._changed:
+            return sum(len(account.open) for account in self._accounts.values())
+
+    def wait_for_deadline(self, due_ns: int | None, longest_s: float) -> None:
+        """Sleep until `due_ns`, a nearer deadline than that, the shutdown, or `longest_s`."""
+        with self._changed:
+            if self._is_shut or (self._deadlines and (due_ns is None or self._deadlines[0][0] < due_ns)):
+                return
+            sleep_s = longest_s if due_ns is None else min(longest_s, (due_ns - self._clock()) / 1e9)
+            if sleep_s > 0:
+                self._changed.wait(sleep_s)
+
+    # The rest is called with the lock held.
+
+    def _enter(self, account: _Account, entry: Entry) -> None:
+        account.open.add(entry)
+        if entry.deadline_ns is not None:
+            heapq.heappush(self._deadlines, (entry.deadline_ns, next(self._order), entry))
+            self._drop_closed_deadlines()
+            if self._deadlines[0][2] is entry:
+                self._changed.notify_all()
+
+    def _drop_closed_deadlines(self) -> None:
+        open_ = sum(len(account.open) for account in self._accounts.values())
+        if len(self._deadlines) > 2 * open_ + 64:
+            self._deadlines = [item for item in self._deadlines if item[2].is_open]
+            heapq.heapify(self._deadlines)
+
+    def _leave(self, account: _Account, entry: Entry) -> None:
+        entry.is_open = False
+        account.open.discard(entry)
+
+    def _settle(self, account: _Account, entry: Entry) -> None:
+        self._leave(account, entry)
+        if entry.trigger is not None:
+            account.counts.triggers_pending -= 1
+            account.counts.triggers_closed += 1
+            if entry.stamp is None:
+                account.waiting.remove(entry)
+        if entry.stamp is not None:
+            account.counts.in_flight -= 1
+            account.counts.judged += 1
+
+    def _close_late(self, entry: Entry) -> None:
+        account = self._accounts[entry.camera]
+        self._settle(account, entry)
+        waited = "no frame came" if entry.stamp is None else "its score was not ready"
+        deadline_ms = (account.deadline_ns or 0) / 1e6
+        self._say(account, entry, fault(Reason.DEADLINE, f"{waited} within {deadline_ms:g} ms"))
+
+    def _say(self, account: _Account, entry: Entry, finding: Finding) -> None:
+        counts = account.counts
+        counts.last_seq += 1
+        counts.outcomes[finding.outcome] += 1
+        if finding.outcome is Outcome.FAULT and finding.reason is not None:
+            counts.faults[finding.reason] = counts.faults.get(finding.reason, 0) + 1
+        self._publish(
+            Verdict(
+                camera=entry.camera,
+                seq=counts.last_seq,
+                finding=finding,
+                displaced=counts.displaced,
+                stamp=entry.stamp,
+                trigger=entry.trigger,
+                part=entry.part,
+                trigger_ns=entry.trigger_ns,
+                queued_ns=entry.queued_ns,
+            )
+        )
+
+
+def _age(entry: Entry) -> int:
+    if entry.stamp is not None:
+        return entry.stamp.captured_ns
+    return entry.trigger_ns or 0

@@ -1,0 +1,362 @@
+"""The pipeline: builds the stages from the configuration and joins them. The file to read first.
+
+How a frame becomes a verdict:
+
+    Supervisor (one thread per camera)   hears from its capture child: a picture lies in a ring slot
+      -> Intake.on_frame                 opens a ledger entry: from here on a verdict is owed
+      -> Batcher.put                     the newest of each camera waits for the engine
+    Engine (one thread)                  takes a batch, scores it, judges each picture
+      -> Ledger.close                    the first closer wins
+      -> Publisher.put                   in the order of `seq`
+    Publisher (one thread)               sends `verdict/` and `mask/`
+    clock (one thread)                   closes what is past its deadline, whatever hangs
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from inspectd.cameras.discovery import stable_path
+from inspectd.cameras.link import CaptureSettings, Opened
+from inspectd.cameras.sources import Source, parse_source
+from inspectd.cameras.supervisor import State, Supervisor
+from inspectd.config import CameraConfig, Config
+from inspectd.engine.batcher import Batcher, Job, Policy
+from inspectd.engine.engine import Engine
+from inspectd.engine.station import Backend, Station
+from inspectd.engine.torch_backend import TorchBackend
+from inspectd.errors import UsageError
+from inspectd.judge import Standard
+from inspectd.ledger import Ledger
+from inspectd.metrics import Metrics
+from inspectd.progress import Progress
+from inspectd.records import Finding, Frame, Reason, Stamp, Verdict, fault
+from inspectd.simplenet import bundle
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.preprocess import Geometry
+from inspectd.status import Running, Status
+from inspectd.wire.publisher import Publisher
+
+LOG = logging.getLogger(__name__)
+
+LIVE_SLOTS = 6  # one being written, one waiting, the batch at hand, and room for what is being released
+FILE_SLOTS = 4
+CLOCK_S = 0.25
+DRAIN_S = 2.0
+"""How long the engine may work off what was captured before the shutdown."""
+
+
+class Pipeline:
+    """All stages of one daemon. `start` and `stop` are called once each, from the same thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        stations: dict[str, Station | str],
+        backend: Backend,
+        *,
+        on_lost: Callable[[str], None],
+        progress: Progress,
+    ) -> None:
+        """`stations`: by camera what it is judged by, or the sentence that says why it cannot be."""
+        self._config = config
+        self._on_lost = on_lost
+        self.epoch = secrets.token_hex(8)
+        self.publisher = Publisher(
+            config.publish.bind,
+            config.publish.masks,
+            self.epoch,
+            on_published=self._on_published,
+            on_lost=on_lost,
+            progress=progress.beat("publisher"),
+        )
+        self.ledger = Ledger(self.publisher.put)
+        self.batcher = Batcher(config.engine.max_batch, config.engine.batch_wait_ms)
+        self.engine = Engine(backend, self.batcher, self.ledger, progress=progress.beat("engine"), on_lost=on_lost)
+        self.supervisors: dict[str, Supervisor] = {}
+        for camera in config.cameras:
+            self._add_camera(camera, stations.get(camera.name, "it is disabled"))
+        self.status = Status(
+            Running(
+                self.epoch,
+                backend.device,
+                backend.precision,
+                time.monotonic(),
+                {
+                    c.name: s.model.label if isinstance(s := stations.get(c.name), Station) else None
+                    for c in config.cameras
+                },
+            ),
+            self.ledger,
+            self.supervisors,
+        )
+        self.metrics = Metrics(self.ledger, self.status)
+        self._clock_beat = progress.beat("clock")
+        self._is_stopping = threading.Event()
+        self._clock = threading.Thread(target=self._close_what_is_late, name="clock", daemon=True)
+
+    def start(self) -> None:
+        """Take the addresses, then start from the end to the beginning: cameras come last."""
+        self.publisher.bind()
+        try:
+            self.metrics.listen(self._config.metrics.listen)
+        except Exception:
+            self.publisher.stop()
+            raise
+        self.publisher.start(self.status)
+        self._clock.start()
+        self.engine.start()
+        for supervisor in self.supervisors.values():
+            supervisor.start()
+
+    def stop(self) -> None:
+        """End from the beginning to the end, so that every promise is still kept; bounded in time."""
+        for supervisor in self.supervisors.values():
+            supervisor.stop()
+        for supervisor in self.supervisors.values():
+            supervisor.join(DRAIN_S)
+        give_up_s = time.monotonic() + DRAIN_S
+        while self.ledger.in_flight() and time.monotonic() < give_up_s:
+            time.sleep(0.01)
+        self.engine.stop()
+        for job in self.batcher.close():
+            job.frame.release()
+        self.engine.join(DRAIN_S)
+        self.ledger.shutdown("the daemon is stopping; this frame was not inspected")
+        self._is_stopping.set()
+        self._clock.join()
+        self.publisher.stop()
+        self.metrics.close()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every finite source has ended, or cannot be read, and its verdicts are given."""
+        finite = [s for s in self.supervisors.values() if s.is_finite]
+        return bool(finite) and all(map(_has_ended, finite)) and self.ledger.in_flight() == 0
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Finite sources that could never be opened."""
+        return [name for name, s in self.supervisors.items() if s.is_finite and not s.health.is_readable]
+
+    def _add_camera(self, camera: CameraConfig, station: Station | str) -> None:
+        if not camera.enabled:
+            self.ledger.add_camera(camera.name, camera.deadline_ms)
+            return
+        source = parse_source(camera.source)
+        is_lossless = source.is_lossless and (source.is_file or camera.fps is None)
+        is_paced = not is_lossless or camera.fps is not None
+        self.ledger.add_camera(camera.name, camera.deadline_ms if is_paced else None, camera.trigger_delay_ms)
+        slots = FILE_SLOTS if is_lossless else LIVE_SLOTS
+        policy: Policy = "every" if is_lossless else camera.policy
+        self.batcher.add_camera(camera.name, policy, slots if is_lossless else slots - 2)
+        intake = Intake(camera, policy, source, station, self.ledger, self.batcher, self.publisher.changed)
+        self.supervisors[camera.name] = Supervisor(
+            camera.name,
+            capture_settings(camera, source, slots),
+            intake,
+            frozen_ms=camera.frozen_ms,
+            is_finite=source.is_finite and not camera.loop,
+        )
+
+    def _on_published(self, verdict: Verdict, published_ns: int) -> None:
+        self.status.on_published(verdict, published_ns)
+        self.metrics.on_published(verdict, published_ns)
+
+    def _close_what_is_late(self) -> None:
+        try:
+            while not self._is_stopping.is_set():
+                self._clock_beat()
+                self.ledger.wait_for_deadline(self.ledger.expire(), CLOCK_S)
+        except Exception as error:  # a thread's top: without the clock deadlines are no promise
+            LOG.exception("the deadline clock failed")
+            self._on_lost(f"the deadline clock failed: {type(error).__name__}: {error}")
+
+
+class Intake:
+    """What happens with everything that one camera says. Called from its supervisor's thread."""
+
+    def __init__(
+        self,
+        camera: CameraConfig,
+        policy: Policy,
+        source: Source,
+        station: Station | str,
+        ledger: Ledger,
+        batcher: Batcher,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._camera = camera
+        self._policy = policy
+        self._source = source
+        self._station = station
+        self._ledger = ledger
+        self._batcher = batcher
+        self._changed = changed
+        self._mismatch: str | None = None
+
+    def on_opened(self, opened: Opened) -> None:
+        """Check that this is the camera that the model was calibrated for."""
+        self._mismatch = None
+        if isinstance(self._station, Station) and self._source.is_device:
+            self._mismatch = find_mismatch(self._station, self._source, opened)
+        self._changed(self._camera.name)
+
+    def on_frame(self, frame: Frame) -> None:
+        """Owe a verdict, and queue the picture for the engine, or say at once why it cannot be judged."""
+        entry = self._ledger.open_frame(frame.stamp)
+        if entry is None:
+            frame.release()
+            return
+        problem = self._problem(frame)
+        if isinstance(self._station, str) or problem is not None:
+            frame.release()
+            self._ledger.close(entry, problem or fault(Reason.NO_MODEL, str(self._station)))
+            return
+        gives_way = self._batcher.put(Job(frame, entry, self._station))
+        if gives_way is not None:
+            self._give_way(gives_way)
+
+    def on_missed(self, stamp: Stamp) -> None:
+        """A frame for which no slot was free."""
+        entry = self._ledger.open_frame(stamp)
+        if entry is not None and self._policy == "every":
+            self._ledger.close(entry, _overload())
+        elif entry is not None:
+            self._ledger.displace(entry)
+
+    def on_unreadable(self, stamp: Stamp, why: str) -> None:
+        """A picture of a finite source that cannot be read still gets its verdict."""
+        entry = self._ledger.open_frame(stamp)
+        if entry is not None:
+            self._ledger.close(entry, fault(Reason.PICTURE, why))
+
+    def on_gone(self, reason: Reason, why: str) -> None:
+        """One fault at the transition; afterwards `state/` tells."""
+        self._ledger.declare(self._camera.name, fault(reason, why))
+
+    def on_state(self) -> None:
+        """Tell the subscribers."""
+        self._changed(self._camera.name)
+
+    def _problem(self, frame: Frame) -> Finding | None:
+        if isinstance(self._station, str):
+            return None
+        height, width = frame.picture.shape[:2]
+        why = self._mismatch or roi_mismatch(self._station.geometry, width, height)
+        if why is None:
+            return None
+        return fault(Reason.IDENTITY, why, model=self._station.model.label)
+
+    def _give_way(self, job: Job) -> None:
+        job.frame.release()
+        if self._policy == "every":
+            self._ledger.close(job.entry, _overload())
+        else:
+            self._ledger.displace(job.entry)
+
+
+def build(config: Config, *, on_lost: Callable[[str], None], progress: Progress) -> Pipeline:
+    """Load the models, choose the engine, build the stages; UsageError when nothing could be judged."""
+    backend = TorchBackend(config.engine.device, config.engine.threads)
+    stations = load_stations(config, backend)
+    return Pipeline(config, stations, backend, on_lost=on_lost, progress=progress)
+
+
+def load_stations(config: Config, backend: Backend) -> dict[str, Station | str]:
+    """Load every enabled camera's model; one that cannot be used costs its camera only, if others can."""
+    models: dict[str, Bundle] = {}
+    stations: dict[str, Station | str] = {}
+    for camera in config.enabled_cameras:
+        try:
+            if camera.model not in models:
+                models[camera.model] = bundle.load(Path(camera.model))
+                backend.prepare(models[camera.model])
+            stations[camera.name] = make_station(camera, models[camera.model])
+        except UsageError as error:
+            LOG.error("camera %s has no model: %s", camera.name, error)
+            stations[camera.name] = str(error)
+    if all(isinstance(station, str) for station in stations.values()):
+        raise UsageError("\n".join(dict.fromkeys(str(station) for station in stations.values())))
+    return stations
+
+
+def make_station(camera: CameraConfig, model: Bundle) -> Station:
+    """Join a camera's settings with its model; UsageError when they contradict each other."""
+    calibration = model.calibration
+    geometry = model.geometry
+    if camera.roi is not None:
+        if calibration is not None and calibration.roi != camera.roi:
+            seen = "everything" if calibration.roi is None else str(list(calibration.roi))
+            raise UsageError(
+                f"Camera {camera.name} has roi {list(camera.roi)}, but its model {model.name} was calibrated on "
+                f"{seen}; calibrate with that roi, or leave it out."
+            )
+        if calibration is None:
+            geometry = Geometry(geometry.height, geometry.width, camera.roi)
+    threshold = camera.threshold
+    if threshold is None and calibration is not None:
+        threshold = calibration.threshold.value
+    held_out = calibration.held_out_scores if calibration is not None else ()
+    standard = None if threshold is None else Standard(threshold, held_out, model.label)
+    return Station(model, geometry, standard)
+
+
+def find_mismatch(station: Station, source: Source, opened: Opened) -> str | None:
+    """Return why a device is not the one that the model was calibrated for, or None."""
+    if station.model.calibration is None:
+        return None
+    record = station.model.calibration.camera
+    if record.identity is not None:
+        identity = stable_path(source.address)
+        if identity != record.identity:
+            return f"the model was calibrated on {record.identity}; this camera is {identity or 'unknown'}"
+        if (record.width, record.height) != (opened.width, opened.height):
+            return (
+                f"the model was calibrated at {record.width}x{record.height}; "
+                f"this camera gives {opened.width}x{opened.height}"
+            )
+    return None
+
+
+def roi_mismatch(geometry: Geometry, width: int, height: int) -> str | None:
+    """Return why the ROI does not lie inside a picture, or None; a scaled ROI always does."""
+    if geometry.roi is None or geometry.picture is not None:
+        return None
+    x, y, w, h = geometry.roi
+    if x + w <= width and y + h <= height:
+        return None
+    return f"the roi {list(geometry.roi)} does not lie inside the picture of {width}x{height}"
+
+
+def capture_settings(camera: CameraConfig, source: Source, slots: int) -> CaptureSettings:
+    """Translate a camera's configuration for its capture child."""
+    return CaptureSettings(
+        source=source.address,
+        kind=source.kind.value,
+        slots=slots,
+        size=camera.size,
+        fps=camera.fps,
+        format=camera.format,
+        exposure=camera.exposure,
+        gain=camera.gain,
+        white_balance=camera.white_balance,
+        open_timeout_ms=camera.open_timeout_ms,
+        read_timeout_ms=camera.read_timeout_ms,
+        loop=camera.loop,
+        refuse_repeats=camera.frozen_ms > 0,
+    )
+
+
+def _has_ended(supervisor: Supervisor) -> bool:
+    health = supervisor.health
+    return health.state is State.STOPPED or (health.state is State.LOST and not health.is_readable)
+
+
+def _overload() -> Finding:
+    return fault(Reason.OVERLOAD, "frames come faster than they can be inspected; this one was not")

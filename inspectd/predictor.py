@@ -1,0 +1,151 @@
+"""`SimpleNet` for people who want a Python object: load, predict, fit, save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from inspectd.cameras.pictures import as_picture, read_picture
+from inspectd.engine.station import Request
+from inspectd.engine.torch_backend import TorchBackend
+from inspectd.errors import UsageError
+from inspectd.records import Picture
+from inspectd.simplenet import bundle
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.files import new_folder
+from inspectd.simplenet.network import MapSmoother
+
+Map = NDArray[np.float32]
+Image = str | Path | NDArray[Any]
+
+
+class SimpleNet:
+    """A SimpleNet that can be trained, kept and asked. It scores through the daemon's own engine.
+
+    `device`: `auto`, `cpu`, `cuda`, `cuda:N`; `precision`: `auto` or `float32`.
+    """
+
+    def __init__(self, device: str = "auto", precision: Literal["auto", "float32"] = "auto") -> None:
+        if precision not in ("auto", "float32"):
+            raise UsageError(f"precision is {precision!r}; expected auto or float32.")
+        self._backend = TorchBackend(device)
+        self._model: Bundle | None = None
+
+    @property
+    def model(self) -> Bundle:
+        """The loaded or trained model; UsageError before there is one."""
+        if self._model is None:
+            raise UsageError("This SimpleNet has no model yet; call load_from_path() or fit() first.")
+        return self._model
+
+    @property
+    def threshold(self) -> float | None:
+        """The calibrated threshold: a score above it is `ng`. None: the model has none."""
+        calibration = self.model.calibration
+        return None if calibration is None else calibration.threshold.value
+
+    def load_from_path(self, path: str | Path, backbone: str | Path | nn.Module | None = None) -> SimpleNet:
+        """Load a model folder, `results/…/models/<i>`; returns itself.
+
+        `backbone`: a weights file or a module, for folders that do not hold their backbone. UsageError when
+        something is missing, damaged or not allowed.
+        """
+        if isinstance(backbone, str):
+            backbone = Path(backbone)
+        self._model = bundle.load(Path(path), backbone)
+        self._backend.prepare(self._model)
+        return self
+
+    def save_to_path(self, path: str | Path) -> None:
+        """Write the model's folder, whole or not at all; an existing one is replaced."""
+        model = self.model
+        with new_folder(Path(path)) as folder:
+            bundle.save(folder, model.params, model.head, model.backbone, model.calibration)
+
+    def fit(self, images: Iterable[Image], **published_parameters: Any) -> SimpleNet:
+        """Train on pictures of good parts (paths or OpenCV arrays) and return itself.
+
+        Parameters are the published ones (`meta_epochs`, `noise_std`, …) and those of `calibrate --camera`;
+        see `calibrate.fit.fit`. The threshold comes from pictures that are held out.
+        """
+        from calibrate.fit import fit
+
+        self._model = fit(map(_picture, images), self._backend, **published_parameters)
+        return self
+
+    @overload
+    def predict(self, img: Image) -> tuple[float, Map]: ...
+    @overload
+    def predict(self, img: list[Image] | DataLoader[Any]) -> tuple[NDArray[np.float32], list[Map]]: ...
+    @overload
+    def predict(self, img: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+
+    def predict(self, img: Any) -> Any:
+        """Score pictures; raw scores, higher is worse.
+
+        One picture (a path, or uint8/uint16 [H, W, 3] BGR or [H, W]): (float, map float32 [H, W]).
+        A list, or a DataLoader: (float32 [N], list of maps).
+        A normalised tensor float32 [B, 3, h, w]: (float32 [B], maps float32 [B, h, w]).
+
+        The map is smoothed (Gaussian, sigma 4 in pixels of the network's input), brought bilinearly onto the
+        inspected rectangle of the picture, and NaN outside it.
+        """
+        if isinstance(img, Tensor):
+            return self._predict_tensor(img)
+        if isinstance(img, DataLoader):
+            return self._predict_loader(img)
+        if isinstance(img, list | tuple):
+            results = [self._predict_picture(_picture(item)) for item in img]
+            return np.array([score for score, _ in results], np.float32), [map_ for _, map_ in results]
+        return self._predict_picture(_picture(img))
+
+    def _predict_picture(self, picture: Picture) -> tuple[float, Map]:
+        model = self.model
+        scores = self._backend.score([Request(model, model.geometry, picture)])[0]
+        height, width = picture.shape[:2]
+        x, y, w, h = model.geometry.area(width, height)
+        map_ = np.full((height, width), np.nan, np.float32)
+        smooth = self._smooth(torch.from_numpy(scores)[None])
+        map_[y : y + h, x : x + w] = F.interpolate(smooth[None], size=(h, w), mode="bilinear")[0, 0].numpy()
+        return float(scores.max()), map_
+
+    def _predict_tensor(self, inputs: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        expected = self.model.params.input_shape
+        if inputs.dim() != 4 or tuple(inputs.shape[1:]) != expected or not inputs.is_floating_point():
+            raise UsageError(
+                f"The tensor is {inputs.dtype} {list(inputs.shape)}; expected normalised float32 [B, "
+                f"{', '.join(map(str, expected))}]."
+            )
+        scores, patch_scores = self._backend.score_normalised(self.model, inputs.float())
+        return scores, self._smooth(torch.from_numpy(patch_scores)).numpy()
+
+    def _predict_loader(self, loader: DataLoader[Any]) -> tuple[NDArray[np.float32], list[Map]]:
+        scores: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
+        maps: list[Map] = []
+        for batch in loader:
+            images = batch["image"] if isinstance(batch, dict) else batch
+            images = images[0] if isinstance(images, list | tuple) else images
+            some_scores, some_maps = self._predict_tensor(images)
+            scores.append(some_scores)
+            maps.extend(some_maps)
+        return np.concatenate(scores), maps
+
+    def _smooth(self, patch_scores: Tensor) -> Tensor:
+        _, height, width = self.model.params.input_shape
+        grid = (patch_scores.shape[-2], patch_scores.shape[-1])
+        smoothed: Tensor = MapSmoother(grid, (height, width))(patch_scores)
+        return smoothed
+
+
+def _picture(image: Image) -> Picture:
+    if isinstance(image, str | Path):
+        return read_picture(Path(image))
+    return as_picture(image, "The picture")

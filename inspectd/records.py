@@ -1,0 +1,160 @@
+"""What travels through the pipeline: a frame, what was found on it, and the verdict that was closed.
+
+Times end in `_ns`: nanoseconds of the monotonic clock of this machine. Identity is stamped by the camera's
+process and carried untouched; every later stage adds its own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8] | NDArray[np.uint16]
+"""A camera's picture: uint8 or uint16, [H, W] grey or [H, W, 3] BGR."""
+
+Rect = tuple[int, int, int, int]
+"""x, y, w, h in pixels of the camera's picture."""
+
+
+class Outcome(StrEnum):
+    """The three verdicts. Anything but `ok` means: do not pass this part."""
+
+    OK = "ok"
+    NG = "ng"
+    FAULT = "fault"
+
+
+class Reason(StrEnum):
+    """Why a verdict is a fault (WIRE: the verdict header's `reason`)."""
+
+    CAMERA_LOST = "camera_lost"
+    CAMERA_FROZEN = "camera_frozen"
+    DEADLINE = "deadline"
+    OVERLOAD = "overload"
+    IDENTITY = "identity"
+    PICTURE = "picture"
+    NO_MODEL = "no_model"
+    NO_THRESHOLD = "no_threshold"
+    ENGINE = "engine"
+    BYPASS = "bypass"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Identity of a frame, given once where it was captured."""
+
+    camera: str
+    frame: int
+    """Capture number, unique for this camera in this epoch, from 1."""
+    captured_ns: int
+    part: str | None = None
+    """The file's name, or the frame's number in a video; None for a live camera."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """A captured picture in its ring slot; whoever is done with it calls `release` once."""
+
+    stamp: Stamp
+    picture: Picture
+    release: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected group of patches above the threshold, in pixels of the camera's picture."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    area: int
+    """Pixels of the picture covered by the group's patches."""
+    score: float
+    """The group's largest patch score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The patch grid as bytes, and the rectangle of the picture that it covers."""
+
+    bytes_: NDArray[np.uint8]  # [h, w]
+    area: Rect
+    level: int = 128
+    """Bytes above this are above the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one inspection says: made by the judge, or by whoever has to declare a fault."""
+
+    outcome: Outcome
+    reason: Reason | None = None
+    detail: str | None = None
+    score: float | None = None
+    threshold: float | None = None
+    p: float | None = None
+    regions: tuple[Region, ...] = ()
+    model: str | None = None
+    picture: tuple[int, int] | None = None
+    """Width and height of the camera's picture."""
+    roi: Rect | None = None
+    mask: Mask | None = None
+    started_ns: int | None = None
+    scored_ns: int | None = None
+
+
+def fault(reason: Reason, detail: str, **facts: Any) -> Finding:
+    """Return a fault; `detail` is one sentence for people."""
+    return Finding(Outcome.FAULT, reason, detail, **facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A closed ledger entry: exactly one for every inspected frame or trigger."""
+
+    camera: str
+    seq: int
+    finding: Finding
+    displaced: int
+    stamp: Stamp | None = None
+    trigger: str | None = None
+    part: str | None = None
+    trigger_ns: int | None = None
+    queued_ns: int | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """One camera's bookkeeping. The laws that hold at any moment are in `broken_law`."""
+
+    captured: int = 0
+    judged: int = 0
+    displaced: int = 0
+    unmatched: int = 0
+    in_flight: int = 0
+    triggers: int = 0
+    triggers_closed: int = 0
+    triggers_pending: int = 0
+    late: int = 0
+    last_seq: int = 0
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    faults: dict[Reason, int] = field(default_factory=dict)
+
+    def broken_law(self) -> str | None:
+        """Return the law that does not hold, or None."""
+        if self.captured != self.judged + self.displaced + self.unmatched + self.in_flight:
+            return "captured = judged + displaced + unmatched + in flight"
+        if self.triggers != self.triggers_closed + self.triggers_pending:
+            return "triggers = closed + pending"
+        if self.last_seq != sum(self.outcomes.values()):
+            return "verdicts = ok + ng + fault, seq gapless"
+        if self.outcomes[Outcome.FAULT] != sum(self.faults.values()):
+            return "faults = sum over their reasons"
+        return None

@@ -1,0 +1,214 @@
+"""The messages of protocol version 1, as a subscriber sees them. Loads neither torch, cv2 nor zmq.
+
+A receiver in Python can decode a header with `msgspec.json.decode(header, type=VerdictMessage)`; the JSON
+schema of every message is `schema()`, shipped as `configs/wire.schema.json`.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from inspectd.records import Counts, Mask, Outcome, Reason, Verdict
+
+PROTOCOL = 1
+
+CameraState = Literal["starting", "running", "lost", "frozen", "stopped", "bypass"]
+
+
+class RegionMessage(msgspec.Struct, frozen=True):
+    """A connected group of patches above the threshold, in pixels of the camera's picture."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    area: int
+    score: float
+
+
+class ImageMessage(msgspec.Struct, frozen=True):
+    """The camera's picture; `roi` is the rectangle x, y, w, h that was inspected."""
+
+    w: int
+    h: int
+    roi: tuple[int, int, int, int]
+
+
+class MaskMessage(msgspec.Struct, frozen=True):
+    """The `w` × `h` patch grid that follows, the rectangle of the picture it covers, and the level.
+
+    Bytes above `level` are above the threshold.
+    """
+
+    w: int
+    h: int
+    area: tuple[int, int, int, int]
+    level: int
+
+
+class TimesMessage(msgspec.Struct, frozen=True):
+    """Nanoseconds of the daemon's monotonic clock; null where there was no such moment."""
+
+    trigger: int | None
+    captured: int | None
+    queued: int | None
+    started: int | None
+    scored: int | None
+    published: int
+
+
+class VerdictMessage(msgspec.Struct, frozen=True):
+    """Topic `verdict/<camera>/`, and the header of `mask/<camera>/`."""
+
+    v: int
+    epoch: str
+    camera: str
+    seq: int
+    frame: int | None
+    displaced: int
+    part: str | None
+    trigger: str | None
+    verdict: Outcome
+    reason: Reason | None
+    detail: str | None
+    score: float | None
+    threshold: float | None
+    p: float | None
+    regions: tuple[RegionMessage, ...]
+    model: str | None
+    image: ImageMessage | None
+    mask: MaskMessage | None
+    t: TimesMessage
+    at: str | None
+
+
+class CountsMessage(msgspec.Struct, frozen=True):
+    """A camera's counters since the epoch began."""
+
+    captured: int
+    ok: int
+    ng: int
+    fault: int
+    displaced: int
+    late: int
+
+
+class StateMessage(msgspec.Struct, frozen=True):
+    """Topic `state/<camera>/`: once a second and at every change."""
+
+    v: int
+    epoch: str
+    camera: str
+    state: CameraState
+    inspecting: bool
+    detail: str | None
+    fps: float | None
+    last_seq: int
+    last_frame_age_ms: float | None
+    model: str | None
+    overrides: dict[str, Any]
+    counts: CountsMessage
+    p99_ms: float | None
+
+
+class DaemonMessage(msgspec.Struct, frozen=True):
+    """Topic `daemon/`: once a second and at every change. None for 3 s: the daemon is gone."""
+
+    v: int
+    epoch: str
+    version: str
+    uptime_s: float
+    inspecting: bool
+    device: str
+    precision: str
+    cameras: dict[str, CameraState]
+
+
+def verdict_message(
+    verdict: Verdict, epoch: str, wall_offset_ns: int, with_mask: bool, published_ns: int
+) -> VerdictMessage:
+    """Translate a closed ledger entry. `wall_offset_ns`: wall clock minus monotonic clock."""
+    finding, stamp = verdict.finding, verdict.stamp
+    captured_ns = stamp.captured_ns if stamp else None
+    image = None
+    if finding.picture is not None and finding.roi is not None:
+        image = ImageMessage(*finding.picture, roi=finding.roi)
+    return VerdictMessage(
+        v=PROTOCOL,
+        epoch=epoch,
+        camera=verdict.camera,
+        seq=verdict.seq,
+        frame=stamp.frame if stamp else None,
+        displaced=verdict.displaced,
+        part=verdict.part,
+        trigger=verdict.trigger,
+        verdict=finding.outcome,
+        reason=finding.reason,
+        detail=finding.detail,
+        score=_finite(finding.score),
+        threshold=_finite(finding.threshold),
+        p=_finite(finding.p),
+        regions=tuple(RegionMessage(r.x, r.y, r.w, r.h, r.area, r.score) for r in finding.regions),
+        model=finding.model,
+        image=image,
+        mask=_mask(finding.mask) if with_mask else None,
+        t=TimesMessage(
+            trigger=verdict.trigger_ns,
+            captured=captured_ns,
+            queued=verdict.queued_ns,
+            started=finding.started_ns,
+            scored=finding.scored_ns,
+            published=published_ns,
+        ),
+        at=None if captured_ns is None else rfc3339(captured_ns + wall_offset_ns),
+    )
+
+
+def counts_message(counts: Counts) -> CountsMessage:
+    """Translate a ledger account."""
+    return CountsMessage(
+        captured=counts.captured,
+        ok=counts.outcomes[Outcome.OK],
+        ng=counts.outcomes[Outcome.NG],
+        fault=counts.outcomes[Outcome.FAULT],
+        displaced=counts.displaced,
+        late=counts.late,
+    )
+
+
+def rfc3339(wall_ns: int) -> str:
+    """Format nanoseconds since 1970 as RFC 3339 in UTC, with microseconds."""
+    moment = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns % 1_000_000_000 // 1000:06d}Z"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of every message of this protocol version, by topic."""
+    topics = {
+        "verdict/<camera>/": VerdictMessage,
+        "mask/<camera>/": VerdictMessage,
+        "state/<camera>/": StateMessage,
+        "daemon/": DaemonMessage,
+    }
+    references, components = msgspec.json.schema_components(topics.values(), ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"inspectd ZeroMQ protocol, version {PROTOCOL}",
+        "topics": dict(zip(topics, references, strict=True)),
+        "$defs": components,
+    }
+
+
+def _mask(mask: Mask | None) -> MaskMessage | None:
+    if mask is None:
+        return None
+    height, width = mask.bytes_.shape
+    return MaskMessage(width, height, mask.area, mask.level)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,209 @@
+"""The publisher: one thread that owns the XPUB socket. Nothing upstream ever waits for it.
+
+A slow subscriber loses messages at its own high-water mark and sees the gap in `seq`; the daemon does not
+notice. A new subscription is answered with the matching states.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol
+
+import msgspec
+import zmq
+
+from inspectd.errors import StartError
+from inspectd.records import Outcome, Verdict
+from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
+
+LOG = logging.getLogger(__name__)
+
+HIGH_WATER = 10_000
+QUEUE_LIMIT = 100_000
+"""Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
+STATE_EVERY_S = 1.0
+LINGER_MS = 1000
+
+
+class StateSource(Protocol):
+    """Who can say how things are. Called from the publisher's thread."""
+
+    def cameras(self) -> Iterable[str]:
+        """Names of all cameras."""
+
+    def camera(self, name: str) -> StateMessage:
+        """The state of one camera, now."""
+
+    def daemon(self) -> DaemonMessage:
+        """The state of the daemon, now."""
+
+
+class Publisher:
+    """Settings: where to bind, which masks to send. Mailboxes: verdicts, changed states."""
+
+    def __init__(
+        self,
+        bind: str,
+        masks: Literal["all", "ng", "none"],
+        epoch: str,
+        *,
+        on_published: Callable[[Verdict, int], None] = lambda _verdict, _published_ns: None,
+        on_lost: Callable[[str], None] = lambda _: None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._bind = bind
+        self._masks = masks
+        self._epoch = epoch
+        self._on_published = on_published
+        self._on_lost = on_lost
+        self._progress = progress
+        self._wall_offset_ns = time.time_ns() - time.monotonic_ns()
+
+        self._verdicts: deque[Verdict] = deque()
+        self._changed: deque[str] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._states: StateSource | None = None
+
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.XPUB)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        """The address that clients connect to, once bound."""
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def bind(self) -> None:
+        """Bind the socket; StartError when the address cannot be had."""
+        self._socket.set_hwm(HIGH_WATER)
+        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        try:
+            self._socket.bind(self._bind)
+        except zmq.ZMQError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "another program uses it" if taken else str(error)
+            self._socket.close(0)
+            self._context.term()
+            raise StartError(
+                f"publish.bind {self._bind} cannot be bound: {why}. Stop that program (another inspectd?) or "
+                "choose another port."
+            ) from None
+
+    def start(self, states: StateSource) -> None:
+        """Begin to send; `states` are sent once a second and at every change."""
+        self._states = states
+        self._thread.start()
+
+    def put(self, verdict: Verdict) -> None:
+        """Queue a verdict. Never blocks; a queue that nobody empties means that the publisher is lost."""
+        if len(self._verdicts) >= QUEUE_LIMIT:
+            self._on_lost(f"the publisher left {QUEUE_LIMIT} verdicts unsent")
+            return
+        self._verdicts.append(verdict)
+        os.eventfd_write(self._wake, 1)
+
+    def changed(self, camera: str) -> None:
+        """Ask for a camera's state, and the daemon's, to be sent soon."""
+        self._changed.append(camera)
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        """Send what is queued and the last states, close the socket, wait for it."""
+        self._stop.set()
+        os.eventfd_write(self._wake, 1)
+        if self._thread.ident is not None:
+            self._thread.join(LINGER_MS / 1000 * 3)
+        else:
+            self._socket.close(0)
+        if not self._thread.is_alive():
+            self._context.term()
+            os.close(self._wake)
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # a thread's top: without the publisher nobody is told anything
+            LOG.exception("the publisher failed")
+            self._on_lost(f"the publisher failed: {type(error).__name__}: {error}")
+        finally:
+            self._socket.close()
+
+    def _serve(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
+        next_states_s = time.monotonic()
+        while True:
+            is_last = self._stop.is_set()
+            self._progress()
+            if (now_s := time.monotonic()) >= next_states_s or is_last:
+                self._send_states("")
+                next_states_s = now_s + STATE_EVERY_S
+            self._send_verdicts()
+            self._send_changed()
+            if is_last:
+                return
+            ready = dict(poller.poll(max(0, int((next_states_s - time.monotonic()) * 1000) + 1)))
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
+            if self._socket in ready:
+                self._answer_subscriptions()
+
+    def _send_verdicts(self) -> None:
+        while self._verdicts:
+            verdict = self._verdicts.popleft()
+            mask = verdict.finding.mask
+            is_wanted = self._masks == "all" or (self._masks == "ng" and verdict.finding.outcome is Outcome.NG)
+            with_mask = mask is not None and is_wanted
+            published_ns = time.monotonic_ns()
+            message = verdict_message(verdict, self._epoch, self._wall_offset_ns, with_mask, published_ns)
+            header = msgspec.json.encode(message)
+            self._socket.send_multipart([f"verdict/{verdict.camera}/".encode(), header])
+            if mask is not None and with_mask:
+                self._socket.send_multipart([f"mask/{verdict.camera}/".encode(), header, mask.bytes_.tobytes()])
+            self._on_published(verdict, published_ns)
+
+    def _send_changed(self) -> None:
+        names = set()
+        while self._changed:
+            names.add(self._changed.popleft())
+        for name in names:
+            self._send_state(name)
+        if names:
+            self._send_daemon()
+
+    def _answer_subscriptions(self) -> None:
+        while True:
+            try:
+                event = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if event[:1] == b"\x01":
+                self._send_states(event[1:].decode(errors="replace"))
+
+    def _send_states(self, prefix: str) -> None:
+        """Send all states whose topic a subscription to `prefix` receives."""
+        if self._states is None:
+            return
+        for name in self._states.cameras():
+            if f"state/{name}/".startswith(prefix):
+                self._send_state(name)
+        if "daemon/".startswith(prefix):
+            self._send_daemon()
+
+    def _send_state(self, name: str) -> None:
+        if self._states is not None:
+            message = msgspec.json.encode(self._states.camera(name))
+            self._socket.send_multipart([f"state/{name}/".encode(), message])
+
+    def _send_daemon(self) -> None:
+        if self._states is not None:
+            self._socket.send_multipart([b"daemon/", msgspec.json.encode(self._states.daemon())])
