@@ -88,7 +88,6 @@ class Life:
         if self._ring is None:
             raise CameraError("the capture process sent a picture before its ring")
         picture = self._ring.view(captured.slot, captured.shape, captured.dtype)
-        picture.flags.writeable = False
         return Frame(stamp, picture, lambda: self._release(captured.slot))
 
     def kill(self) -> bool:

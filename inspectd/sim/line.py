@@ -1,9 +1,9 @@
 """The simulated line: one gear, the same at every seed, and never the same picture twice.
 
-Every answer is a pure function of the line's arguments and the part's number. The gear is drawn once, in its
-own frame, as a stack of layers. A picture takes a copy, spoils it where the part is defective, turns it into
-place, lights it above a belt, and adds the sensor's noise. Lengths are in units of the gear's radius unless
-they end in `_px`; turns are in degrees.
+Every answer is a pure function of the line's arguments and the part's number. The gear is drawn once, in its own
+frame, as layers of bytes. A picture takes a copy, spoils it where the part is defective, turns it into place,
+lights it above a belt, and adds the sensor's noise. Lengths are in units of the gear's radius unless they end in
+`_px`, turns are in degrees, and points are complex numbers: x to the right, y down.
 """
 
 from __future__ import annotations
@@ -20,50 +20,46 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-Plane = NDArray[np.float32]
-Layers = NDArray[np.float32]  # [S, S, 4]: height, shine, warmth, cover; all of them nothing where there is no metal
-Outline = NDArray[np.float64]  # [N, 2]
-Affine = NDArray[np.float64]  # [2, 3]
+Plane = NDArray[Any]  # [H, W]: bytes, or float32
+Layers = NDArray[np.uint8]  # [S, S, 4]: height, shine, warmth, cover; all of them 0 where there is no metal
+Outline = NDArray[np.complex128]  # [N]
 
 KINDS = ("scratch", "stain", "chip", "missing")
 SIZES = ("gross", "clear", "small", "subtle")
-EXTENTS = {
-    "scratch": (0.80, 0.45, 0.22, 0.10),  # length
-    "stain": (0.22, 0.12, 0.06, 0.04),  # radius
-    "chip": (0.16, 0.09, 0.04, 0.02),  # radius
+EXTENTS = {  # a scratch's length, the others' radius
+    "scratch": (0.80, 0.45, 0.22, 0.10),
+    "stain": (0.22, 0.12, 0.06, 0.04),
+    "chip": (0.16, 0.09, 0.04, 0.02),
 }
 STRENGTHS = {
-    "scratch": (1.0, 0.8, 0.5, 0.12),
+    "scratch": (1.0, 0.8, 0.55, 0.14),
     "stain": (0.85, 0.6, 0.4, 0.06),
     "chip": (1.0, 1.0, 0.9, 0.3),
-    "missing": (1.0, 1.0, 1.0, 0.4),  # a bolt, a pin, a mark, part of a mark
+    "missing": (1.0, 1.0, 1.0, 0.4),  # a bolt, a pin, a mark, the foot of a mark
 }
 EFFECTS = {  # what the layers become, and how far each of them goes there
-    "scratch": ((0.0, 1.25, 0.0, 1.0), (0.5, 1.0, 1.0, 0.0)),
-    "stain": ((0.0, 0.16, 0.5, 1.0), (0.0, 1.0, 1.0, 0.0)),
-    "chip": ((0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0)),
+    "scratch": ((0, 255, 0, 255), (0.5, 1, 1, 0)),
+    "stain": ((0, 32, 128, 255), (0, 1, 1, 0)),
+    "chip": ((0, 0, 0, 0), (1, 1, 1, 1)),
 }
-HEIGHT, SHINE, WARMTH, COVER = range(4)
 SMALLEST_PX = 64
-TEETH = 40
-BOLTS, PINS, POCKETS = range(0, 360, 60), range(30, 360, 120), range(90, 360, 120)
-MARKS = range(-120, 121, 10)  # the rest of the rim carries the type's name
-MATERIALS = np.array(  # columns: belt, steel, what brass or rust adds to steel; rows: blue, green, red
-    [[1.04, 1.02, -0.60], [1.00, 1.00, -0.26], [0.96, 0.97, 0.01]], np.float32
-)
-UNIT = 200  # bytes per 1.0 in layers that are about to be turned: bytes are faster, and below the noise
+SHARE_OF_PICTURE = 0.42  # the gear's radius over the picture's shorter side
 TURN, SHIFT = 6.0, 0.02  # how far a part may lie from its place, either way
-NOISE = 2.0  # standard deviation, in grey levels
+SHADOW, SHADOW_FALLS, SHADOW_BLUR = 0.75, 0.05 + 0.06j, 0.05
+WEAVE_PX = 7
+TEETH, BOLTS, PINS, POCKETS = 40, range(0, 360, 60), range(30, 360, 120), range(90, 360, 120)
+MARKS = range(-120, 121, 10)  # the rest of the rim carries the type's name
+
+HEIGHT, SHINE, WARMTH, COVER = range(4)
+MATERIALS = np.array(  # columns: belt, steel, and what brass or rust adds to steel; rows: blue, green, red
+    [[0.26, 1.02, -0.60], [0.25, 1.00, -0.26], [0.24, 0.97, 0.01]], np.float32
+)
+LAMP = np.array([[2, 2, 0], [2, 0, -2], [0, -2, -2]], np.float32) * -0.08  # it stands at the upper left
 GAUSS = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)], np.float32)
-GRAIN = np.rint(NOISE * GAUSS).astype(np.int8)
-LAMP = np.array([[2, 2, 0], [2, 0, -2], [0, -2, -2]], np.float32) * (-14 / UNIT)  # it stands at the upper left
+GRAIN = np.rint(2.0 * GAUSS).astype(np.int8)  # grey levels
+WEAR = np.rint(30 + 8 * GAUSS).astype(np.uint8)  # quarters of a grey level: the belt is dark
 
-
-class Stream(IntEnum):
-    """What chance decides about a part, each from its own generator: a defect changes nothing else."""
-
-    POSE, LIGHT, METAL, BELT, SENSOR, DEFECT = range(6)
+Stream = IntEnum("Stream", "POSE LIGHT METAL BELT SENSOR DEFECT")  # a defect changes nothing else about a part
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,7 @@ class Defect:
     size: str
     """One of `SIZES`; `subtle` is meant to be too subtle to find."""
     box: tuple[int, int, int, int]
-    """x, y, w, h in pixels of the picture; it encloses the truth mask."""
+    """x, y, w, h in pixels of the picture; the truth mask lies inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class Flaw(NamedTuple):
 
 
 class Line:
-    """A camera above a belt that carries gears; `defects` is the share of parts, 0..1, that have one."""
+    """A camera above a belt that carries gears; `defects` is the share of parts, 0..1, that have a defect."""
 
     def __init__(self, seed: int = 0, *, width: int = 640, height: int = 480, defects: float = 0.0) -> None:
         if seed < 0:
@@ -107,17 +103,18 @@ class Line:
         if not 0 <= defects <= 1:
             raise ValueError(f"The share of parts with a defect lies between 0 and 1; it is {defects}.")
         self._seed, self._size, self._defects = seed, (width, height), defects
-        self._radius_px = 0.42 * min(width, height)
+        self._radius_px = SHARE_OF_PICTURE * min(width, height)
         self._bare, self._gear = draw_gear(self._radius_px)
-        self._polar = _polar_maps(self._radius_px, len(self._gear))
-        blurred = cv2.GaussianBlur(self._gear[..., COVER], (0, 0), 0.05 * self._radius_px)
-        self._shadow = cv2.convertScaleAbs(blurred, alpha=UNIT)
-        y, x = np.ogrid[:height, :width]
-        self._weave = _f32(38 + 3 * np.sin((x + y) * 0.9) * np.sin((x - y) * 0.45))
-        self._x, self._y = _f32(x / width - 0.5), _f32(y / height - 0.5)
-        azimuth = np.arctan2(y - (height - 1) / 2, x - (width - 1) / 2)
-        self._gloss = _f32(np.cos(azimuth - np.radians(235)) ** 6)  # turned metal shines in two fans
-        self._vignette = _f32(1 - 0.35 * (self._x**2 + self._y**2))
+        self._round = _polar_maps(len(self._gear))
+        blurred = cv2.GaussianBlur(self._gear[..., COVER], (0, 0), SHADOW_BLUR * self._radius_px)
+        self._shade = cv2.convertScaleAbs(blurred, alpha=-SHADOW, beta=255)
+        y, x = np.ogrid[: height + 2 * WEAVE_PX, : width + 2 * WEAVE_PX]
+        weave = np.sin((x + y) * 2 * np.pi / WEAVE_PX) * np.sin((x - y) * np.pi / WEAVE_PX)
+        self._weave = np.rint(122 + 12 * weave).astype(np.uint8)
+        y, x = np.ogrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
+        self._x, self._y, self._vignette = _f32(x), _f32(y), _f32(1 - 0.35 * (x * x + y * y))
+        fans = np.cos(np.arctan2(y * height, x * width) - np.radians(235)) ** 6
+        self._gloss = _f32(0.59 + 0.54 * fans)  # turned metal shines in two fans
 
     def part(self, number: int) -> Part:
         """Return the truth about part `number`."""
@@ -127,28 +124,24 @@ class Line:
         x, y, w, h = cv2.boundingRect(self._outlined(flaw, number))
         return Part(number, Defect(flaw.kind, SIZES[flaw.grade], (x, y, w, h)))
 
-    def truth_mask(self, number: int) -> Bytes:
+    def truth_mask(self, number: int) -> NDArray[np.uint8]:
         """Return uint8 [H, W]: 255 where the defect is, 0 elsewhere."""
         flaw = self._flaw(number)
-        width, height = self._size
-        return np.zeros((height, width), np.uint8) if flaw is None else self._outlined(flaw, number)
+        return np.zeros(self._size[::-1], np.uint8) if flaw is None else self._outlined(flaw, number)
 
-    def render(self, number: int) -> Bytes:
+    def render(self, number: int) -> NDArray[np.uint8]:
         """Return the picture of part `number`, uint8 [H, W, 3], BGR, a fresh array."""
-        layers = self._machined(number)
-        flaw = self._flaw(number)
+        layers, flaw = self._machined(number), self._flaw(number)
         if flaw is not None:
             self._spoil(layers, flaw)
-        pose = self._pose(number)
-        turned = cv2.warpAffine(cv2.convertScaleAbs(layers, alpha=UNIT), pose, self._size)
-        height, shine, warmth, cover = cv2.split(turned)
-        light, gloss = self._light(number)
-        metal = cv2.filter2D(height, cv2.CV_32F, LAMP)
-        metal *= cover / np.float32(UNIT)
-        metal += shine * gloss
+        height, shine, warmth, cover = cv2.split(self._placed(layers, number))
+        light = self._light(number)
+        metal: Plane = cv2.multiply(shine, self._gloss, dtype=cv2.CV_32F)
+        metal += cv2.filter2D(height, cv2.CV_32F, LAMP)
         steel = cv2.multiply(metal, light, dtype=cv2.CV_8U)
-        brass = cv2.multiply(steel, warmth, scale=1 / UNIT)
-        belt = cv2.multiply(self._ground(number, pose, cover), light, dtype=cv2.CV_8U)
+        brass = cv2.multiply(steel, warmth, scale=1 / 255)
+        around = cv2.multiply(self._ground(number), 255 - cover, scale=1 / 255)
+        belt = cv2.multiply(around, light, dtype=cv2.CV_8U)
         picture = cv2.transform(cv2.merge([belt, steel, brass]), MATERIALS)
         grain = _drawn(self._rng(number, Stream.SENSOR), picture.shape, GRAIN)
         return np.asarray(cv2.add(picture, grain, dtype=cv2.CV_8U), np.uint8)
@@ -158,173 +151,159 @@ class Line:
             raise ValueError(f"Parts are numbered from 0; {number} is not a part.")
         return np.random.default_rng([self._seed, number, stream])
 
-    def _pose(self, number: int) -> Affine:
-        """Return the affine that brings the gear's frame into the picture."""
+    def _placed(self, plane: Plane, number: int, moved: complex = 0, outside: int = 0) -> Plane:
+        """Return a plane of the gear's frame as it lies in the picture, on request moved aside."""
         rng = self._rng(number, Stream.POSE)
-        middle = (len(self._gear) - 1) / 2
-        pose = cv2.getRotationMatrix2D((middle, middle), rng.uniform(-TURN, TURN), 1.0)
-        place = (np.array(self._size) - 1) / 2 + rng.uniform(-SHIFT, SHIFT, 2) * self._radius_px
-        pose[:, 2] += place - middle
-        return np.asarray(pose, np.float64)
+        middle = (len(plane) - 1) / 2
+        affine = cv2.getRotationMatrix2D((middle, middle), rng.uniform(-TURN, TURN), 1.0)
+        place = (moved.real, moved.imag) + rng.uniform(-SHIFT, SHIFT, 2)
+        affine[:, 2] += (np.array(self._size) - 1) / 2 + place * self._radius_px - middle
+        return cv2.warpAffine(plane, affine, self._size, borderValue=outside)
 
-    def _light(self, number: int) -> tuple[Plane, Plane]:
-        """Return how bright the lamp is at each pixel, around 1, and how much of it metal throws back."""
-        level, along, across, gloss = self._rng(number, Stream.LIGHT).uniform(-1, 1, 4)
-        light = _f32(1 + 0.05 * level + 0.08 * along * self._x) + _f32(0.08 * across * self._y)
+    def _light(self, number: int) -> Plane:
+        level, along, across = self._rng(number, Stream.LIGHT).uniform(-1, 1, 3).astype(np.float32)
+        light = (1 + level / 20 + along / 12 * self._x) + across / 12 * self._y
         light *= self._vignette
-        return light, (120 + self._gloss * np.float32(110 + 8 * gloss)) * np.float32(1 / UNIT)
+        return light
 
     def _machined(self, number: int) -> Layers:
         """Return a copy of the gear with this part's own tool marks, which run round it."""
-        radius_px = len(self._gear)
-        marks = _drawn(self._rng(number, Stream.METAL), (180, radius_px), GAUSS)
-        marks = cv2.remap(cv2.blur(marks, (1, 25)), *self._polar, cv2.INTER_LINEAR)
+        marks = _drawn(self._rng(number, Stream.METAL), (180, len(self._gear)), GAUSS)
+        marks = 1 + 0.22 * cv2.blur(marks, (1, 25))
         layers = self._gear.copy()
-        layers[..., SHINE] *= 1 + 0.22 * marks
+        shine = cv2.remap(marks, *self._round, cv2.INTER_LINEAR)
+        cv2.insertChannel(cv2.multiply(layers[..., SHINE], shine, dtype=cv2.CV_8U), layers, SHINE)
         return layers
 
-    def _ground(self, number: int, pose: Affine, cover: Bytes) -> Plane:
-        """Return the belt [H, W] in grey levels, under the gear's shadow and around its cover."""
+    def _ground(self, number: int) -> Plane:
+        """Return the belt with the gear's shadow on it, in quarters of a grey level."""
         rng = self._rng(number, Stream.BELT)
-        wear = cv2.resize(_drawn(rng, (9, 12), GAUSS), self._size, interpolation=cv2.INTER_LINEAR)
-        ground = np.roll(self._weave, rng.integers(0, 14, 2), (0, 1))
-        ground += wear
-        fallen = pose + np.array([[0, 0, 0.05], [0, 0, 0.06]]) * self._radius_px
-        shadow = cv2.warpAffine(self._shadow, fallen, self._size)
-        ground *= 1 - shadow * np.float32(0.75 / UNIT)
-        ground *= 1 - cover * np.float32(1 / UNIT)
-        return ground
+        (width, height), (x, y) = self._size, rng.integers(0, 2 * WEAVE_PX, 2)
+        wear = cv2.resize(_drawn(rng, (9, 12), WEAR), self._size, interpolation=cv2.INTER_CUBIC)
+        belt = cv2.add(wear, self._weave[y : y + height, x : x + width])
+        return cv2.multiply(belt, self._placed(self._shade, number, SHADOW_FALLS, outside=255), scale=1 / 255)
 
     def _flaw(self, number: int) -> Flaw | None:
         rng = self._rng(number, Stream.DEFECT)
         if rng.random() >= self._defects:
             return None
-        kind, grade = KINDS[rng.integers(len(KINDS))], int(rng.integers(len(SIZES)))
+        kind, grade = str(rng.choice(KINDS)), int(rng.integers(len(SIZES)))
         shape = _coverage(self._radius_px, [_outline(kind, grade, rng)])
         if kind == "stain":
             soft = 2 * int(0.35 * EXTENTS[kind][grade] * self._radius_px) + 1
-            shape = _f32(cv2.stackBlur(shape, (soft, soft)))
-        return Flaw(kind, grade, shape * self._gear[..., COVER])
+            shape = cv2.stackBlur(shape, (soft, soft))
+        return Flaw(kind, grade, shape)
 
     def _spoil(self, layers: Layers, flaw: Flaw) -> None:
         x, y, w, h = cv2.boundingRect((flaw.shape > 0).astype(np.uint8))
         window = np.s_[y : y + h, x : x + w]
-        share = STRENGTHS[flaw.kind][flaw.grade] * flaw.shape[window][..., None]
+        metal = layers[window].astype(np.float32)
         if flaw.kind == "missing":
-            layers[window] += share * (self._bare[window] - layers[window])
-            return
-        target, weight = np.array(EFFECTS[flaw.kind], np.float32)
-        layers[window] += share * weight * (target - layers[window])
+            change = self._bare[window] - metal
+        else:
+            target, weight = np.array(EFFECTS[flaw.kind], np.float32)
+            change = weight * (target * (metal[..., COVER:] / 255) - metal)
+        strength = STRENGTHS[flaw.kind][flaw.grade]
+        layers[window] = np.rint(metal + strength * flaw.shape[window][..., None] * change)
 
-    def _outlined(self, flaw: Flaw, number: int) -> Bytes:
-        shape = cv2.warpAffine(flaw.shape, self._pose(number), self._size)
+    def _outlined(self, flaw: Flaw, number: int) -> NDArray[np.uint8]:
+        shape = self._placed(flaw.shape * self._gear[..., COVER], number)
         return np.where(shape > 0.2 * shape.max(), 255, 0).astype(np.uint8)
 
 
 def _outline(kind: str, grade: int, rng: Generator) -> Outline:
     if kind == "missing":
-        return _missing(grade, rng)
+        return (
+            _disc(0.09, _polar(0.57, rng.choice(BOLTS))),
+            _disc(0.05, _polar(0.57, rng.choice(PINS))),
+            _tick(rng.choice(MARKS), 0.785, 0.875, 0.016),
+            _tick(rng.choice(MARKS), 0.785, 0.82, 0.016),
+        )[grade]
     extent = EXTENTS[kind][grade]
-    if kind == "scratch":
-        return _scratch(extent, rng)
     if kind == "chip":
-        tooth = 360 / TEETH * rng.integers(TEETH)
-        return _blob(extent, rng, 0.35) + _polar(1.0, tooth)
-    return _blob(extent, rng, 0.2) + _polar(rng.uniform(0.3, 0.85), rng.uniform(0, 360))
-
-
-def _missing(grade: int, rng: Generator) -> Outline:
-    if grade == 0:
-        return _disc(0.095, _polar(0.57, rng.choice(BOLTS)))
-    if grade == 1:
-        return _disc(0.05, _polar(0.57, rng.choice(PINS)))
-    return _tick(rng.choice(MARKS), 0.788, 0.872 if grade == 2 else 0.82, 0.016)
+        return _blob(extent, 0.35, rng) + _polar(1.0, rng.integers(TEETH) * 360 / TEETH)
+    somewhere = _polar(rng.uniform(0.3, 0.85), rng.uniform(0, 360))
+    return somewhere + (_scratch(extent, rng) if kind == "scratch" else _blob(extent, 0.2, rng))
 
 
 def _scratch(length: float, rng: Generator) -> Outline:
-    """Return a thin line that wanders and thins out at both ends."""
-    along = np.linspace(-0.5, 0.5, 24)
-    drift = np.cumsum(np.cumsum(rng.normal(0, 0.006, along.size)))
-    spine = np.stack([along * length, (drift - drift.mean()) * length], 1)
-    half = 0.004 + 0.012 * length * (1 - (2 * along) ** 2) * rng.uniform(0.5, 1, along.size)
-    edges = [spine + np.stack([0 * half, side * half], 1) for side in (-1, 1)]
-    turn = np.radians(rng.uniform(0, 360))
-    spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    return np.concatenate([edges[0], edges[1][::-1]]) @ spin + _polar(rng.uniform(0.3, 0.85), rng.uniform(0, 360))
+    """Return a thin line that wanders, and thins out at both ends."""
+    along = np.linspace(-0.5, 0.5, 40)
+    drift = np.cumsum(np.cumsum(rng.normal(0, 0.002, along.size)) + rng.normal(0, 0.003, along.size))
+    half = 0.003 + 0.007 * length * (1 - 4 * along**2) * rng.uniform(0.4, 1, along.size)
+    spine = length * (along + 1j * drift)
+    return np.concatenate([spine - 1j * half, (spine + 1j * half)[::-1]]) * _polar(1, rng.uniform(0, 360))
 
 
-def _blob(radius: float, rng: Generator, roughness: float) -> Outline:
-    """Return a closed irregular outline round the origin."""
-    turns = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    waves = sum(np.cos(k * turns + rng.uniform(0, 6.3)) / k * rng.normal() for k in (2, 3, 5, 7))
-    reach = radius * np.clip(1 + roughness * waves, 0.4, 1.6)
-    return np.stack([reach * np.cos(turns), reach * np.sin(turns)], 1)
+def _blob(radius: float, roughness: float, rng: Generator) -> Outline:
+    turns, waves = np.arange(0, 360, 9), np.array([[2], [3], [5], [7]])
+    ripples = np.cos(np.radians(waves * turns + rng.uniform(0, 360, waves.shape))) / waves
+    ripple = (ripples * rng.normal(size=waves.shape)).sum(0)
+    return _polar(radius * np.clip(1 + roughness * ripple, 0.4, 1.6), turns)
 
 
 def draw_gear(radius_px: float) -> tuple[Layers, Layers]:
-    """Return the gear as it leaves the machine, and the gear with its bolts, pins and marks."""
-    side = _side(radius_px)
-    layers = np.zeros((side, side, 4), np.float32)
+    """Return the gear as it leaves the machine, and the same gear with its bolts, pins and marks."""
+    layers = np.zeros((_side(radius_px), _side(radius_px), 4), np.float32)
+    fine = max(1, min(4, 2400 // len(layers)))
 
-    def paint(outlines: list[Outline], height: float, shine: float, warmth: float = 0, cover: float = 1) -> None:
-        share = _coverage(radius_px, outlines, fine=max(1, min(4, 2400 // side)))[..., None]
+    def paint(outlines: list[Outline], height: int, shine: int, warmth: int = 0, cover: int = 255) -> None:
+        share = _coverage(radius_px, outlines, fine)[..., None]
         layers[...] += share * (np.array([height, shine, warmth, cover], np.float32) - layers)
 
-    paint([_teeth()], 1.0, 0.76)
-    paint([_disc(0.765)], 0.6, 0.45)
-    paint([_disc(0.75)], 1.0, 0.80)
-    paint([_disc(0.72)], 0.4, 0.56)
-    paint([_disc(0.42)], 1.2, 0.84)
-    paint([_disc(0.30)], 0.8, 0.70)
-    paint([_disc(0.20), _tick(90, 0.15, 0.255, 0.05)], 0, 0, 0, 0)
-    paint([_disc(0.10, _polar(0.57, turn)) for turn in POCKETS], 0.2, 0.72)
-    paint([_disc(0.088, _polar(0.57, turn)) for turn in POCKETS], 0.0, 0.34)
-    paint([_disc(0.045, _polar(0.57, turn)) for turn in BOLTS], 0, 0, 0, 0)
-    paint([_disc(0.035, _polar(0.57, turn)) for turn in PINS], 0, 0.10)
-    layers += _name(radius_px)[..., None] * np.array([-0.3, -0.45, 0, 0], np.float32)
-    bare = layers.copy()
-    paint([_disc(0.085, _polar(0.57, turn)) for turn in BOLTS], 1.0, 0.36)
-    paint([_disc(0.07, _polar(0.57, turn)) for turn in BOLTS], 1.2, 0.50)
-    paint([_disc(0.04, _polar(0.57, turn), corners=6) for turn in BOLTS], 0.6, 0.08)
-    paint([_disc(0.04, _polar(0.57, turn)) for turn in PINS], 0.9, 0.80, 1.0)
-    paint([_tick(turn, 0.79, 0.87, 0.008) for turn in MARKS], 0.6, 0.25)
-    return bare, layers
+    paint([_polar(np.tile([0.915, 1, 1, 0.915], TEETH), _tooth_turns())], 200, 152)
+    for radius, height, shine in (
+        *((0.765, 120, 90), (0.75, 200, 160)),  # a groove in the rim
+        *((0.72, 80, 112), (0.42, 240, 168), (0.30, 160, 140)),  # web, hub, counterbore
+    ):
+        paint([_disc(radius)], height, shine)
+    paint([_disc(0.20), _tick(90, 0.15, 0.255, 0.05)], 0, 0, 0, 0)  # bore and keyway
+    paint(_discs(0.10, POCKETS), 40, 144)
+    paint(_discs(0.088, POCKETS), 0, 68)
+    paint(_discs(0.045, BOLTS), 0, 0, 0, 0)
+    paint(_discs(0.035, PINS), 0, 20)
+    layers -= _name(len(layers))[..., None] * np.array([60, 90, 0, 0], np.float32)
+    bare = cv2.convertScaleAbs(layers)
+    paint(_discs(0.085, BOLTS), 200, 72)
+    paint(_discs(0.070, BOLTS), 240, 100)
+    paint(_discs(0.040, BOLTS, corners=6), 120, 16)
+    paint(_discs(0.040, PINS), 180, 160, 255)
+    paint([_tick(turn, 0.79, 0.87, 0.008) for turn in MARKS], 120, 50)
+    return np.asarray(bare, np.uint8), np.asarray(cv2.convertScaleAbs(layers), np.uint8)
 
 
-def _name(radius_px: float) -> Plane:
-    """Return the coverage of the type's name, which runs along the rim."""
-    side = _side(radius_px)
+def _tooth_turns() -> NDArray[np.float64]:
+    return np.add.outer(np.arange(TEETH), [-0.32, -0.16, 0.16, 0.32]).ravel() * 360 / TEETH
+
+
+def _name(side: int) -> Plane:
+    """Return the coverage, 0..1, of the type's name, which runs along the rim."""
     strip = np.zeros((500, 2500), np.uint8)  # columns go round the gear, rows come in from the frame's edge
     cv2.putText(strip, "INSPECTD   Z40", (1045, 115), cv2.FONT_HERSHEY_SIMPLEX, 1.35, 255, 5, cv2.LINE_AA)
-    turned = cv2.rotate(strip, cv2.ROTATE_90_CLOCKWISE)
-    middle = ((side - 1) / 2, (side - 1) / 2)
-    return _f32(cv2.warpPolar(turned, (side, side), middle, side / 2, cv2.WARP_INVERSE_MAP)) / 255
+    middle, upright = (side - 1) / 2, cv2.rotate(strip, cv2.ROTATE_90_CLOCKWISE)
+    return _f32(cv2.warpPolar(upright, (side, side), (middle, middle), side / 2, cv2.WARP_INVERSE_MAP)) / 255
 
 
-def _teeth() -> Outline:
-    phases = np.array([-0.32, -0.16, 0.16, 0.32])
-    turns = (np.arange(TEETH)[:, None] + phases).ravel() * 360 / TEETH
-    return _polar(np.tile([0.915, 1.0, 1.0, 0.915], TEETH), turns)
+def _polar(radius: float | NDArray[Any], turn: float | NDArray[Any]) -> Outline:
+    return np.asarray(radius * np.exp(1j * np.radians(turn)))
 
 
-def _disc(radius: float, middle: Outline | float = 0.0, corners: int = 120) -> Outline:
-    return _polar(radius, np.arange(corners) * 360 / corners) + middle
+def _disc(radius: float, middle: complex | Outline = 0, corners: int = 120) -> Outline:
+    return middle + _polar(radius, np.arange(corners) * 360 / corners)
+
+
+def _discs(radius: float, turns: range, corners: int = 120) -> list[Outline]:
+    return [_disc(radius, _polar(0.57, turn), corners) for turn in turns]
 
 
 def _tick(turn: float, start: float, end: float, half: float) -> Outline:
     """Return a straight mark that points at the middle."""
-    side = _polar(half, turn + 90)
-    inner, outer = _polar(start, turn), _polar(end, turn)
-    return np.stack([inner - side, outer - side, outer + side, inner + side])
-
-
-def _polar(radius: float | Outline, turn: float | Outline) -> Outline:
-    return np.stack([radius * np.cos(np.radians(turn)), radius * np.sin(np.radians(turn))], -1)
+    return _polar(1, turn) * np.array([start - 1j * half, end - 1j * half, end + 1j * half, start + 1j * half])
 
 
 def _side(radius_px: float) -> int:
     """Return the side of the gear's square frame, in pixels."""
-    return 2 * int(np.ceil(1.05 * radius_px)) + 1
+    return 2 * math.ceil(1.05 * radius_px) + 1
 
 
 def _coverage(radius_px: float, outlines: list[Outline], fine: int = 1) -> Plane:
@@ -332,22 +311,22 @@ def _coverage(radius_px: float, outlines: list[Outline], fine: int = 1) -> Plane
     side = _side(radius_px)
     canvas = np.zeros((side * fine, side * fine), np.uint8)
     for outline in outlines:
-        points = np.rint((outline * radius_px + side / 2) * fine * 16 - 8).astype(np.int32)
-        cv2.fillPoly(canvas, [points], 255, cv2.LINE_AA, shift=4)
-    return _f32(cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA) * np.float32(1 / 255))
+        points = np.stack([outline.real, outline.imag], 1) * radius_px + side / 2
+        cv2.fillPoly(canvas, [np.rint(points * fine * 16 - 8).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
+    return _f32(cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)) / 255
 
 
-def _polar_maps(radius_px: float, side: int) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    """Return the maps for `cv2.remap` that bend a plane [180, side] of marks round the gear's middle.
+def _polar_maps(side: int) -> tuple[Plane, Plane]:
+    """Return the maps for `cv2.remap` that bend a plane [180, side] round the gear's middle.
 
-    Half a turn is drawn and mirrored, so that the marks meet without a seam.
+    Half a turn is drawn and mirrored, so that the ends meet without a seam.
     """
     y, x = np.mgrid[:side, :side].astype(np.float32) - np.float32((side - 1) / 2)
-    half_turn = np.abs(np.degrees(np.arctan2(y, x))).astype(np.float32)
+    half_turn = _f32(np.abs(np.degrees(np.arctan2(y, x))))
     return cv2.convertMaps(np.hypot(x, y), np.minimum(half_turn, 179), cv2.CV_16SC2)
 
 
-def _drawn(rng: Generator, shape: Sequence[int], table: NDArray[Any]) -> NDArray[Any]:
+def _drawn(rng: Generator, shape: Sequence[int], table: NDArray[Any]) -> Plane:
     """Return noise by way of a table of 256 equally likely values: much faster than `standard_normal`."""
     return cv2.LUT(np.frombuffer(rng.bytes(math.prod(shape)), np.uint8).reshape(shape), table)
 
