@@ -99,7 +99,8 @@ class Hand:
             if grabbed is None:
                 return
             if isinstance(grabbed, Nothing):
-                self._say_alive(grabbed.is_repeat)
+                if grabbed.is_repeat:  # of an old picture handed out again nothing is said: it is silence
+                    self._say_alive(is_repeat=True)
             elif isinstance(grabbed, Broken):
                 self._number += 1
                 _tell(

@@ -135,7 +135,7 @@ def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int)
                     console.print(f"[red]{verdict.verdict} {verdict.reason}: {verdict.detail}[/red]")
                     continue
                 seen.append(_Seen(line.part(int(verdict.part.removeprefix("part-"))), verdict))
-                console.print(_line(seen[-1]))
+                console.print(_line(seen[-1]), soft_wrap=True)
         finally:
             if daemon.poll() is None and len(seen) < parts:
                 daemon.terminate()

@@ -34,7 +34,7 @@ EXTENTS = {  # a scratch's length, the others' radius
 STRENGTHS = {
     "scratch": (1.0, 0.8, 0.55, 0.14),
     "stain": (0.85, 0.6, 0.4, 0.06),
-    "chip": (1.0, 1.0, 0.9, 0.3),
+    "chip": (1.0, 1.0, 0.9, 0.18),
     "missing": (1.0, 1.0, 1.0, 0.4),  # a bolt, a pin, a mark, the foot of a mark
 }
 EFFECTS = {  # what the layers become, and how far each of them goes there
@@ -155,16 +155,15 @@ class Line:
         """Return a plane of the gear's frame as it lies in the picture, on request moved aside."""
         rng = self._rng(number, Stream.POSE)
         middle = (len(plane) - 1) / 2
-        affine = cv2.getRotationMatrix2D((middle, middle), rng.uniform(-TURN, TURN), 1.0)
-        place = (moved.real, moved.imag) + rng.uniform(-SHIFT, SHIFT, 2)
+        affine: Plane = cv2.getRotationMatrix2D((middle, middle), rng.uniform(-TURN, TURN), 1.0)
+        place = rng.uniform(-SHIFT, SHIFT, 2) + np.array([moved.real, moved.imag])
         affine[:, 2] += (np.array(self._size) - 1) / 2 + place * self._radius_px - middle
         return cv2.warpAffine(plane, affine, self._size, borderValue=outside)
 
     def _light(self, number: int) -> Plane:
         level, along, across = self._rng(number, Stream.LIGHT).uniform(-1, 1, 3).astype(np.float32)
         light = (1 + level / 20 + along / 12 * self._x) + across / 12 * self._y
-        light *= self._vignette
-        return light
+        return _f32(light * self._vignette)
 
     def _machined(self, number: int) -> Layers:
         """Return a copy of the gear with this part's own tool marks, which run round it."""
@@ -208,7 +207,7 @@ class Line:
 
     def _outlined(self, flaw: Flaw, number: int) -> NDArray[np.uint8]:
         shape = self._placed(flaw.shape * self._gear[..., COVER], number)
-        return np.where(shape > 0.2 * shape.max(), 255, 0).astype(np.uint8)
+        return np.where(shape > 0.1 * shape.max(), 255, 0).astype(np.uint8)
 
 
 def _outline(kind: str, grade: int, rng: Generator) -> Outline:
@@ -251,7 +250,8 @@ def draw_gear(radius_px: float) -> tuple[Layers, Layers]:
         share = _coverage(radius_px, outlines, fine)[..., None]
         layers[...] += share * (np.array([height, shine, warmth, cover], np.float32) - layers)
 
-    paint([_polar(np.tile([0.915, 1, 1, 0.915], TEETH), _tooth_turns())], 200, 152)
+    turns = np.add.outer(np.arange(TEETH), [-0.32, -0.16, 0.16, 0.32]).ravel() * 360 / TEETH
+    paint([_polar(np.tile([0.915, 1, 1, 0.915], TEETH), turns)], 200, 152)
     for radius, height, shine in (
         *((0.765, 120, 90), (0.75, 200, 160)),  # a groove in the rim
         *((0.72, 80, 112), (0.42, 240, 168), (0.30, 160, 140)),  # web, hub, counterbore
@@ -264,16 +264,12 @@ def draw_gear(radius_px: float) -> tuple[Layers, Layers]:
     paint(_discs(0.035, PINS), 0, 20)
     layers -= _name(len(layers))[..., None] * np.array([60, 90, 0, 0], np.float32)
     bare = cv2.convertScaleAbs(layers)
-    paint(_discs(0.085, BOLTS), 200, 72)
-    paint(_discs(0.070, BOLTS), 240, 100)
-    paint(_discs(0.040, BOLTS, corners=6), 120, 16)
+    paint(_discs(0.085, BOLTS), 200, 34)
+    paint(_discs(0.070, BOLTS), 240, 48)
+    paint(_discs(0.040, BOLTS, corners=6), 120, 8)
     paint(_discs(0.040, PINS), 180, 160, 255)
     paint([_tick(turn, 0.79, 0.87, 0.008) for turn in MARKS], 120, 50)
     return np.asarray(bare, np.uint8), np.asarray(cv2.convertScaleAbs(layers), np.uint8)
-
-
-def _tooth_turns() -> NDArray[np.float64]:
-    return np.add.outer(np.arange(TEETH), [-0.32, -0.16, 0.16, 0.32]).ravel() * 360 / TEETH
 
 
 def _name(side: int) -> Plane:
@@ -281,11 +277,12 @@ def _name(side: int) -> Plane:
     strip = np.zeros((500, 2500), np.uint8)  # columns go round the gear, rows come in from the frame's edge
     cv2.putText(strip, "INSPECTD   Z40", (1045, 115), cv2.FONT_HERSHEY_SIMPLEX, 1.35, 255, 5, cv2.LINE_AA)
     middle, upright = (side - 1) / 2, cv2.rotate(strip, cv2.ROTATE_90_CLOCKWISE)
-    return _f32(cv2.warpPolar(upright, (side, side), (middle, middle), side / 2, cv2.WARP_INVERSE_MAP)) / 255
+    flags = cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS
+    return _f32(cv2.warpPolar(upright, (side, side), (middle, middle), side / 2, flags)) / 255
 
 
 def _polar(radius: float | NDArray[Any], turn: float | NDArray[Any]) -> Outline:
-    return np.asarray(radius * np.exp(1j * np.radians(turn)))
+    return np.asarray(radius * np.exp(1j * np.radians(turn)), np.complex128)
 
 
 def _disc(radius: float, middle: complex | Outline = 0, corners: int = 120) -> Outline:
@@ -298,7 +295,8 @@ def _discs(radius: float, turns: range, corners: int = 120) -> list[Outline]:
 
 def _tick(turn: float, start: float, end: float, half: float) -> Outline:
     """Return a straight mark that points at the middle."""
-    return _polar(1, turn) * np.array([start - 1j * half, end - 1j * half, end + 1j * half, start + 1j * half])
+    corners = [start - 1j * half, end - 1j * half, end + 1j * half, start + 1j * half]
+    return np.array(corners, np.complex128) * _polar(1, turn)
 
 
 def _side(radius_px: float) -> int:

@@ -1,0 +1,110 @@
+"""Fixtures that several tests share: real things, only small."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inspectd.simplenet import backbone as backbones
+from inspectd.simplenet import bundle
+from inspectd.simplenet.bundle import Calibration, CameraRecord, Params, ThresholdRecord
+from inspectd.simplenet.network import Head
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`realdata` runs where ../shared lies beside the project, and says so where it does not."""
+    for item in items:
+        if item.get_closest_marker("realdata") and not SHARED.is_dir():
+            item.add_marker(pytest.mark.skip(reason="../shared does not lie beside the project"))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="this machine has no NVIDIA GPU"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The pictures, weights and golden numbers beside the project."""
+    return SHARED
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A TCP port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        yield probe.getsockname()[1]
+
+
+def small_params(size: int = 64) -> Params:
+    """The embedded backbone with a small head, 8 × 8 patches."""
+    return Params(backbones.EMBEDDED, backbones.EMBEDDED_LAYERS, (3, size, size), 48, 32, dsc_hidden=16)
+
+
+def small_calibration(threshold: float, **changes: object) -> Calibration:
+    """A calibration as `calibrate` writes it."""
+    facts = {
+        "version": bundle.CALIBRATION_VERSION,
+        "run": "small",
+        "created": "2026-01-01T00:00:00Z",
+        "threshold": ThresholdRecord(threshold, 0.01, 0.95, 0.2, 299, 0.0),
+        "held_out_scores": (threshold - 2.0, threshold - 1.0),
+        "device": "cpu",
+        "precision": "float32",
+        "camera": CameraRecord("folder", None, 64, 64),
+        "roi": None,
+        "white_level": 65535,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "backbone_digest": "",
+        "seed": 0,
+        "pictures": 10,
+        "pictures_digest": "",
+        "statistics": {},
+        "recipe": {},
+        "versions": {},
+        "files": {},
+    }
+    return Calibration(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def write_small_model(folder: Path, threshold: float | None = 1.0, **changes: object) -> Path:
+    """Write a model with random head weights; `threshold` None: only the published code's two files."""
+    torch.manual_seed(7)
+    params = small_params()
+    backbone = backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape)
+    folder.mkdir(parents=True)
+    calibration = None if threshold is None else small_calibration(threshold, **changes)
+    bundle.save(folder, params, Head(params.head_shape).eval(), backbone, calibration)
+    if threshold is None:
+        (folder / "backbone.pth").unlink()
+    return folder
+
+
+@pytest.fixture
+def small_model(tmp_path: Path) -> Path:
+    """A model folder whose threshold lies so high that everything is ok."""
+    return write_small_model(tmp_path / "model", threshold=1e6)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of twelve different 64 × 48 pictures."""
+    folder = tmp_path / "pictures"
+    write_pictures(folder, 12)
+    return folder
+
+
+def write_pictures(folder: Path, count: int, seed: int = 0) -> None:
+    """Write noise pictures, PNG, 64 × 48."""
+    import cv2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        cv2.imwrite(str(folder / f"{i:03d}.png"), rng.integers(0, 255, (48, 64, 3), np.uint8))

@@ -1,0 +1,100 @@
+"""Puts a fake V4L2 camera behind `cv2.VideoCapture` in every Python process that has this folder on its path.
+
+The camera is steered through the file that FAKE_CAMERA names; it holds one word:
+
+    ok          a new picture every 20 ms, with the driver's time
+    hang        read() never returns
+    stale       read() answers True at once, with the last picture and its old time (the cable is out)
+    frozen      new times, and the same picture bit for bit
+    unplugged   read() fails and the device cannot be opened
+"""
+
+import importlib.abc
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+SCRIPT = os.environ.get("FAKE_CAMERA")
+
+
+class FakeCapture:
+    """Behaves like cv2.VideoCapture on a V4L2 device."""
+
+    def __init__(self, address, backend=0, parameters=()):
+        self.address = address
+        self.count = 0
+        self.time_ms = 0.0
+        self.picture = None
+        self.properties = {}
+        self.is_open = mode() != "unplugged"
+
+    def isOpened(self):  # noqa: N802
+        return self.is_open
+
+    def set(self, key, value):
+        self.properties[key] = value
+        with Path(SCRIPT + ".log").open("a") as log:
+            log.write(f"{os.getpid()} {key} {value}\n")
+        return True
+
+    def get(self, key):
+        import cv2
+
+        values = {cv2.CAP_PROP_POS_MSEC: self.time_ms, cv2.CAP_PROP_FPS: 50.0}
+        return values.get(key, 0.0)
+
+    def read(self, image=None):
+        import numpy as np
+
+        now = mode()
+        if now == "hang":
+            while True:
+                time.sleep(60)
+        if now == "unplugged":
+            return False, None
+        if now == "stale" and self.picture is not None:
+            return True, self.picture
+        time.sleep(0.02)
+        self.time_ms = time.monotonic() * 1000
+        if now != "frozen" or self.picture is None:
+            self.count += 1
+            noise = np.random.default_rng([os.getpid(), self.count]).integers(0, 20, (48, 64, 3), np.uint8)
+            # Blue, green and red differ: a reconnect that mixes them up would be seen.
+            self.picture = noise + np.array([200, 100, 20], np.uint8)
+        if image is not None and image.shape == self.picture.shape:
+            image[...] = self.picture
+            return True, image
+        return True, self.picture.copy()
+
+    def release(self):
+        self.is_open = False
+
+
+def mode():
+    return Path(SCRIPT).read_text().strip()
+
+
+class _Patch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets cv2 load as it is, and then replaces its VideoCapture."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "cv2":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("cv2")
+        self.real = spec.loader
+        spec.loader = self
+        return spec
+
+    def create_module(self, spec):
+        return self.real.create_module(spec)
+
+    def exec_module(self, module):
+        self.real.exec_module(module)
+        module.VideoCapture = FakeCapture
+
+
+if SCRIPT:
+    sys.meta_path.insert(0, _Patch())

@@ -1,0 +1,186 @@
+"""A camera that behaves like a bad day in a factory: hangs, stale buffers, a pulled cable, a return."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_process import DaemonProcess
+
+FAKES = Path(__file__).parent / "fakes"
+READ_TIMEOUT_MS = 400
+
+
+class FakeCamera:
+    """The steering wheel of tests/fakes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.script = folder / "camera"
+        self.be("ok")
+
+    def be(self, mode: str) -> None:
+        """Change what the camera does, at once."""
+        scratch = self.script.with_suffix(".new")
+        scratch.write_text(mode)
+        scratch.rename(self.script)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes a process see this camera."""
+        return {"FAKE_CAMERA": str(self.script), "PYTHONPATH": str(FAKES)}
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> FakeCamera:
+    """A camera that works."""
+    return FakeCamera(tmp_path)
+
+
+def start(tmp_path: Path, model: Path, camera: FakeCamera, **settings: object) -> DaemonProcess:
+    """Run a daemon on camera 0."""
+    keys = {"read_timeout_ms": READ_TIMEOUT_MS, "frozen_ms": 400, "deadline_ms": 5000, **settings}
+    text = ", ".join(f"{key}: {value}" for key, value in keys.items())
+    return DaemonProcess(
+        tmp_path / "daemon",
+        f"{{name: top, source: 0, model: {model}, {text}}}",
+        environment=camera.environment,
+    )
+
+
+def good(daemon: DaemonProcess) -> int:
+    """Return how many parts were really inspected."""
+    return sum(v["verdict"] == "ok" for v in daemon.verdicts)
+
+
+def children(pid: int) -> list[int]:
+    """Return a process's children."""
+    return [int(p) for p in Path(f"/proc/{pid}/task").glob("*/children") for p in p.read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("trap", "reason"),
+    [("hang", "camera_lost"), ("stale", "camera_lost"), ("unplugged", "camera_lost"), ("frozen", "camera_frozen")],
+)
+def test_a_camera_that_fails_is_replaced_and_comes_back(
+    tmp_path: Path, small_model: Path, camera: FakeCamera, trap: str, reason: str
+) -> None:
+    with start(tmp_path, small_model, camera) as daemon:
+        daemon.listen(lambda d: good(d) >= 3)
+        first_child = children(daemon.process.pid)
+        camera.be(trap)
+        daemon.listen(lambda d: any(v["verdict"] == "fault" for v in d.verdicts))
+        before = len(daemon.verdicts)
+        camera.be("ok")
+        daemon.listen(lambda d: len(d.verdicts) >= before + 3)
+        assert children(daemon.process.pid) != first_child
+        assert daemon.stop() == 0
+
+    outcomes = [v["verdict"] for v in daemon.verdicts]
+    fault_at = outcomes.index("fault")
+    fault = daemon.verdicts[fault_at]
+    assert (fault["reason"], fault["frame"], fault["score"]) == (reason, None, None)
+    assert fault["detail"]
+    # One fault at the transition, and nothing called ok until the camera really was back.
+    assert outcomes.count("fault") == 1 + sum(v["reason"] == "shutdown" for v in daemon.verdicts)
+    assert set(outcomes[:fault_at]) == set(outcomes[fault_at + 1 :]) - {"fault"} == {"ok"}
+    assert [v["seq"] for v in daemon.verdicts] == list(range(1, len(outcomes) + 1))
+    frames = [v["frame"] for v in daemon.verdicts if v["frame"] is not None]
+    assert frames == sorted(set(frames)), "a capture number came twice"
+    assert [s["state"] for s in daemon.states if s["state"] in ("lost", "frozen")]
+
+
+def test_a_hung_read_is_noticed_within_its_deadline(tmp_path: Path, small_model: Path, camera: FakeCamera) -> None:
+    """The times are the daemon's own: last picture, and the fault's publication. The slack is for a busy machine."""
+    with start(tmp_path, small_model, camera) as daemon:
+        daemon.listen(lambda d: good(d) >= 3)
+        camera.be("hang")
+        daemon.listen(lambda d: any(v["reason"] == "camera_lost" for v in d.verdicts))
+        daemon.stop()
+    lost = next(v for v in daemon.verdicts if v["reason"] == "camera_lost")
+    last_good = [v for v in daemon.verdicts if v["seq"] < lost["seq"]][-1]
+    noticed_ms = (lost["t"]["published"] - last_good["t"]["captured"]) / 1e6
+    assert READ_TIMEOUT_MS * 0.9 <= noticed_ms <= READ_TIMEOUT_MS + 2000
+
+
+def test_a_camera_that_is_not_there_at_the_start_is_declared_and_taken_when_it_comes(
+    tmp_path: Path, small_model: Path, camera: FakeCamera
+) -> None:
+    camera.be("unplugged")
+    with start(tmp_path, small_model, camera) as daemon:
+        daemon.listen(lambda d: any(v["reason"] == "camera_lost" for v in d.verdicts))
+        assert "video0" in daemon.verdicts[0]["detail"]
+        camera.be("ok")
+        daemon.listen(lambda d: good(d) >= 2)
+        assert daemon.stop() == 0
+    assert [v["reason"] for v in daemon.verdicts].count("camera_lost") == 1
+
+
+def test_settings_are_made_again_after_each_reopening(tmp_path: Path, small_model: Path, camera: FakeCamera) -> None:
+    with start(tmp_path, small_model, camera, exposure=-6, gain=3, fps=50, format="MJPG") as daemon:
+        daemon.listen(lambda d: good(d) >= 2)
+        camera.be("hang")
+        daemon.listen(lambda d: any(v["verdict"] == "fault" for v in d.verdicts))
+        camera.be("ok")
+        daemon.listen(lambda d: good(d) >= 5)
+        daemon.stop()
+    by_process: dict[str, list[str]] = {}
+    for line in Path(f"{camera.script}.log").read_text().splitlines():
+        pid, _, setting = line.partition(" ")
+        by_process.setdefault(pid, []).append(setting)
+    settings = list(by_process.values())
+    assert len(settings) >= 2
+    assert all(made == settings[0] and len(made) >= 6 for made in settings)
+
+
+def test_a_dead_camera_does_not_harm_another(tmp_path: Path, small_model: Path, camera: FakeCamera) -> None:
+    cameras = (
+        f"{{name: bad, source: 0, model: {small_model}, read_timeout_ms: 400}},"
+        f'{{name: good, source: "sim://line?fps=20&width=64&height=64", model: {small_model}, deadline_ms: 5000}}'
+    )
+    camera.be("hang")
+    with DaemonProcess(tmp_path / "daemon", cameras, environment=camera.environment) as daemon:
+        daemon.listen(lambda d: sum(v["camera"] == "good" for v in d.verdicts) >= 10)
+        assert daemon.stop() == 0
+    assert {v["verdict"] for v in daemon.verdicts if v["camera"] == "good"} <= {"ok", "fault"}
+    assert sum(v["verdict"] == "ok" for v in daemon.verdicts if v["camera"] == "good") >= 9
+
+
+def test_the_daemon_killed_takes_its_children_with_it(tmp_path: Path, small_model: Path, camera: FakeCamera) -> None:
+    with start(tmp_path, small_model, camera) as daemon:
+        daemon.listen(lambda d: good(d) >= 1)
+        camera.be("hang")  # the child cannot notice by itself that its parent is gone
+        (child,) = children(daemon.process.pid)
+        pidfd = os.pidfd_open(child)
+        daemon.process.kill()
+        daemon.process.wait()
+        import select
+
+        assert select.select([pidfd], [], [], 10)[0], "the capture child outlived its parent"
+        os.close(pidfd)
+
+
+def test_calibrate_and_inspect_camera_0(tmp_path: Path, camera: FakeCamera) -> None:
+    """The two commands of a first real camera, on the fake one."""
+    calibrated = subprocess.run(
+        [sys.executable, "-m", "inspectd", "calibrate", "--camera", "0", "--parts", "12", "--interval", "0"]
+        + ["--imagesize", "64", "--results_path", str(tmp_path / "results"), "--run_name", "top"],
+        env={**os.environ, **camera.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert calibrated.returncode == 0, calibrated.stderr
+    model = tmp_path / "results/project/group/top/models/0"
+    record: dict[str, Any] = json.loads((model / "calibration.json").read_text())["camera"]
+    assert record == {"source": "0", "identity": None, "width": 64, "height": 48}
+    with start(tmp_path, model, camera) as daemon:
+        daemon.listen(lambda d: len(d.verdicts) >= 20)
+        assert daemon.stop() == 0
+    inspected = [v for v in daemon.verdicts if v["verdict"] in ("ok", "ng")]
+    assert len(inspected) >= 19
+    assert sum(v["verdict"] == "ok" for v in inspected) > len(inspected) / 2  # they are all good parts
