@@ -31,6 +31,10 @@ security: {curve_secret: null}
 """
 
 
+def plain(settings: Config) -> object:
+    return msgspec.json.decode(msgspec.json.encode(settings))
+
+
 def mistakes(text: str) -> list[str]:
     """Return the lines below the headline of the message that refuses `text`."""
     with pytest.raises(UsageError) as refused:
@@ -39,7 +43,7 @@ def mistakes(text: str) -> list[str]:
 
 
 def test_the_smallest_configuration_has_the_defaults_of_the_contract() -> None:
-    assert msgspec.to_builtins(parse(CAMERA % "")) == yaml.safe_load(CONTRACT)
+    assert plain(parse(CAMERA % "")) == yaml.safe_load(CONTRACT)
 
 
 @pytest.mark.parametrize(
@@ -177,20 +181,10 @@ def test_addresses_that_others_reach_are_refused(host: str) -> None:
     assert all("which others can reach" in mistake for mistake in told)
 
 
-@pytest.mark.parametrize(
-    "bind",
-    [
-        "",
-        "127.0.0.1:1",
-        "tcp://127.0.0.1",
-        "tcp://127.0.0.1:65536",
-        "udp://127.0.0.1:1",
-        "tcp://:1",
-        "tcp://127.0.0.1:x",
-        "ipc://",
-        "inproc://a",
-    ],
-)
+NO_ADDRESS = "127.0.0.1:1 tcp://127.0.0.1 tcp://127.0.0.1:65536 udp://127.0.0.1:1 tcp://:1 tcp://127.0.0.1:x ipc://"
+
+
+@pytest.mark.parametrize("bind", ["", *NO_ADDRESS.split()])
 def test_what_is_no_address_is_refused(bind: str) -> None:
     (mistake,) = mistakes(CAMERA % "" + f"publish: {{bind: '{bind}'}}")
     assert mistake == f"publish.bind is {bind!r}; expected tcp://HOST:PORT or ipc://PATH"
@@ -218,14 +212,14 @@ def test_a_file_that_cannot_be_read_is_one_sentence_with_its_name(tmp_path: Path
     "value",
     ["!!python/object/apply:os.abort []", "{[1]: 2}"]
     + [
-        pytest.param(value, marks=pytest.mark.xfail(strict=True, reason=f"bug: {error} instead of UsageError"), id=id_)
+        pytest.param(value, marks=pytest.mark.xfail(strict=True, raises=error, reason=f"bug: {error}"), id=id_)
         for id_, value, error in (
-            ("deep", "[" * 2000 + "]" * 2000, "RecursionError"),
-            ("date", "2020-13-45", "ValueError"),
-            ("int", "!!int x", "ValueError"),
-            ("bool", "!!bool x", "KeyError"),
-            ("digits", "9" * 5000, "ValueError"),
-            ("hex", "0x" + "f" * 5000, "ValueError"),
+            ("deep", "[" * 2000 + "]" * 2000, RecursionError),
+            ("date", "2020-13-45", ValueError),
+            ("int", "!!int x", ValueError),
+            ("bool", "!!bool x", KeyError),
+            ("digits", "9" * 5000, ValueError),
+            ("hex", "0x" + "f" * 5000, ValueError),
         )
     ],
 )
@@ -250,7 +244,7 @@ def test_an_alias_bomb_is_not_written_out() -> None:
 def test_the_shipped_file_lists_every_key_with_the_default_of_the_code() -> None:
     raw = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
     (camera,) = raw.pop("cameras")
-    assert msgspec.to_builtins(load(SHIPPED)) == {**raw, "cameras": [camera]}
+    assert plain(load(SHIPPED)) == {**raw, "cameras": [camera]}
     assert list(camera) == list(CameraConfig.__struct_fields__)
     own = {key: camera.pop(key) for key in ("name", "source", "model")}
     assert camera.items() <= msgspec.to_builtins(CameraConfig(**own)).items()

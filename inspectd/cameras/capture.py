@@ -40,6 +40,8 @@ def main() -> None:
         settings = msgspec.json.decode(channel.recv(link.MAX_PACKET), type=CaptureSettings)
         _set_environment(settings)
         run(channel, settings)
+        while channel.recv(64):  # a socket that is closed with unread words in it loses our last ones
+            pass
 
 
 def run(channel: socket.socket, settings: CaptureSettings) -> None:

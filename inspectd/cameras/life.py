@@ -65,8 +65,8 @@ class Life:
             return None
         try:
             packet, fds, _, _ = socket.recv_fds(self._channel, link.MAX_PACKET, 1)
-        except ConnectionResetError:
-            packet, fds = b"", []
+        except ConnectionResetError:  # said once when a child dies; its last words come after it
+            return None
         if not packet:
             return Failed(f"the capture process ended by itself ({self._how_it_ended()})")
         message = self._decode(packet)

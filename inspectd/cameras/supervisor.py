@@ -140,14 +140,13 @@ class Supervisor:
             taken = self._taken
             gone = self._live_guarded()
             if gone is None:
-                if not self._stop.is_set():
-                    self._set(State.STOPPED, "the source was read to its end")
-                return
+                break
             self._report_gone(gone)
             failures = 0 if self._taken > taken else failures + 1
             pause_s = RETRY_S[min(failures, len(RETRY_S) - 1)] * random.uniform(0.8, 1.2)
             self._stop.wait(pause_s)
-        self._set(State.STOPPED, "the daemon is stopping")
+        why = "the daemon is stopping" if self._stop.is_set() else "the source was read to its end"
+        self._set(State.STOPPED, why)
 
     def _live_guarded(self) -> _Gone | None:
         """Run one life; whatever goes wrong in handling this camera costs this camera's child only."""

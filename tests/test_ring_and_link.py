@@ -1,0 +1,221 @@
+"""What lies between a capture child and its parent: the words of the link and the shared memory."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import mmap
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inspectd.cameras import link
+from inspectd.cameras.link import MAX_PACKET, Alive, Captured, Ended, Failed, Message, Opened, Unreadable
+from inspectd.cameras.ring import SEALS, Ring
+from inspectd.errors import CameraError
+
+U32, U64 = 2**32 - 1, 2**64 - 1
+PAGE = mmap.PAGESIZE
+
+MESSAGES: list[Message] = [
+    Opened(6, 921600, 640, 480, 29.97, True, "MJPG"),
+    Opened(U32, U64, U32, U32, 0.0, False, ""),
+    Captured(0, 1, 0, 0, (480, 640, 3), "uint8", None),
+    Captured(5, 7, 3, 10**18, (480, 640), "uint8", "part-000007"),
+    Captured(1, 2, 0, 5, (2, 2), "uint16", ""),
+    Captured(U32, U64, U32, U64, (U32, U32, 3), "uint16", "Würfel/größe 部品 🔩.png"),
+    Captured(0, 1, 0, 0, (1, 1), "uint8", "=a\0b\n"),
+    Alive(0, False),
+    Alive(U32, True),
+    Unreadable(U64, U64, "sub/ß.png", "the picture is truncated"),
+    Unreadable(1, 0, "", ""),
+    Failed("der Stecker ist gezogen: größer → kleiner"),
+    Failed(""),
+    Ended(),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+def test_every_message_arrives_as_it_was_sent(message: Message) -> None:
+    ours, theirs = link.pair()
+    with ours, theirs:
+        theirs.send(link.encode(message))
+        assert link.decode(ours.recv(MAX_PACKET)) == message
+
+
+@given(
+    st.integers(0, U32), st.integers(0, U64), st.integers(1, U32), st.integers(1, U32),
+    st.sampled_from([(), (3,)]), st.sampled_from(["uint8", "uint16"]), st.none() | st.text(max_size=200),
+)  # fmt: skip
+def test_any_picture_arrives_as_it_was_sent(
+    slot: int, number: int, height: int, width: int, channels: tuple[int, ...], dtype: str, part: str | None
+) -> None:
+    message = Captured(slot, number, 0, number, (height, width, *channels), dtype, part)
+    assert link.decode(link.encode(message)) == message
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "ß" * 100_000, "=🔩" * 50_000])
+def test_a_name_that_is_too_long_is_cut_and_still_one_packet(name: str) -> None:
+    ours, theirs = link.pair()
+    with ours, theirs:
+        for message in (Captured(1, 2, 0, 3, (4, 5), "uint8", name), Unreadable(1, 2, name, "why"), Failed(name)):
+            theirs.send(link.encode(message))
+            heard = link.decode(ours.recv(MAX_PACKET))
+            assert type(heard) is type(message)
+            text = heard.why if isinstance(heard, Failed) else heard.part  # type: ignore[union-attr]
+            assert text
+            assert name.startswith(text.rstrip("\ufffd"))
+
+
+@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="bug: a file name that is not UTF-8 ends the child")
+@pytest.mark.parametrize("kind", ["captured", "unreadable", "failed"])
+def test_a_file_name_that_is_not_utf8_is_no_reason_to_die(kind: str) -> None:
+    name = os.fsdecode(b"part-\xff.png")
+    messages = {
+        "captured": Captured(1, 2, 0, 3, (4, 5), "uint8", name),
+        "unreadable": Unreadable(1, 2, name, "why"),
+        "failed": Failed(name),
+    }
+    assert type(link.decode(link.encode(messages[kind]))) is type(messages[kind])
+
+
+@given(
+    st.binary(max_size=80) | st.tuples(st.integers(0, 8), st.binary(max_size=80)).map(lambda t: bytes([t[0]]) + t[1])
+)
+def test_nonsense_is_a_value_error_and_nothing_else(packet: bytes) -> None:
+    with suppress(ValueError):
+        assert isinstance(link.decode(packet), Opened | Captured | Alive | Unreadable | Failed | Ended)
+
+
+@pytest.mark.parametrize("packet", [b"", b"\0", b"\x07", b"\xff" * 40, b"\x01", b"\x02abc", b"\x03", b"\x04\0\0"])
+def test_what_is_no_message_is_refused(packet: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not a message|is not known"):
+        link.decode(packet)
+
+
+@pytest.mark.parametrize("slot", [0, 5, U32])
+def test_a_slot_is_given_back_by_its_number(slot: int) -> None:
+    assert link.decode_release(link.encode_release(slot)) == slot
+
+
+@pytest.fixture
+def ring_and_fd() -> Iterator[tuple[Ring, int]]:
+    """A ring of three slots of two pages, and its descriptor."""
+    ring, fd = Ring.create(3, 2 * PAGE)
+    yield ring, fd
+    os.close(fd)
+
+
+def test_the_memory_goes_over_a_socket_and_both_see_the_same(ring_and_fd: tuple[Ring, int]) -> None:
+    ring, fd = ring_and_fd
+    ours, theirs = link.pair()
+    with ours, theirs:
+        socket.send_fds(theirs, [b"ring"], [fd])
+        _, (arrived,), _, _ = socket.recv_fds(ours, 16, 1)
+    attached = Ring.attach(arrived, 3, 2 * PAGE)
+    os.close(arrived)
+    for slot in range(3):
+        ring.view(slot, (40, 50, 3), "uint8")[...] = slot + 1
+    assert [int(attached.view(slot, (40, 50, 3), "uint8").min()) for slot in range(3)] == [1, 2, 3]
+    grey = np.arange(2 * PAGE // 2, dtype=np.uint16).reshape(-1, 64)
+    ring.view(1, grey.shape, "uint16")[...] = grey
+    assert (attached.view(1, grey.shape, "uint16") == grey).all()
+    assert (attached.view(0, (2 * PAGE, 1), "uint8")[6000:] == 0).all(), "slots do not overlap"
+    assert (attached.view(2, (40, 50, 3), "uint8") == 3).all()
+
+
+def test_slots_are_whole_pages() -> None:
+    ring, fd = Ring.create(2, PAGE + 1)
+    try:
+        assert (ring.slots, ring.slot_bytes, os.fstat(fd).st_size) == (2, 2 * PAGE, 4 * PAGE)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("slot", "shape", "dtype"),
+    [
+        (3, (1, 1), "uint8"), (-1, (1, 1), "uint8"), (U32, (1, 1), "uint8"),
+        (0, (2 * PAGE + 1, 1), "uint8"), (2, (PAGE + 1, 1), "uint16"), (0, (U32, U32), "uint8"),
+        (0, (0, 5), "uint8"), (0, (5, 0, 3), "uint8"), (0, (-5, -5), "uint8"),
+        pytest.param(0, (2**31, 2**31, 4), "uint8", marks=pytest.mark.xfail(strict=True, raises=ValueError, reason="bug")),
+        pytest.param(0, (U32, U32, 255), "uint8", marks=pytest.mark.xfail(strict=True, raises=ValueError, reason="bug")),
+    ],
+)  # fmt: skip
+def test_no_view_leaves_its_slot(ring_and_fd: tuple[Ring, int], slot: int, shape: tuple[int, ...], dtype: str) -> None:
+    with pytest.raises(CameraError, match="does not fit slot"):
+        ring_and_fd[0].view(slot, shape, dtype)
+
+
+@pytest.mark.parametrize(("slots", "slot_bytes"), [(3, PAGE), (4, 2 * PAGE), (0, 2 * PAGE), (3, 0), (1, 2**63)])
+def test_a_ring_of_another_size_is_refused(ring_and_fd: tuple[Ring, int], slots: int, slot_bytes: int) -> None:
+    with pytest.raises(CameraError, match="offered a ring"):
+        Ring.attach(ring_and_fd[1], slots, slot_bytes)
+
+
+@pytest.mark.parametrize("seals", [0, SEALS & ~fcntl.F_SEAL_SHRINK, SEALS & ~fcntl.F_SEAL_SEAL])
+def test_a_ring_that_could_be_shrunk_is_refused(seals: int) -> None:
+    fd = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, PAGE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        with pytest.raises(CameraError, match="sealed"):
+            Ring.attach(fd, 1, PAGE)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.xfail(
+    strict=True, raises=OSError, reason="bug: asking a file for its seals is an OSError, not CameraError"
+)
+def test_a_file_is_no_ring(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(PAGE))
+    with (tmp_path / "file").open("r+b") as file, pytest.raises(CameraError):
+        Ring.attach(file.fileno(), 1, PAGE)
+
+
+def test_the_child_cannot_shrink_or_grow_the_memory(ring_and_fd: tuple[Ring, int]) -> None:
+    for size in (0, PAGE, 100 * PAGE):
+        with pytest.raises(PermissionError):
+            os.ftruncate(ring_and_fd[1], size)
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(ring_and_fd[1], fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+
+
+CHILD = """
+import os, socket, sys
+from inspectd.cameras.ring import Ring
+ring, fd = Ring.create(2, 4096)
+ring.view(1, (8, 8), "uint8")[...] = 77
+socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"ring"], [fd])
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_memory_outlives_its_maker_and_leaves_nothing_behind() -> None:
+    before = set(os.listdir("/dev/shm"))  # noqa: PTH208
+    ours, theirs = link.pair()
+    with ours, theirs:
+        ended = subprocess.run(
+            [sys.executable, "-c", CHILD, str(theirs.fileno())], pass_fds=[theirs.fileno()], check=False
+        )
+        _, (fd,), _, _ = socket.recv_fds(ours, 16, 1)
+    assert ended.returncode == -9
+    picture = Ring.attach(fd, 2, PAGE).view(1, (8, 8), "uint8")
+    os.close(fd)
+    gc.collect()  # of the ring nothing is left but this view
+    assert (picture == 77).all()
+    assert set(os.listdir("/dev/shm")) <= before  # noqa: PTH208
+    assert "inspectd-ring" in Path("/proc/self/maps").read_text(encoding="ascii", errors="replace")
+    del picture
+    gc.collect()
+    assert "inspectd-ring" not in Path("/proc/self/maps").read_text(encoding="ascii", errors="replace")
