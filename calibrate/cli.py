@@ -63,11 +63,10 @@ def command(
     SOURCE is a camera index, a device path, an address (rtsp://, http://), a video file, a folder of pictures
     or sim://line. Every picture must show a good part. The run folder appears whole, or not at all.
     """
-    from inspectd.cameras.discovery import stable_path
-
     from calibrate.fit import learn, options_for
     from calibrate.folder import write_run
     from calibrate.progress import ProgressBars
+    from inspectd.cameras.discovery import stable_path
     from inspectd.cameras.sources import parse_source
     from inspectd.engine.torch_backend import TorchBackend
     from inspectd.simplenet.bundle import CameraRecord

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-import inspectd
 from calibrate.features import cache_features, patch_batches, picture_batches
 from calibrate.loss import NoiseMaker, StepLoss
 from calibrate.threshold import Threshold, choose_threshold, held_out_positions
@@ -38,6 +37,7 @@ from inspectd.simplenet.bundle import (
 )
 from inspectd.simplenet.network import Head, HeadShape
 from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD, Geometry, Normalise, resize
+from inspectd.version import VERSION
 
 FEWEST_PICTURES = 8
 EMBEDDED_RECIPE = Recipe(noise_std=0.3, standardise=True, patches_per_step=2048, steps=300, cosine=True)
@@ -318,4 +318,4 @@ def _statistics(inputs: Sequence[Tensor]) -> dict[str, float]:
 
 def _versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy", "opencv-python-headless")}
-    return {"inspectd": inspectd.__version__, "python": platform.python_version(), **found}
+    return {"inspectd": VERSION, "python": platform.python_version(), **found}

@@ -93,7 +93,8 @@ def _histogram(scores: Sequence[float], threshold: float) -> str:
         f'<svg viewBox="0 0 {width:g} {height:g}" width="100%" role="img">{bars}'
         f'<line x1="0" x2="{width:g}" y1="{base}" y2="{base}" stroke="#999"/>'
         f'<line x1="{at:.1f}" x2="{at:.1f}" y1="8" y2="{base}" stroke="#c0392b" stroke-width="2"/>'
-        f'<text x="{at - 6:.1f}" y="18" fill="#c0392b" font-size="13" text-anchor="end">threshold {threshold:.3g}</text>'
+        f'<text x="{at - 6:.1f}" y="18" fill="#c0392b" font-size="13" text-anchor="end">'
+        f"threshold {threshold:.3g}</text>"
         f'<text x="0" y="{base + 20}" font-size="13">{edges[0]:.3g}</text>'
         f'<text x="{width:g}" y="{base + 20}" font-size="13" text-anchor="end">{edges[-1]:.3g}</text></svg>'
     )
@@ -104,7 +105,8 @@ def _figure(pictures: Pictures, score: float, position: int) -> str:
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[:, :, ::-1]))
     source = base64.b64encode(data.tobytes()).decode()
     caption = html.escape(f"{pictures.names[position]}: {score:.3g}")
-    return f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{source}"><figcaption>{caption}</figcaption></figure>'
+    picture = f'<img alt="{caption}" src="data:image/jpeg;base64,{source}">'
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
 def _left_out(left_out: Sequence[str]) -> str:

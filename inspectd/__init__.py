@@ -11,7 +11,7 @@ The map, from the top (imports point down only; CI checks it):
     ledger         exactly one verdict
     judge          scores to verdict and regions
     simplenet      the network, its preprocess and its files
-    wire.messages, sim, config, records, errors
+    wire.messages, sim, config, records, errors, version
 
 `SimpleNet` is imported when it is asked for: this package itself loads nothing heavy.
 """
@@ -20,10 +20,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from inspectd.version import VERSION
+
 if TYPE_CHECKING:
     from inspectd.predictor import SimpleNet
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["SimpleNet", "__version__"]
 
 

@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-import inspectd
 from inspectd.config import split_address
 from inspectd.errors import StartError
 from inspectd.ledger import Ledger
 from inspectd.records import Counts, Verdict
 from inspectd.status import Status
+from inspectd.version import VERSION
 
 BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 STATES = ("starting", "running", "lost", "frozen", "stopped", "bypass")
@@ -116,7 +116,7 @@ class _LedgerCollector(Collector):
         yield states
         daemon = self._status.daemon()
         yield GaugeMetricFamily("inspectd_uptime_seconds", "Since the daemon started.", daemon.uptime_s)
-        facts = {"version": inspectd.__version__, "device": daemon.device, "precision": daemon.precision}
+        facts = {"version": VERSION, "device": daemon.device, "precision": daemon.precision}
         yield InfoMetricFamily("inspectd", "This daemon.", facts)
 
     def describe(self) -> list[Any]:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inspectd.cameras.discovery import stable_path
+from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.link import CaptureSettings, Opened
 from inspectd.cameras.sources import Source, parse_source
 from inspectd.cameras.supervisor import State, Supervisor
@@ -313,9 +313,9 @@ def find_mismatch(station: Station, source: Source, opened: Opened) -> str | Non
         return None
     record = station.model.calibration.camera
     if record.identity is not None:
-        identity = stable_path(source.address)
-        if identity != record.identity:
-            return f"the model was calibrated on {record.identity}; this camera is {identity or 'unknown'}"
+        names = stable_paths(source.address)
+        if record.identity not in names:
+            return f"the model was calibrated on {record.identity}; this camera is {names[0] if names else 'unknown'}"
         if (record.width, record.height) != (opened.width, opened.height):
             return (
                 f"the model was calibrated at {record.width}x{record.height}; "

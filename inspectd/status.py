@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import inspectd
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.ledger import Ledger
 from inspectd.records import Verdict
+from inspectd.version import VERSION
 from inspectd.wire.messages import PROTOCOL, CameraState, DaemonMessage, StateMessage, counts_message
 
 LATENCIES = 1000  # the newest ones that p99_ms is taken from
@@ -74,7 +74,7 @@ class Status:
         return DaemonMessage(
             v=PROTOCOL,
             epoch=self._running.epoch,
-            version=inspectd.__version__,
+            version=VERSION,
             uptime_s=round(time.monotonic() - self._running.started_s, 3),
             inspecting=any(self.is_inspecting(name) for name in self._supervisors),
             device=self._running.device,

@@ -117,7 +117,7 @@ def test_a_batch_is_no_larger_than_its_limit_and_the_rest_comes_next() -> None:
 @pytest.mark.parametrize("max_batch", [1, 2, 3])
 def test_no_camera_waits_longer_than_one_round(max_batch: int) -> None:
     lanes = dict.fromkeys("abcde", 20)
-    waiting = batcher(max_batch=max_batch, **lanes, idle=0)
+    waiting = batcher(max_batch, 0, None, **lanes, idle=0)
     for name in "ab":  # two hurry, three come now and then, one is silent
         for frame in range(20):
             waiting.put(job(name, frame))

@@ -82,7 +82,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no model folder.*nowhere"):
+    with pytest.raises(UsageError, match=r"no model folder.*nowhere"):
         bundle.load(tmp_path / "nowhere")
 
 

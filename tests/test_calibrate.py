@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,15 +24,31 @@ from conftest import write_pictures
 from calibrate.fit import options_for
 from calibrate.threshold import choose_threshold, held_out_positions, parts_needed, proven_rate
 from inspectd import SimpleNet
+from inspectd.cli import main
 from inspectd.errors import UsageError
 
 SMALL = ("--imagesize", "64", "--meta_epochs", "1", "--gan_epochs", "1")
 
 
-def calibrate(source: Path | str, results: Path, *more: str, **how: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "inspectd", "calibrate", "--camera", str(source), *SMALL]
-    command += ["--results_path", str(results), "--run_name", "run", *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, **how)  # type: ignore[call-overload,no-any-return]
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def arguments(source: Path | str, results: Path, *more: str) -> list[str]:
+    line = ["calibrate", "--camera", str(source), *SMALL, "--results_path", str(results)]
+    return [*line, "--run_name", "run", *more]
+
+
+def calibrate(source: Path | str, results: Path, *more: str) -> Ended:
+    """Run the command in this process, which has torch loaded already."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(arguments(source, results, *more))
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def tree(folder: Path) -> list[str]:
@@ -90,10 +109,10 @@ def test_no_threshold_from_nonsense(scores: list[float]) -> None:
 def test_held_out_pictures_are_contiguous_blocks(count: int) -> None:
     held = held_out_positions(count)
     assert held == sorted(set(held))
-    assert 0 <= held[0]
+    assert held[0] >= 0
     assert held[-1] == count - 1
     assert abs(len(held) - count / 4) <= 1.5
-    assert sum(b - a > 1 for a, b in zip(held, held[1:], strict=False)) <= 1
+    assert sum(b - a > 1 for a, b in itertools.pairwise(held)) <= 1
 
 
 # Options
@@ -113,7 +132,7 @@ def test_asking_for_epochs_asks_for_the_published_schedule() -> None:
 
 
 def test_unknown_parameters_are_named() -> None:
-    with pytest.raises(UsageError, match="nois_std.*noise_std"):
+    with pytest.raises(UsageError, match=r"nois_std.*noise_std"):
         options_for(None, (), nois_std=1)
 
 
@@ -215,7 +234,7 @@ def assert_one_sentence(stderr: str, says: str) -> None:
     ],
 )
 def test_a_source_that_cannot_be_opened(tmp_path: Path, source: str, code: int, says: str) -> None:
-    ended = calibrate(source, tmp_path / "results", cwd=tmp_path)
+    ended = calibrate(source, tmp_path / "results")
     assert ended.returncode == code
     assert_one_sentence(ended.stderr, says)
     assert not (tmp_path / "results").exists()
@@ -241,10 +260,13 @@ def test_a_full_disk_leaves_the_old_run_and_no_scrap(tmp_path: Path, pictures: P
     assert calibrate(pictures, results).returncode == 0
     before = {name: (results / name).read_bytes() for name in tree(results)}
 
-    def no_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    ended = calibrate(pictures, results, "--seed", "1", preexec_fn=no_room)
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); import inspectd.__main__"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments(pictures, results, "--seed", "1")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == 3
     assert_one_sentence(ended.stderr, "cannot be written")
     assert {name: (results / name).read_bytes() for name in tree(results)} == before
@@ -290,7 +312,13 @@ def test_options_that_cannot_be(tmp_path: Path, pictures: Path, option: tuple[st
 def test_a_backbone_that_cannot_be_downloaded_names_the_ways_out(tmp_path: Path, pictures: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf")}
     environment["TORCH_HOME"] = str(tmp_path / "torch")
-    ended = calibrate(pictures, tmp_path / "results", "-b", "resnet18", env=environment)
+    ended = subprocess.run(
+        [sys.executable, "-m", *arguments(pictures, tmp_path / "results", "-b", "resnet18")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == 2
     assert_one_sentence(ended.stderr, "--backbone_weights FILE.*tf_efficientnet_lite0")
 

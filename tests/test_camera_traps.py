@@ -167,8 +167,10 @@ def test_the_daemon_killed_takes_its_children_with_it(tmp_path: Path, small_mode
 def test_calibrate_and_inspect_camera_0(tmp_path: Path, camera: FakeCamera) -> None:
     """The two commands of a first real camera, on the fake one."""
     calibrated = subprocess.run(
-        [sys.executable, "-m", "inspectd", "calibrate", "--camera", "0", "--parts", "12", "--interval", "0"]
-        + ["--imagesize", "64", "--results_path", str(tmp_path / "results"), "--run_name", "top"],
+        [
+            *(sys.executable, "-m", "inspectd", "calibrate", "--camera", "0", "--parts", "12", "--interval", "0"),
+            *("--imagesize", "64", "--results_path", str(tmp_path / "results"), "--run_name", "top"),
+        ],
         env={**os.environ, **camera.environment},
         capture_output=True,
         text=True,

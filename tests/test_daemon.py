@@ -155,7 +155,7 @@ def test_metrics_agree_with_the_laws(tmp_path: Path, small_model: Path, free_por
 
 def _metrics_port(pid: int) -> int:
     """Return the one TCP port that a process listens on."""
-    inodes = {os.readlink(f) for f in Path(f"/proc/{pid}/fd").iterdir() if f.is_symlink()}
+    inodes = {str(f.readlink()) for f in Path(f"/proc/{pid}/fd").iterdir() if f.is_symlink()}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:

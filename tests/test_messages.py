@@ -25,13 +25,23 @@ from inspectd.wire.messages import (
 )
 
 SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "wire.schema.json"
-FIELDS = (
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+FIELDS = words(
     "v epoch camera seq frame displaced part trigger verdict reason detail score threshold p regions model image mask "
     "t at"
-).split()
-REASONS = (
+)
+STATE_FIELDS = words(
+    "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms"
+)
+DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras")
+REASONS = words(
     "camera_lost camera_frozen deadline overload identity picture no_model no_threshold engine bypass shutdown"
-).split()
+)
 MASK = Mask(np.zeros((3, 4), np.uint8), (10, 20, 100, 75))
 NG = Finding(
     Outcome.NG,
@@ -92,7 +102,7 @@ def test_what_was_not_there_is_null_and_never_missing() -> None:
     fields = read(GONE)
     assert list(fields) == FIELDS
     assert (fields["verdict"], fields["reason"], fields["detail"]) == ("fault", "camera_lost", GONE.finding.detail)
-    absent = "frame part trigger score threshold p model image mask at".split()
+    absent = words("frame part trigger score threshold p model image mask at")
     assert [fields[name] for name in absent] == [None] * len(absent)
     assert fields["regions"] == []
     assert fields["t"] == dict.fromkeys(("trigger", "captured", "queued", "started", "scored")) | {"published": 1500}
@@ -138,12 +148,6 @@ def test_counts_are_the_ledgers() -> None:
     assert msgspec.to_builtins(said) == {"captured": 9, "ok": 5, "ng": 2, "fault": 1, "displaced": 1, "late": 4}
 
 
-STATE_FIELDS = (
-    "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms"
-).split()
-DAEMON_FIELDS = "v epoch version uptime_s inspecting device precision cameras".split()
-
-
 @pytest.mark.parametrize(("kind", "fields"), [(StateMessage, STATE_FIELDS), (DaemonMessage, DAEMON_FIELDS)])
 def test_states_have_the_fields_of_the_protocol(kind: type[msgspec.Struct], fields: list[str]) -> None:
     assert list(kind.__struct_fields__) == fields
@@ -153,7 +157,7 @@ def test_states_have_the_fields_of_the_protocol(kind: type[msgspec.Struct], fiel
 @pytest.mark.parametrize("state", ["starting", "running", "lost", "frozen", "stopped", "bypass"])
 def test_a_state_can_be_read_back(state: str) -> None:
     counts = dict.fromkeys(("captured", "ok", "ng", "fault", "displaced", "late"), 0)
-    values = (1, "e", "top", state, False, None, None, 0, None, None, {}, counts, None)
+    values: tuple[Any, ...] = (1, "e", "top", state, False, None, None, 0, None, None, {}, counts, None)
     said = dict(zip(STATE_FIELDS, values, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(said), type=StateMessage)) == said
     daemon = dict(zip(DAEMON_FIELDS, (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}), strict=True))

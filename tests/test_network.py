@@ -189,5 +189,5 @@ def test_published_names_mean_the_papers_weights() -> None:
 def test_weights_of_another_backbone_are_refused() -> None:
     backbone = backbones.create("resnet18", ["layer1"], (3, 64, 64))
     other = nn.Linear(2, 2).state_dict()
-    with pytest.raises(UsageError, match="lacks 'conv1.weight'"):
+    with pytest.raises(UsageError, match=r"lacks 'conv1\.weight'"):
         backbones.load_weights(backbone, other, "elsewhere")

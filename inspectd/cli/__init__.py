@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-import inspectd
 from inspectd.errors import InspectdError
+from inspectd.version import VERSION
 
 COMMANDS = {
     "demo": "A simulated line, calibrated and inspected: needs nothing.",
@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: inspectd demo",
 )
-@click.version_option(inspectd.__version__, message="inspectd %(version)s")
+@click.version_option(VERSION, message="inspectd %(version)s")
 def program() -> None:
     """Inspect parts with cameras: verdicts over ZeroMQ, metrics for Prometheus, models from good parts only."""
 

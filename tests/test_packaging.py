@@ -1,0 +1,123 @@
+"""What is shipped: a wheel with everything that an installed inspectd needs, and a tidy top level."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+import inspectd
+
+ROOT = Path(__file__).resolve().parents[1]
+TOP_LEVEL = {"inspectd", "calibrate", "configs", "systemd", "tests", "pyproject.toml", "README.md", "LICENSE"}
+
+pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is not a checkout: git knows no files")
+
+
+def git_files(*options: str) -> list[PurePosixPath]:
+    listed = subprocess.run(["git", "ls-files", "-z", *options], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [PurePosixPath(name) for name in listed.stdout.split("\0") if name]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what would be committed, so that building leaves nothing in the checkout."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in git_files("--cached", "--others", "--exclude-standard"):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built without a network."""
+    target = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+    build = [sys.executable, "-m", "pip", "wheel", *options, "-w", str(target), "."]
+    done = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = target.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def contents(wheel: Path) -> set[str]:
+    """Names of the files in the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
+
+
+def test_the_wheel_holds_every_module_of_the_tree(source: Path, contents: set[str]) -> None:
+    found = [path for folder in ("inspectd", "calibrate") for path in (source / folder).rglob("*.py")]
+    modules = {path.relative_to(source).as_posix() for path in found}
+    assert len(modules) > 50
+    assert {name for name in contents if name.endswith(".py")} == modules
+
+
+def test_every_folder_of_modules_is_a_package(source: Path) -> None:
+    folders = {path.parent for folder in ("inspectd", "calibrate") for path in (source / folder).rglob("*.py")}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["configs/inspectd.yaml", "configs/wire.schema.json", "systemd/inspectd.service", "py.typed"],
+)
+def test_the_wheel_holds_what_an_installation_needs(source: Path, wheel: Path, contents: set[str], name: str) -> None:
+    assert f"inspectd/{name}" in contents
+    original = source / ("inspectd/py.typed" if name == "py.typed" else name)
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read(f"inspectd/{name}") == original.read_bytes()
+
+
+def test_the_wheel_holds_nothing_else(contents: set[str]) -> None:
+    info = f"inspectd-{inspectd.__version__}.dist-info"
+    assert {name.partition("/")[0] for name in contents} == {"inspectd", "calibrate", info}
+    suffixes = {PurePosixPath(name).suffix for name in contents if not name.startswith(info)}
+    assert suffixes == {".py", ".yaml", ".json", ".service", ".typed"}
+    assert f"{info}/licenses/LICENSE" in contents
+
+
+def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+    info = f"inspectd-{inspectd.__version__}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
+        scripts = archive.read(f"{info}/entry_points.txt").decode()
+    assert (metadata["Name"], metadata["Version"]) == ("inspectd", inspectd.__version__)
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata.get_payload(), "the README is the description"
+    assert "inspectd = inspectd.cli:main" in scripts
+
+
+def test_an_unpacked_wheel_runs_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "import inspectd, calibrate; from importlib.resources import files;"
+        "from inspectd.config import load; load(files('inspectd.configs') / 'inspectd.yaml');"
+        "print(inspectd.__file__, calibrate.__file__)"
+    )
+    site = tmp_path / "site"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(site)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert all(Path(name).is_relative_to(site) for name in done.stdout.split())
+
+
+def test_the_top_level_is_the_one_of_the_design() -> None:
+    tops = {name.parts[0] for name in git_files()}
+    assert {name for name in tops if not name.startswith(".")} <= TOP_LEVEL
+    assert (ROOT / "README.md").is_file()
+
+
+def test_nothing_that_a_build_or_run_makes_is_committed() -> None:
+    made = {".pyc", ".pth", ".pkl", ".db", ".so", ".whl", ".log"}
+    assert [str(name) for name in git_files() if name.suffix in made] == []
