@@ -85,7 +85,7 @@ def command(
         record = CameraRecord(camera, identity, *pictures.size)
         learned = learn(pictures, backend, run=run, camera=record, watcher=bars)
         bars.stage("writing", 1)
-        write_run(target, _slug(camera), pictures, learned, bars.curve, left_out)
+        write_run(target, run_name or _slug(camera), pictures, learned, bars.curve, left_out)
         bars.step()
     for line in _summary(target, pictures, learned, left_out, time.monotonic() - began_s):
         click.echo(line)

@@ -40,7 +40,7 @@ def guarantee(threshold: Threshold, held_out: int) -> str:
     if threshold.is_proven:
         return f"Proven from {held_out} held-out good parts: {proven}."
     return (
-        f"For {threshold.rate:g} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good "
+        f"For {threshold.rate:.2%} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good "
         f"parts; with {held_out} the best provable bound is: {proven}."
     )
 

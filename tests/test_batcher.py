@@ -64,7 +64,7 @@ class Taker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        self.took = self.source.take(PATIENCE_S)
+        self.took = self.source.take(100 * PATIENCE_S)
 
     def result(self) -> list[Job]:
         self.join(PATIENCE_S)

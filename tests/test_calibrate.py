@@ -149,12 +149,12 @@ def test_a_run_folder_is_complete(tmp_path: Path, pictures: Path) -> None:
     assert "report.html" in files
     assert any(name.startswith("tensorboard/0/events") for name in files)
     assert json.loads((run / "models/index.json").read_text()) == [
-        {"i": 0, "class": "pictures", "backbone": "tf_efficientnet_lite0"}
+        {"i": 0, "class": "run", "backbone": "tf_efficientnet_lite0"}
     ]
     with (run / "results.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0][0] == "Row Names"
-    assert [row[0] for row in rows[1:]] == ["pictures", "Mean"]
+    assert [row[0] for row in rows[1:]] == ["run", "Mean"]
     report = (run / "report.html").read_text()
     assert "http" not in report, "the report must open without a network"
     assert "<svg" in report

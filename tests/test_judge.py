@@ -150,8 +150,8 @@ def test_a_region_covers_no_more_than_its_rectangle() -> None:
 
 def test_the_mask_is_the_formula_of_the_protocol_clipped_to_a_byte() -> None:
     standard = Standard(3.0, (0.0, 1.0, 2.0), "m")  # median 1: 64 a unit
-    scores = np.array([[-5, 1, 1.25, 2], [3, 3.25, 4.98, 99]], np.float32)
-    assert mask_bytes(scores, standard).tolist() == [[0, 0, 16, 64], [128, 144, 255, 255]]
+    scores = np.array([[-5, 1, 1.253, 1.258], [3, 3.25, 4.98, 99]], np.float32)
+    assert mask_bytes(scores, standard).tolist() == [[0, 0, 16, 17], [128, 144, 255, 255]]
     assert mask_bytes(scores, standard).dtype == np.uint8
 
 

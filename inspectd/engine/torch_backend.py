@@ -25,6 +25,9 @@ class TorchBackend:
     def __init__(self, device: str = "auto", threads: int = 0) -> None:
         self._device = choose_device(device)
         self.device = str(self._device)
+        if self._device.type == "cuda":  # float32 means float32: TF32 keeps ten bits of the mantissa
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
         if threads:
             torch.set_num_threads(threads)
         self._networks: dict[str, tuple[Network, Normalise]] = {}

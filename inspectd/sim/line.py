@@ -207,7 +207,8 @@ class Line:
 
     def _outlined(self, flaw: Flaw, number: int) -> NDArray[np.uint8]:
         shape = self._placed(flaw.shape * self._gear[..., COVER], number)
-        return np.where(shape > 0.1 * shape.max(), 255, 0).astype(np.uint8)
+        faintest = 0.1 if flaw.kind == "stain" else 0.004  # a stain fades; a chip may graze the next tooth
+        return np.where(shape > faintest * shape.max(), 255, 0).astype(np.uint8)
 
 
 def _outline(kind: str, grade: int, rng: Generator) -> Outline:

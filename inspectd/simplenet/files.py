@@ -44,7 +44,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 def _cannot_write(where: Path, error: OSError) -> StartError:
     return StartError(
         f"{where} cannot be written: {error.strerror or error}. Nothing was changed; free some space or choose "
-        "another place with --results_path."
+        "another place."
     )
 
 
