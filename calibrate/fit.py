@@ -40,7 +40,7 @@ from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD, Geometry,
 from inspectd.version import VERSION
 
 FEWEST_PICTURES = 8
-EMBEDDED_RECIPE = Recipe(noise_std=0.3, standardise=True, patches_per_step=2048, steps=300, cosine=True)
+EMBEDDED_RECIPE = Recipe(noise_std=0.3, dsc_lr=1e-3, standardise=True, patches_per_step=2048, steps=300, cosine=True)
 """For EfficientNet-Lite0: noise relative to the features' own spread (README has what was tried)."""
 EMBEDDED_SHAPE = HeadShape(512, 512, dsc_hidden=384)
 PUBLISHED_LAYERS = ("layer2", "layer3")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import math
+import reprlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -19,8 +20,8 @@ from msgspec import Meta
 
 from inspectd.errors import UsageError
 
-Count = Annotated[int, Meta(ge=1)]
-Milliseconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Milliseconds = Annotated[float, Meta(gt=0, le=86_400_000)]
 Name = Annotated[
     str,
     Meta(
@@ -31,7 +32,8 @@ Name = Annotated[
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)\Z", description="auto, cpu, cuda or cuda:N")]
 FourCC = Annotated[str, Meta(pattern=r"^[ -~]{4}\Z", description="four letters such as MJPG or YUYV")]
 Size = tuple[Count, Count]
-Offset = Annotated[int, Meta(ge=0)]
+Offset = Annotated[int, Meta(ge=0, le=1_000_000)]
+CameraIndex = Annotated[int, Meta(ge=0, le=1023, description="a camera index from 0")]
 Roi = tuple[Offset, Offset, Count, Count]
 
 
@@ -54,13 +56,13 @@ class CameraConfig(Frozen, frozen=True):
     """One camera and the model that judges its pictures."""
 
     name: Name
-    source: int | str
+    source: CameraIndex | str
     model: str
     threshold: float | None = None
     mode: Literal["stream", "trigger"] = "stream"
     policy: Literal["latest", "every"] = "latest"
     deadline_ms: Milliseconds = 200
-    trigger_delay_ms: Annotated[float, Meta(ge=0)] = 0
+    trigger_delay_ms: Annotated[float, Meta(ge=0, le=86_400_000)] = 0
     roi: Roi | None = None
     enabled: bool = True
     size: Size | None = None
@@ -71,7 +73,7 @@ class CameraConfig(Frozen, frozen=True):
     white_balance: float | None = None
     open_timeout_ms: Milliseconds = 5000
     read_timeout_ms: Milliseconds = 1000
-    frozen_ms: Annotated[float, Meta(ge=0)] = 1000
+    frozen_ms: Annotated[float, Meta(ge=0, le=86_400_000)] = 1000
     loop: bool = False
 
 
@@ -154,15 +156,12 @@ def load(path: Path) -> Config:
 
 def parse(text: str, origin: str = "configuration") -> Config:
     """Validate the text of a configuration; `origin` names it in messages."""
-    try:
-        raw = yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}.") from None
+    raw = _read_yaml(text, origin)
     mistakes: list[str] = []
-    config = _section(Config, {} if raw is None else raw, "", mistakes)
-    if config is not None and not mistakes:
-        mistakes += _contradictions(config)
-    if config is None or mistakes:
+    values = _fields(Config, {} if raw is None else raw, "", mistakes)
+    config = Config(**{"cameras": (), **values})
+    mistakes += _contradictions(config)
+    if mistakes:
         lines = "\n".join(f"  {mistake}" for mistake in mistakes)
         number = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
         raise UsageError(f"{origin} has {number}:\n{lines}")
@@ -171,8 +170,17 @@ def parse(text: str, origin: str = "configuration") -> Config:
 
 def unused_sections(text: str) -> list[str]:
     """Return the sections of a valid configuration that nothing acts on yet."""
-    raw = yaml.load(text, _UniqueKeyLoader)
-    return [name for name in NOT_YET if name in raw]
+    raw = _read_yaml(text, "configuration")
+    return [name for name in NOT_YET if isinstance(raw, Mapping) and name in raw]
+
+
+def _read_yaml(text: str, origin: str) -> object:
+    try:
+        return yaml.load(text, _UniqueKeyLoader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())[:300]}.") from None
+    except RecursionError:
+        raise UsageError(f"{origin} is not valid YAML: it is nested too deeply.") from None
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -181,6 +189,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=deep)
             if isinstance(key, Hashable):
                 if key in seen:
@@ -191,36 +201,44 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-S = TypeVar("S", bound=msgspec.Struct)
+_WRONG = object()  # stands for a value that was a mistake
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxstring, _BRIEFLY.maxother, _BRIEFLY.maxlevel = 60, 60, 3
 _CAMERAS = get_type_hints(Config, include_extras=True)["cameras"]
 
 
-def _section(kind: type[S], raw: object, where: str, mistakes: list[str]) -> S | None:
-    """Convert a mapping field by field, so that every mistake in it is found; None when there is one."""
+def _fields(kind: type[msgspec.Struct], raw: object, where: str, mistakes: list[str]) -> dict[str, Any]:
+    """Convert a mapping field by field, so that every mistake in it is found; return what is right."""
     if not isinstance(raw, Mapping):
         mistakes.append(f"{where or 'the file'} is {_show(raw)}; expected a mapping with keys")
-        return None
-    before = len(mistakes)
+        return {}
     hints = get_type_hints(kind, include_extras=True)
     fields = {f.name: f for f in msgspec.structs.fields(kind)}
     prefix = f"{where}." if where else ""
     for key in raw:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
+            shown = key if isinstance(key, str) and key.isprintable() and len(key) <= 40 else _show(key)
+            near = difflib.get_close_matches(shown, fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(fields)}"
-            mistakes.append(f"{prefix}{key} is not a known key; {hint}")
+            mistakes.append(f"{prefix}{shown} is not a known key; {hint}")
     values = {name: _value(hints[name], raw[name], prefix + name, mistakes) for name in fields if name in raw}
     for name, field in fields.items():
         if name not in raw and field.required:
             mistakes.append(f"{prefix}{name} is missing; expected {_expected(hints[name])}")
-    return kind(**values) if len(mistakes) == before else None
+    return {name: value for name, value in values.items() if value is not _WRONG}
+
+
+def _camera(raw: object, where: str, mistakes: list[str]) -> CameraConfig | None:
+    """Return a camera; None when it lacks what it cannot be without."""
+    values = _fields(CameraConfig, raw, where, mistakes)
+    return CameraConfig(**values) if {"name", "source", "model"} <= values.keys() else None
 
 
 def _value(kind: Any, raw: object, where: str, mistakes: list[str]) -> Any:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return _section(kind, {} if raw is None else raw, where, mistakes)
+        return kind(**_fields(kind, {} if raw is None else raw, where, mistakes))
     if kind is _CAMERAS and isinstance(raw, list) and raw:
-        return tuple(_section(CameraConfig, item, f"{where}[{i}]", mistakes) for i, item in enumerate(raw))
+        return tuple(_camera(item, f"{where}[{i}]", mistakes) for i, item in enumerate(raw))
     is_number = not (isinstance(raw, float) and not math.isfinite(raw))
     try:
         if is_number:
@@ -228,11 +246,15 @@ def _value(kind: Any, raw: object, where: str, mistakes: list[str]) -> Any:
     except msgspec.ValidationError:
         pass
     mistakes.append(f"{where} is {_show(raw)}; expected {_expected(kind)}")
-    return None
+    return _WRONG
 
 
 def _show(raw: object) -> str:
-    text = "null" if raw is None else repr(raw)
+    """Write a value, however large or deep, in at most 80 characters."""
+    try:
+        text = "null" if raw is None else _BRIEFLY.repr(raw)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -259,7 +281,7 @@ def _expected(kind: Any) -> str:
 
 def _limits(meta: Meta) -> str:
     parts = [
-        f"{sign} {value:g}" for sign, value in ((">=", meta.ge), (">", meta.gt), ("<=", meta.le)) if value is not None
+        f"{sign} {value:.12g}" for sign, value in ((">=", meta.ge), (">", meta.gt), ("<=", meta.le)) if value is not None
     ]
     return f" {' and '.join(parts)}" if parts else ""
 
@@ -269,6 +291,8 @@ def _contradictions(config: Config) -> list[str]:
     found: list[str] = []
     seen: dict[str, int] = {}
     for i, camera in enumerate(config.cameras):
+        if camera is None:  # its mistakes are told already
+            continue
         if camera.name in seen:
             found.append(
                 f"cameras[{i}].name is {camera.name!r}, as cameras[{seen[camera.name]}].name already is; "
@@ -277,11 +301,11 @@ def _contradictions(config: Config) -> list[str]:
         seen.setdefault(camera.name, i)
         if camera.mode == "trigger":
             found.append(f"cameras[{i}].mode is 'trigger', which this version cannot do yet; expected stream")
-        if isinstance(camera.source, int) and camera.source < 0:
-            found.append(f"cameras[{i}].source is {camera.source}; expected a camera index from 0")
         if camera.source == "":
             found.append(f"cameras[{i}].source is empty; expected a camera, address, file or folder")
-    if not config.enabled_cameras:
+        if not camera.model:
+            found.append(f"cameras[{i}].model is empty; expected a folder that `inspectd calibrate` wrote")
+    if config.cameras and not any(camera is None or camera.enabled for camera in config.cameras):
         found.append("cameras: none is enabled; expected at least one with enabled: true")
     found += _addresses(config)
     for where, value in (
@@ -321,9 +345,11 @@ def _addresses(config: Config) -> list[str]:
 def split_address(address: str) -> tuple[str, int] | None:
     """Split HOST:PORT (IPv6 in brackets); None when it is neither."""
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         return None
-    return host.strip("[]"), int(port)
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1], int(port)
+    return None if set(host) & set("[]:") else (host, int(port))
 
 
 def is_loopback(address: str) -> bool:
@@ -331,7 +357,7 @@ def is_loopback(address: str) -> bool:
     parts = split_address(address)
     if parts is None:
         return False
-    if parts[0] == "localhost":
+    if parts[0].lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(parts[0]).is_loopback

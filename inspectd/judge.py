@@ -5,6 +5,7 @@ This is the only place where a score is compared with a threshold.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ def judge(patch_scores: NDArray[np.float32], standard: Standard, picture: tuple[
             picture=picture,
             roi=area,
         )
+    if not math.isfinite(standard.threshold):
+        why = f"the threshold is {standard.threshold}, which no score can be held against"
+        return fault(Reason.NO_THRESHOLD, why, model=standard.model, picture=picture, roi=area)
     score = float(patch_scores.max())
     is_defective = score > standard.threshold
     return Finding(
@@ -73,7 +77,7 @@ def judge(patch_scores: NDArray[np.float32], standard: Standard, picture: tuple[
 def mask_bytes(patch_scores: NDArray[np.float32], standard: Standard) -> NDArray[np.uint8]:
     """Return WIRE's mask: 0 at the median good score, 128 at the threshold, linear, clipped to a byte."""
     span = max(standard.threshold - standard.typical, SMALLEST_SPAN)
-    scaled = MASK_LEVEL * (patch_scores.astype(np.float64) - (standard.threshold - span)) / span
+    scaled = MASK_LEVEL + MASK_LEVEL * (patch_scores.astype(np.float64) - standard.threshold) / span
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
@@ -82,16 +86,17 @@ def find_regions(patch_scores: NDArray[np.float32], threshold: float, area: Rect
     # In float64: rounding the threshold to the scores' float32 could leave an ng without a region.
     above = (patch_scores.astype(np.float64) > threshold).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    regions = [
-        _region(stats[label], float(patch_scores[labels == label].max()), above.shape, area)
-        for label in range(1, count)
-    ]
+    peaks = np.full(count, -np.inf, np.float32)
+    np.maximum.at(peaks, np.asarray(labels, np.intp), patch_scores)
+    regions = [_region(stats[label], float(peaks[label]), above.shape, area) for label in range(1, count)]
     return tuple(sorted(regions, key=lambda r: (-r.score, r.y, r.x))[:MAX_REGIONS])
 
 
 def _region(stats: NDArray[np.int32], score: float, grid: tuple[int, ...], area: Rect) -> Region:
     left, top, across, down, cells = (int(v) for v in stats)
     cell_w, cell_h = area[2] / grid[1], area[3] / grid[0]
-    x0, x1 = round(area[0] + left * cell_w), round(area[0] + (left + across) * cell_w)
-    y0, y1 = round(area[1] + top * cell_h), round(area[1] + (top + down) * cell_h)
-    return Region(x0, y0, max(1, x1 - x0), max(1, y1 - y0), max(1, round(cells * cell_w * cell_h)), score)
+    x0 = area[0] + min(round(left * cell_w), area[2] - 1)
+    y0 = area[1] + min(round(top * cell_h), area[3] - 1)
+    w = max(1, area[0] + round((left + across) * cell_w) - x0)
+    h = max(1, area[1] + round((top + down) * cell_h) - y0)
+    return Region(x0, y0, w, h, min(w * h, max(1, round(cells * cell_w * cell_h))), score)

@@ -302,7 +302,7 @@ def make_station(camera: CameraConfig, model: Bundle) -> Station:
     threshold = camera.threshold
     if threshold is None and calibration is not None:
         threshold = calibration.threshold.value
-    held_out = calibration.held_out_scores if calibration is not None else ()
+    held_out = sorted(calibration.held_out_scores) if calibration is not None else []
     standard = None if threshold is None else Standard(threshold, held_out, model.label)
     return Station(model, geometry, standard)
 

@@ -49,9 +49,9 @@ def test_the_smallest_configuration_has_the_defaults_of_the_contract() -> None:
 @pytest.mark.parametrize(
     ("extra", "place", "value", "expected"),
     [
-        ("deadline_ms: -1", "deadline_ms", "-1", "a number > 0"),
-        ("deadline_ms: soon", "deadline_ms", "'soon'", "a number > 0"),
-        ("deadline_ms: .inf", "deadline_ms", "inf", "a number > 0"),
+        ("deadline_ms: -1", "deadline_ms", "-1", "a number > 0 and <= 86400000"),
+        ("deadline_ms: soon", "deadline_ms", "'soon'", "a number > 0 and <= 86400000"),
+        ("deadline_ms: .inf", "deadline_ms", "inf", "a number > 0 and <= 86400000"),
         ("threshold: .nan", "threshold", "nan", "a number or null"),
         ("threshold: true", "threshold", "True", "a number or null"),
         ("mode: streem", "mode", "'streem'", "stream or trigger"),
@@ -62,7 +62,7 @@ def test_the_smallest_configuration_has_the_defaults_of_the_contract() -> None:
         ("fps: 0", "fps", "0", "a number > 0 and <= 10000 or null"),
         ("format: MJPEG", "format", "'MJPEG'", "four letters such as MJPG or YUYV or null"),
         ("enabled: null", "enabled", "null", "true or false"),
-        ("trigger_delay_ms: -1", "trigger_delay_ms", "-1", "a number >= 0"),
+        ("trigger_delay_ms: -1", "trigger_delay_ms", "-1", "a number >= 0 and <= 86400000"),
     ],
 )
 def test_a_mistake_is_named_with_place_value_and_expectation(extra: str, place: str, value: str, expected: str) -> None:
@@ -94,7 +94,7 @@ archive: {ok_share: 2}
         "engine.device is 'gpu'",
         "cameras[0].name is 'Top'",
         "cameras[0].deadlin_ms is not a known key; did you mean deadline_ms?",
-        "cameras[0].source is missing; expected a whole number or text",
+        "cameras[0].source is missing; expected a camera index from 0 or text",
         "cameras[0].model is missing; expected text",
         "cameras[1] is 7; expected a mapping",
         "cameras[2].gain is 'loud'",
@@ -152,11 +152,7 @@ def test_duplicate_camera_names_are_refused() -> None:
         (CAMERA % ", enabled: false", "cameras"),
         ("cameras: [{name: top, source: -1, model: m}]", "cameras[0].source"),
         ("cameras: [{name: top, source: '', model: m}]", "cameras[0].source"),
-        pytest.param(
-            "cameras: [{name: top, source: 0, model: ''}]",
-            "cameras[0].model",
-            marks=pytest.mark.xfail(strict=True, reason="bug: an empty model is taken as the folder '.'"),
-        ),
+        ("cameras: [{name: top, source: 0, model: ''}]", "cameras[0].model"),
     ],
 )
 def test_what_cannot_be_is_refused_and_not_ignored(text: str, place: str) -> None:
@@ -190,7 +186,6 @@ def test_what_is_no_address_is_refused(bind: str) -> None:
     assert mistake == f"publish.bind is {bind!r}; expected tcp://HOST:PORT or ipc://PATH"
 
 
-@pytest.mark.xfail(strict=True, reason="bug: contradictions are told only when nothing else is wrong")
 def test_an_open_address_is_told_beside_a_misspelt_key() -> None:
     told = mistakes(CAMERA % ", deadlin_ms: 3" + "publish: {bind: 'tcp://0.0.0.0:1'}")
     assert [mistake.split(" ")[0] for mistake in told] == ["cameras[0].deadlin_ms", "publish.bind"]
@@ -210,17 +205,16 @@ def test_a_file_that_cannot_be_read_is_one_sentence_with_its_name(tmp_path: Path
 
 @pytest.mark.parametrize(
     "value",
-    ["!!python/object/apply:os.abort []", "{[1]: 2}"]
-    + [
-        pytest.param(value, marks=pytest.mark.xfail(strict=True, raises=error, reason=f"bug: {error}"), id=id_)
-        for id_, value, error in (
-            ("deep", "[" * 2000 + "]" * 2000, RecursionError),
-            ("date", "2020-13-45", ValueError),
-            ("int", "!!int x", ValueError),
-            ("bool", "!!bool x", KeyError),
-            ("digits", "9" * 5000, ValueError),
-            ("hex", "0x" + "f" * 5000, ValueError),
-        )
+    [
+        "!!python/object/apply:os.abort []",
+        "{[1]: 2}",
+        pytest.param("[" * 2000 + "]" * 2000, id="deep"),
+        "2020-13-45",
+        "!!int x",
+        "!!bool x",
+        "!!timestamp x",
+        pytest.param("9" * 5000, id="digits"),
+        pytest.param("0x" + "f" * 5000, id="hex"),
     ],
 )
 def test_hostile_yaml_is_refused_in_a_sentence(value: str) -> None:
@@ -228,7 +222,6 @@ def test_hostile_yaml_is_refused_in_a_sentence(value: str) -> None:
         parse(CAMERA % f", threshold: {value}")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: _show builds the whole repr before it cuts it: a deep bomb never ends")
 def test_an_alias_bomb_is_not_written_out() -> None:
     levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 7)]
     text = "a0: &a0 [x]\n" + "\n".join(levels) + "\ncameras: [{name: *a6, source: 0, model: m}]"
@@ -253,7 +246,6 @@ def test_the_shipped_file_lists_every_key_with_the_default_of_the_code() -> None
     assert config.unused_sections(SHIPPED.read_text(encoding="utf-8")) == ["control", "journal", "archive"]
 
 
-@pytest.mark.xfail(strict=True, reason="cameras[0].gain has no comment of its own")
 def test_every_key_of_the_shipped_file_has_a_comment_on_or_above_its_line() -> None:
     silent, covered = [], False
     for line in SHIPPED.read_text(encoding="utf-8").splitlines():

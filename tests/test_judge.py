@@ -61,7 +61,6 @@ def test_a_score_that_is_no_number_is_a_fault_of_the_engine(score: float) -> Non
     assert "not a finite number" in finding.detail
 
 
-@pytest.mark.xfail(strict=True, reason="bug: every score compares false with NaN, and the part is ok")
 def test_a_threshold_that_is_no_number_is_never_ok() -> None:
     assert verdict(5.0, float("nan")).outcome is not Outcome.OK
 
@@ -134,7 +133,6 @@ def test_ng_and_regions_go_together_and_lie_inside_the_area(scores: Grid, thresh
         assert list(finding.regions) == sorted(finding.regions, key=lambda r: -r.score)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: below one pixel a cell, a region at the edge leaves the picture")
 def test_a_grid_finer_than_the_pixels_stays_inside() -> None:
     scores = np.zeros((8, 8), np.float32)
     scores[7, 7] = 2
@@ -142,7 +140,6 @@ def test_a_grid_finer_than_the_pixels_stays_inside() -> None:
     assert region.x + region.w <= 3
 
 
-@pytest.mark.xfail(strict=True, reason="bug: area is rounded apart from w and h")
 def test_a_region_covers_no_more_than_its_rectangle() -> None:
     (region,) = find_regions(np.pad(np.ones((1, 1), np.float32), (0, 7)), 0.5, (0, 0, 20, 20))
     assert region.area <= region.w * region.h
@@ -175,6 +172,5 @@ def test_a_threshold_at_or_below_the_typical_score_still_parts_the_mask(held_out
     assert mask_bytes(scores, Standard(2.0, held_out, "m")).tolist() == [[0, 0, 128, 255, 255]]
 
 
-@pytest.mark.xfail(strict=True, reason="bug: threshold - span is rounded; MASK_LEVEL + MASK_LEVEL·(s − t)/span is not")
 def test_the_threshold_itself_is_the_level_at_any_scale() -> None:
     assert mask_bytes(np.full((1, 1), 1e9, np.float32), Standard(1e9, (1e9,), "m")).item() == 128

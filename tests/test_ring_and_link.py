@@ -76,7 +76,6 @@ def test_a_name_that_is_too_long_is_cut_and_still_one_packet(name: str) -> None:
             assert name.startswith(text.rstrip("\ufffd"))
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="bug: a file name that is not UTF-8 ends the child")
 @pytest.mark.parametrize("kind", ["captured", "unreadable", "failed"])
 def test_a_file_name_that_is_not_utf8_is_no_reason_to_die(kind: str) -> None:
     name = os.fsdecode(b"part-\xff.png")
@@ -154,9 +153,6 @@ def test_no_view_leaves_its_slot(ring_and_fd: tuple[Ring, int], slot: int, shape
         ring_and_fd[0].view(slot, shape, dtype)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="bug: the int64 product of the shape wraps; math.prod does not"
-)
 @pytest.mark.parametrize("shape", [(U32, U32), (2**31, 2**31, 4), (U32, U32, 3)])
 def test_a_view_beyond_all_numbers_is_refused_like_any_other(
     ring_and_fd: tuple[Ring, int], shape: tuple[int, ...]
@@ -183,9 +179,6 @@ def test_a_ring_that_could_be_shrunk_is_refused(seals: int) -> None:
         os.close(fd)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=OSError, reason="bug: asking a file for its seals is an OSError, not CameraError"
-)
 def test_a_file_is_no_ring(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(PAGE))
     with (tmp_path / "file").open("r+b") as file, pytest.raises(CameraError):

@@ -121,7 +121,7 @@ def encode(message: Message) -> bytes:
                 message.fps,
                 message.is_live,
             )
-            return numbers + message.format.encode()
+            return numbers + _bytes(message.format)
         case Captured():
             height, width, *channels = message.shape
             head = _FRAME.pack(
@@ -135,14 +135,14 @@ def encode(message: Message) -> bytes:
                 channels[0] if channels else 0,
                 2 if message.dtype == "uint16" else 1,
             )
-            return head + ("" if message.part is None else "=" + message.part).encode()[: MAX_PACKET // 2]
+            return head + _bytes("" if message.part is None else "=" + message.part)
         case Alive():
             return _ALIVE.pack(3, message.missed, message.is_repeat)
         case Unreadable():
-            text = f"{message.part}\0{message.why}".encode()[: MAX_PACKET // 2]
+            text = _bytes(f"{message.part}\0{message.why}")
             return _UNREADABLE.pack(4, message.number, message.captured_ns) + text
         case Failed():
-            return _KIND.pack(5) + message.why.encode()[: MAX_PACKET // 2]
+            return _KIND.pack(5) + _bytes(message.why)
         case Ended():
             return _KIND.pack(6)
 
@@ -156,6 +156,8 @@ def decode(packet: bytes) -> Message:
             return Opened(slots, slot_bytes, width, height, fps, is_live, _text(packet, _OPENED))
         if kind == 2:
             _, slot, number, missed, at, height, width, channels, itemsize = _FRAME.unpack_from(packet)
+            if channels not in (0, 3) or itemsize not in (1, 2):
+                raise ValueError(f"a picture of {channels} channels and {itemsize} bytes is not known")
             shape = (height, width, channels) if channels else (height, width)
             text = _text(packet, _FRAME)
             dtype = "uint16" if itemsize == 2 else "uint8"
@@ -169,11 +171,16 @@ def decode(packet: bytes) -> Message:
             return Unreadable(number, at, part, why)
         if kind == 5:
             return Failed(_text(packet, _KIND))
-        if kind == 6:
+        if kind == 6 and len(packet) == _KIND.size:
             return Ended()
     except (struct.error, IndexError) as error:
         raise ValueError(f"a packet of {len(packet)} bytes is not a message") from error
     raise ValueError(f"a message of kind {kind} is not known")
+
+
+def _bytes(text: str) -> bytes:
+    """Encode for the packet; a file name that is not UTF-8 keeps its odd bytes as escapes."""
+    return text.encode(errors="backslashreplace")[: MAX_PACKET // 2]
 
 
 def _text(packet: bytes, head: struct.Struct) -> str:

@@ -10,6 +10,7 @@ A slot belongs to whoever holds its index; the ring itself keeps no book.
 from __future__ import annotations
 
 import fcntl
+import math
 import mmap
 import os
 
@@ -49,8 +50,11 @@ class Ring:
     def attach(cls, fd: int, slots: int, slot_bytes: int) -> Ring:
         """Map a ring that came over a socket; refuse one that is unsealed or of another size."""
         size = os.fstat(fd).st_size
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-        if seals & SEALS != SEALS or slots < 1 or size != slots * slot_bytes:
+        try:
+            seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        except OSError:  # no memfd at all
+            seals = 0
+        if seals & SEALS != SEALS or slots < 1 or slot_bytes < 1 or size != slots * slot_bytes:
             raise CameraError(
                 f"the capture process offered a ring of {size} bytes with seals {seals:#x}; "
                 f"expected {slots} sealed slots of {slot_bytes} bytes"
@@ -60,7 +64,7 @@ class Ring:
     def view(self, slot: int, shape: tuple[int, ...], dtype: DTypeLike) -> Picture:
         """Return the start of a slot as an array of `shape`; CameraError when it does not fit."""
         kind = np.dtype(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         if not 0 <= slot < self.slots or min(shape) < 1 or count * kind.itemsize > self.slot_bytes:
             raise CameraError(
                 f"a picture of {shape} {kind} does not fit slot {slot} of {self.slots} slots of {self.slot_bytes} bytes"

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> Any:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        print("Stopped; nothing was changed.", file=sys.stderr)
+        print("Stopped.", file=sys.stderr)
         sys.exit(130)
     except InspectdError as error:
         print(f"inspectd: {error}", file=sys.stderr)

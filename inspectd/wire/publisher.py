@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import socket
 import threading
 import time
 from collections import deque
@@ -29,6 +30,8 @@ QUEUE_LIMIT = 100_000
 """Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
 STATE_EVERY_S = 1.0
 LINGER_MS = 1000
+SUBSCRIPTIONS_AT_ONCE = 64
+"""A client that subscribes without end must not keep the verdicts waiting."""
 
 
 class StateSource(Protocol):
@@ -63,11 +66,12 @@ class Publisher:
         self._on_published = on_published
         self._on_lost = on_lost
         self._progress = progress
-        self._wall_offset_ns = time.time_ns() - time.monotonic_ns()
+        self._wall_offset_ns = _wall_offset_ns()
 
         self._verdicts: deque[Verdict] = deque()
         self._changed: deque[str] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._bell = threading.Lock()
         self._states: StateSource | None = None
 
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -85,17 +89,18 @@ class Publisher:
         self._socket.set_hwm(HIGH_WATER)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        self._socket.setsockopt(zmq.IPV6, int("[" in self._bind))
+        why = "another program uses it; stop that program (another inspectd?) or choose another address"
         try:
-            self._socket.bind(self._bind)
+            if not _is_served(self._bind):
+                self._socket.bind(self._bind)
+                return
         except zmq.ZMQError as error:
-            taken = error.errno == errno.EADDRINUSE
-            why = "another program uses it" if taken else str(error)
-            self._socket.close(0)
-            self._context.term()
-            raise StartError(
-                f"publish.bind {self._bind} cannot be bound: {why}. Stop that program (another inspectd?) or "
-                "choose another port."
-            ) from None
+            if error.errno != errno.EADDRINUSE:
+                why = str(error)
+        self._socket.close(0)
+        self._close()
+        raise StartError(f"publish.bind {self._bind} cannot be bound: {why}.")
 
     def start(self, states: StateSource) -> None:
         """Begin to send; `states` are sent once a second and at every change."""
@@ -108,24 +113,36 @@ class Publisher:
             self._on_lost(f"the publisher left {QUEUE_LIMIT} verdicts unsent")
             return
         self._verdicts.append(verdict)
-        os.eventfd_write(self._wake, 1)
+        self._ring()
 
     def changed(self, camera: str) -> None:
         """Ask for a camera's state, and the daemon's, to be sent soon."""
         self._changed.append(camera)
-        os.eventfd_write(self._wake, 1)
+        self._ring()
 
     def stop(self) -> None:
         """Send what is queued and the last states, close the socket, wait for it."""
         self._stop.set()
-        os.eventfd_write(self._wake, 1)
+        self._ring()
         if self._thread.ident is not None:
             self._thread.join(LINGER_MS / 1000 * 3)
         else:
             self._socket.close(0)
         if not self._thread.is_alive():
-            self._context.term()
-            os.close(self._wake)
+            self._close()
+
+    def _close(self) -> None:
+        self._context.term()
+        with self._bell:
+            if self._wake >= 0:
+                os.close(self._wake)
+                self._wake = -1
+
+    def _ring(self) -> None:
+        """Wake the thread; a camera that ends after the stop finds nobody, and does no harm."""
+        with self._bell:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
         try:
@@ -145,6 +162,7 @@ class Publisher:
             is_last = self._stop.is_set()
             self._progress()
             if (now_s := time.monotonic()) >= next_states_s or is_last:
+                self._wall_offset_ns = _wall_offset_ns()
                 self._send_states("")
                 next_states_s = now_s + STATE_EVERY_S
             self._send_verdicts()
@@ -181,7 +199,7 @@ class Publisher:
             self._send_daemon()
 
     def _answer_subscriptions(self) -> None:
-        while True:
+        for _ in range(SUBSCRIPTIONS_AT_ONCE):
             try:
                 event = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -202,8 +220,26 @@ class Publisher:
     def _send_state(self, name: str) -> None:
         if self._states is not None:
             message = msgspec.json.encode(self._states.camera(name))
+            self._send_verdicts()  # all that the state's `last_seq` speaks of were queued before it was read
             self._socket.send_multipart([f"state/{name}/".encode(), message])
 
     def _send_daemon(self) -> None:
         if self._states is not None:
             self._socket.send_multipart([b"daemon/", msgspec.json.encode(self._states.daemon())])
+
+
+def _is_served(address: str) -> bool:
+    """Whether somebody listens on an ipc:// address: libzmq would take its file away from a living daemon."""
+    path = address.removeprefix("ipc://")
+    if path == address:
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _wall_offset_ns() -> int:
+    return time.time_ns() - time.monotonic_ns()
