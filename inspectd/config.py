@@ -281,7 +281,9 @@ def _expected(kind: Any) -> str:
 
 def _limits(meta: Meta) -> str:
     parts = [
-        f"{sign} {value:.12g}" for sign, value in ((">=", meta.ge), (">", meta.gt), ("<=", meta.le)) if value is not None
+        f"{sign} {value:.12g}"
+        for sign, value in ((">=", meta.ge), (">", meta.gt), ("<=", meta.le))
+        if value is not None
     ]
     return f" {' and '.join(parts)}" if parts else ""
 

@@ -23,7 +23,7 @@ from inspectd.cameras import link
 from inspectd.cameras.link import CaptureSettings
 
 if TYPE_CHECKING:  # cv2 is loaded only after its environment is set
-    from inspectd.cameras.grabbers import Grabbed, Grabber
+    from inspectd.cameras.grabbed import Grabbed, Grabber
     from inspectd.cameras.ring import Ring
     from inspectd.records import Picture
 
@@ -92,7 +92,7 @@ class Hand:
 
     def pass_on(self, grabber: Grabber) -> None:
         """Grab until the source ends. A live source is never kept waiting, a finite one never loses."""
-        from inspectd.cameras.grabbers import Broken, Nothing
+        from inspectd.cameras.grabbed import Broken, Nothing
 
         while True:
             self._take_back(wait=not grabber.is_live and not self._free)

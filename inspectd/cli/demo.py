@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,10 @@ if TYPE_CHECKING:
     from inspectd.sim.line import Part
     from inspectd.wire.messages import VerdictMessage
 
-LEARNED_PARTS = 80
+LEARNED_PARTS = 160
 PARTS_PER_S = 5.0
 DEFECTS = 0.35
 LEARN_SEED_OFFSET = 1000
-START_TIMEOUT_S = 90.0
 
 
 @click.command(epilog="Example: inspectd demo --duration 30")
@@ -97,12 +97,6 @@ def _call(*arguments: str) -> None:
 
 def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int) -> list[_Seen]:
     """Run the daemon on the line and listen to it like any other subscriber."""
-    import msgspec
-    import zmq
-
-    from inspectd.sim.line import Line
-    from inspectd.wire.messages import VerdictMessage
-
     endpoint = f"ipc://{folder}/verdicts"
     config = folder / "inspectd.yaml"
     source = f"sim://line?seed={seed}&parts={parts}&fps={PARTS_PER_S:g}&defects={DEFECTS}"
@@ -113,37 +107,46 @@ def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int)
         encoding="utf-8",
     )
     console.print(f"\n[b]2. Inspecting[/b] {parts} parts at {PARTS_PER_S:g} a second: inspectd run --config …")
-    line = Line(seed, defects=DEFECTS)
+    command = [sys.executable, "-m", "inspectd", "run", "--config", str(config), "--exit-when-done"]
     seen: list[_Seen] = []
-    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
-        subscriber.setsockopt(zmq.LINGER, 0)
-        subscriber.subscribe("verdict/line/")
-        subscriber.connect(endpoint)
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "inspectd", "run", "--config", str(config), "--exit-when-done"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
         try:
-            while len(seen) < parts:
-                if not subscriber.poll(500):
-                    if daemon.poll() is not None:
-                        break
-                    continue
-                verdict = msgspec.json.decode(subscriber.recv_multipart()[1], type=VerdictMessage)
-                if verdict.part is None:
-                    console.print(f"[red]{verdict.verdict} {verdict.reason}: {verdict.detail}[/red]")
-                    continue
-                seen.append(_Seen(line.part(int(verdict.part.removeprefix("part-"))), verdict))
-                console.print(_line(seen[-1]), soft_wrap=True)
-        finally:
-            if daemon.poll() is None and len(seen) < parts:
-                daemon.terminate()
-            _, log = daemon.communicate()
+            for one in _listen(console, endpoint, seed, daemon):
+                seen.append(one)
+                console.print(_line(one), soft_wrap=True)
+                if len(seen) == parts:
+                    break
+        except BaseException:
+            daemon.terminate()
+            raise
+        _, log = daemon.communicate()
     if daemon.returncode:
         print(log, file=sys.stderr, end="")
         sys.exit(daemon.returncode)
     return seen
+
+
+def _listen(console: Console, endpoint: str, seed: int, daemon: subprocess.Popen[str]) -> Iterator[_Seen]:
+    """Yield each verdict beside the truth, until the daemon ends."""
+    import msgspec
+    import zmq
+
+    from inspectd.sim.line import Line
+    from inspectd.wire.messages import VerdictMessage
+
+    line = Line(seed, defects=DEFECTS)
+    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
+        subscriber.setsockopt(zmq.LINGER, 0)
+        subscriber.subscribe("verdict/line/")
+        subscriber.connect(endpoint)
+        while subscriber.poll(500) or daemon.poll() is None:
+            if not subscriber.poll(0):
+                continue
+            verdict = msgspec.json.decode(subscriber.recv_multipart()[1], type=VerdictMessage)
+            if verdict.part is None:
+                console.print(f"[red]{verdict.verdict} {verdict.reason}: {verdict.detail}[/red]")
+            else:
+                yield _Seen(line.part(int(verdict.part.removeprefix("part-"))), verdict)
 
 
 def _line(seen: _Seen) -> str:
@@ -183,7 +186,8 @@ def _report(console: Console, seen: list[_Seen], parts: int) -> None:
     console.print()
     console.print(
         f"[b]3. Result[/b]: {len(seen)} of {parts} parts have a verdict: {sum(s.is_right for s in seen)} correct, "
-        f"{len(missed)} missed, {len(rejected)} false rejects of {len(good)} good parts, {len(faults)} faults."
+        f"{len(missed)} missed, {len(rejected)} false rejects of {len(good)} good parts, {len(faults)} faults.",
+        soft_wrap=True,
     )
     if latencies:
         p99 = latencies[min(len(latencies) - 1, math.ceil(0.99 * len(latencies)) - 1)]

@@ -1,0 +1,47 @@
+"""What a capture child finds when it asks its source for the next picture, and what every source can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from inspectd.records import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Grabbed:
+    """A new picture."""
+
+    picture: Picture
+    captured_ns: int
+    part: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No new picture; the source was asked and answered."""
+
+    is_repeat: bool = False
+    """Bit for bit the picture before, although the source claims it is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A picture of a finite source that cannot be read."""
+
+    part: str
+    why: str
+
+
+class Grabber(Protocol):
+    """An open source."""
+
+    width: int
+    height: int
+    fps: float
+    is_live: bool
+    format: str
+    slot_bytes: int
+
+    def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
+        """Return what comes next, decoded into `into` where that fits; None at the end."""
