@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 from daemon_process import DaemonProcess
 
 FAKES = Path(__file__).parent / "fakes"
-READ_TIMEOUT_MS = 400
+READ_TIMEOUT_MS = 800
 
 
 class FakeCamera:
@@ -43,7 +44,7 @@ def camera(tmp_path: Path) -> FakeCamera:
 
 def start(tmp_path: Path, model: Path, camera: FakeCamera, **settings: object) -> DaemonProcess:
     """Run a daemon on camera 0."""
-    keys = {"read_timeout_ms": READ_TIMEOUT_MS, "frozen_ms": 400, "deadline_ms": 5000, **settings}
+    keys = {"read_timeout_ms": READ_TIMEOUT_MS, "frozen_ms": 800, "deadline_ms": 5000, **settings}
     text = ", ".join(f"{key}: {value}" for key, value in keys.items())
     return DaemonProcess(
         tmp_path / "daemon",
@@ -139,7 +140,7 @@ def test_settings_are_made_again_after_each_reopening(tmp_path: Path, small_mode
 
 def test_a_dead_camera_does_not_harm_another(tmp_path: Path, small_model: Path, camera: FakeCamera) -> None:
     cameras = (
-        f"{{name: bad, source: 0, model: {small_model}, read_timeout_ms: 400}},"
+        f"{{name: bad, source: 0, model: {small_model}, read_timeout_ms: 800}},"
         f'{{name: good, source: "sim://line?fps=20&width=64&height=64", model: {small_model}, deadline_ms: 5000}}'
     )
     camera.be("hang")
@@ -186,3 +187,11 @@ def test_calibrate_and_inspect_camera_0(tmp_path: Path, camera: FakeCamera) -> N
     inspected = [v for v in daemon.verdicts if v["verdict"] in ("ok", "ng")]
     assert len(inspected) >= 19
     assert sum(v["verdict"] == "ok" for v in inspected) > len(inspected) / 2  # they are all good parts
+
+
+def test_a_snapshot_is_a_picture_of_the_camera(tmp_path: Path, camera: FakeCamera) -> None:
+    code = "import sys; from pathlib import Path; from inspectd.cameras.snapshot import save_snapshot;"
+    command = [sys.executable, "-c", f"{code} save_snapshot('0', Path(sys.argv[1]))", str(tmp_path / "shots")]
+    subprocess.run(command, env={**os.environ, **camera.environment}, check=True)
+    blue, green, red = cv2.imread(str(tmp_path / "shots" / "0.png")).mean((0, 1))
+    assert blue > green + 50 > red + 100, "the channels keep their order"
