@@ -256,7 +256,7 @@ def test_a_video_that_cannot_be_opened_ends_with_exit_3(tmp_path: Path, small_mo
 @pytest.mark.parametrize("trouble", ["hang=6", "unplug=6"])
 def test_a_simulated_camera_that_misbehaves_comes_back(tmp_path: Path, small_model: Path, trouble: str) -> None:
     source = f'"sim://line?fps=20&width=64&height=64&{trouble}"'
-    camera = f"{{name: top, source: {source}, model: {small_model}, read_timeout_ms: 500, deadline_ms: 5000}}"
+    camera = f"{{name: top, source: {source}, model: {small_model}, read_timeout_ms: 1000, deadline_ms: 5000}}"
     with DaemonProcess(tmp_path / "daemon", camera) as daemon:
         daemon.listen(lambda d: sum(v["verdict"] == "ok" for v in d.verdicts) >= 9)
         daemon.stop()
