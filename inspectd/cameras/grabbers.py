@@ -20,6 +20,6 @@ def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabbe
         case Kind.SIMULATED:
             return SimulatedGrabber(settings)
         case Kind.VIDEO:
-            return VideoGrabber(settings)
+            return VideoGrabber(settings, alive)
         case Kind.DEVICE | Kind.URL:
             return LiveGrabber(settings)

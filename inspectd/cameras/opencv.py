@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,7 @@ from inspectd.errors import CameraError
 from inspectd.records import Picture
 
 STALE_PAUSE_S = 0.002  # a driver that answers at once with an old frame must not take a whole core
+ALIVE_EVERY_FRAMES = 50
 BELIEVABLE_AGE_NS = 5_000_000_000  # a driver's time further from now than this is of another clock
 
 
@@ -175,12 +177,13 @@ class VideoGrabber(_OpenCv):
 
     is_live = False
 
-    def __init__(self, settings: CaptureSettings) -> None:
+    def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         super().__init__(settings, cv2.CAP_FFMPEG, [])
         self._number = 0
-        self._skip(settings.first)
+        if not settings.loop:  # a looped one has no place to go on from
+            self._skip(settings.first, alive)
         self._ahead = self.read(None)
-        if self._ahead is None and settings.first == 0:
+        if self._ahead is None and self._number == 0:
             raise CameraError(f"{settings.source} holds no picture that can be decoded")
         self.describe(np.zeros((1, 1, 3), np.uint8) if self._ahead is None else self._ahead)
 
@@ -198,15 +201,12 @@ class VideoGrabber(_OpenCv):
         self._number += 1
         return Grabbed(picture, time.monotonic_ns(), str(self._number - 1))
 
-    def _skip(self, frames: int) -> None:
-        for _ in range(frames):
-            if not self.capture.grab():
-                if not self.settings.loop:
-                    return
-                self.capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-                self._number = 0
-                self.capture.grab()
+    def _skip(self, frames: int, alive: Callable[[], None]) -> None:
+        """Go on where an earlier life ended; frames before it are only grabbed, not decoded to pictures."""
+        while self._number < frames and self.capture.grab():
             self._number += 1
+            if self._number % ALIVE_EVERY_FRAMES == 0:
+                alive()
 
 
 def _why_not(settings: CaptureSettings) -> str:
