@@ -21,7 +21,7 @@ from torch import Tensor
 
 from calibrate.features import cache_features, patch_batches, picture_batches
 from calibrate.loss import NoiseMaker, StepLoss
-from calibrate.threshold import Threshold, choose_threshold, held_out_positions
+from calibrate.threshold import choose_threshold, held_out_positions
 from calibrate.train import HeadTrainer, Recipe, standardise, train
 from inspectd.engine.torch_backend import TorchBackend
 from inspectd.errors import UsageError
@@ -169,7 +169,7 @@ class Learned:
     """A trained, judged-ready model and how it came about."""
 
     model: Bundle
-    threshold: Threshold
+    threshold: ThresholdRecord
     scores: list[float]
     """Of the held-out pictures, in their order."""
     held_out: list[int]
@@ -207,7 +207,7 @@ def learn(
         version=CALIBRATION_VERSION,
         run=run,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        threshold=ThresholdRecord(**dataclasses.asdict(threshold)),
+        threshold=threshold,
         held_out_scores=tuple(sorted(scores)),
         device=backend.device,
         precision=backend.precision,

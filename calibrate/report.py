@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from calibrate.fit import Learned, Pictures
-from calibrate.threshold import Threshold
+from inspectd.simplenet.bundle import ThresholdRecord
 
 WORST = 6
 PAGE = """<!doctype html>
@@ -34,7 +34,7 @@ PAGE = """<!doctype html>
 """
 
 
-def guarantee(threshold: Threshold, held_out: int) -> str:
+def guarantee(threshold: ThresholdRecord, held_out: int) -> str:
     """Say in a sentence what the threshold promises."""
     proven = f"at most {threshold.proven_rate:.2%} of good parts are rejected, {threshold.confidence:.0%} sure"
     if threshold.is_proven:

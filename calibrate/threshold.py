@@ -10,34 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import beta, norm
 
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A threshold and what can be said about it. Rates and confidence are shares, 0 … 1."""
-
-    value: float
-    rate: float
-    """The false-reject rate that was asked for."""
-    confidence: float
-    proven_rate: float
-    """With `confidence`, at most this share of good parts scores above `value`."""
-    parts_needed: int
-    """Held-out good parts that can prove `rate`."""
-    margin: float
-    """How far above the largest held-out score `value` was put, because `rate` could not be proven."""
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether the bound is as good as what was asked for."""
-        return self.proven_rate <= self.rate
+from inspectd.simplenet.bundle import ThresholdRecord
 
 
-def choose_threshold(scores: Sequence[float], rate: float, confidence: float) -> Threshold:
+def choose_threshold(scores: Sequence[float], rate: float, confidence: float) -> ThresholdRecord:
     """Choose from held-out good scores; ValueError when there is none or a rate makes no sense.
 
     With enough parts: the smallest held-out score that is proven to reject at most `rate`. With too few, no
@@ -54,12 +34,12 @@ def choose_threshold(scores: Sequence[float], rate: float, confidence: float) ->
     if count < needed:
         margin = _normal_margin(ascending, rate)
         value = float(ascending[-1]) + margin
-        return Threshold(value, rate, confidence, proven_rate(count, 0, confidence), needed, margin)
+        return ThresholdRecord(value, rate, confidence, proven_rate(count, 0, confidence), needed, margin)
     above = 0
     while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
         above += 1
     value = float(ascending[count - 1 - above])
-    return Threshold(value, rate, confidence, proven_rate(count, above, confidence), needed, 0.0)
+    return ThresholdRecord(value, rate, confidence, proven_rate(count, above, confidence), needed, 0.0)
 
 
 def proven_rate(count: int, above: int, confidence: float) -> float:

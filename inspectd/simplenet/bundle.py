@@ -79,18 +79,23 @@ class CameraRecord(msgspec.Struct, frozen=True):
 
 
 class ThresholdRecord(msgspec.Struct, frozen=True):
-    """How the threshold was chosen."""
+    """A threshold and what can be said about it. Rates and confidence are shares, 0 … 1."""
 
     value: float
     rate: float
     """The false-reject rate that was asked for."""
     confidence: float
     proven_rate: float
-    """What can be said with that confidence: at most so many good parts are rejected."""
+    """With `confidence`, at most this share of good parts scores above `value`."""
     parts_needed: int
-    """Held-out good parts that would prove `rate`."""
+    """Held-out good parts that can prove `rate`."""
     margin: float
-    """What was added above the held-out scores, in units of the score."""
+    """How far above the largest held-out score `value` was put, because `rate` could not be proven."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the bound is as good as what was asked for."""
+        return self.proven_rate <= self.rate
 
 
 class Calibration(msgspec.Struct, frozen=True):

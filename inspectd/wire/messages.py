@@ -12,22 +12,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from inspectd.records import Counts, Mask, Outcome, Reason, Verdict
+from inspectd.records import Counts, Mask, Outcome, Reason, Region, Verdict
 
 PROTOCOL = 1
 
 CameraState = Literal["starting", "running", "lost", "frozen", "stopped", "bypass"]
-
-
-class RegionMessage(msgspec.Struct, frozen=True):
-    """A connected group of patches above the threshold, in pixels of the camera's picture."""
-
-    x: int
-    y: int
-    w: int
-    h: int
-    area: int
-    score: float
 
 
 class ImageMessage(msgspec.Struct, frozen=True):
@@ -78,7 +67,7 @@ class VerdictMessage(msgspec.Struct, frozen=True):
     score: float | None
     threshold: float | None
     p: float | None
-    regions: tuple[RegionMessage, ...]
+    regions: tuple[Region, ...]
     model: str | None
     image: ImageMessage | None
     mask: MaskMessage | None
@@ -152,7 +141,7 @@ def verdict_message(
         score=_finite(finding.score),
         threshold=_finite(finding.threshold),
         p=_finite(finding.p),
-        regions=tuple(RegionMessage(r.x, r.y, r.w, r.h, r.area, r.score) for r in finding.regions),
+        regions=finding.regions,
         model=finding.model,
         image=image,
         mask=_mask(finding.mask) if with_mask else None,
