@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
@@ -121,3 +122,9 @@ def test_the_top_level_is_the_one_of_the_design() -> None:
 def test_nothing_that_a_build_or_run_makes_is_committed() -> None:
     made = {".pyc", ".pth", ".pkl", ".db", ".so", ".whl", ".log"}
     assert [str(name) for name in git_files() if name.suffix in made] == []
+
+
+def test_readme_prints_the_layers_that_ci_checks() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = next(c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers")["layers"]
+    assert "```\n" + "\n".join(layers) + "\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
