@@ -262,7 +262,7 @@ def test_a_device_lost_while_it_is_asked_is_listed_with_its_problem(machine: Mac
     assert device.problem is not None
 
 
-def test_without_permission_the_advice_is_the_group_and_metadata_nodes_stay_out(
+def test_without_permission_the_advice_is_the_group_and_other_nodes_stay_out(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, _flags: int) -> int:
@@ -270,10 +270,13 @@ def test_without_permission_the_advice_is_the_group_and_metadata_nodes_stay_out(
 
     machine.plug(0, Camera(b"HD Webcam"), udev="E:ID_V4L_CAPABILITIES=:capture:\n")
     machine.plug(1, Camera(b"HD Webcam"), udev="E:ID_V4L_CAPABILITIES=:\n")
+    machine.plug(2, Camera(b"HDMI output"), udev="E:ID_V4L_CAPABILITIES=:video_output:\n")
+    machine.plug(3, Camera(b"In a container, where udev's records are missing"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)  # root may open everything
-        (device,) = machine.discover()
+        device, unrecorded = machine.discover()
     assert (device.node, device.name) == ("/dev/video0", "HD Webcam")
+    assert unrecorded.node == "/dev/video3"
     assert device.problem is not None
     assert "Permission denied" in device.problem
     assert "group video" in device.problem

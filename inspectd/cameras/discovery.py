@@ -159,11 +159,17 @@ def _device(video: str, root: Path, ioctl: Ioctl) -> Device | None:
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno in _NOT_A_CAMERA or "E:ID_V4L_CAPABILITIES=:" in _udev_record(video, root):
+        if error.errno in _NOT_A_CAMERA or _is_ruled_out_by_udev(video, root):
             return None
         advice = _ADVICE.get(error.errno or 0, "see `dmesg`")
         problem = f"{node} cannot be used: {error.strerror}; {advice}."
     return Device(stable_path(node, root) or node, node, name, formats, problem)
+
+
+def _is_ruled_out_by_udev(video: str, root: Path) -> bool:
+    """Whether udev, which may open every node, has recorded that this one does not capture."""
+    prefix = "E:ID_V4L_CAPABILITIES="  # then ":", ":capture:", ":video_output:" …; absent where udev did not ask
+    return any(line.startswith(prefix) and ":capture:" not in line for line in _udev_record(video, root))
 
 
 def _query(fd: int, ioctl: Ioctl) -> tuple[str, int]:
