@@ -19,7 +19,8 @@ import pytest
 from conftest import write_pictures, write_small_model
 from daemon_process import DaemonProcess
 
-from inspectd import SimpleNet
+from inspectd import SimpleNet, config
+from inspectd.daemon import Daemon
 
 LINE = '"sim://line?fps=20&width=64&height=64"'
 
@@ -124,10 +125,9 @@ def test_a_camera_that_is_lost_at_the_start_does_not_keep_the_service_from_being
                 pass
 
 
-def test_metrics_agree_with_the_laws(tmp_path: Path, small_model: Path, free_port: int) -> None:
+def test_metrics_agree_with_the_laws(tmp_path: Path, small_model: Path) -> None:
     camera = f"{{name: top, source: {LINE}, model: {small_model}, deadline_ms: 5000}}"
     with DaemonProcess(tmp_path / "daemon", camera) as daemon:
-        daemon.config.write_text(daemon.config.read_text())
         daemon.listen(lambda d: len(d.verdicts) >= 10)
         port = _metrics_port(daemon.process.pid)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
@@ -202,7 +202,7 @@ def test_an_impossible_deadline_is_a_fault_and_never_ok(tmp_path: Path, small_mo
     assert {v["reason"] for v in daemon.verdicts} <= {"deadline", "shutdown"}
 
 
-def test_the_port_in_use_is_one_sentence_and_exit_3(tmp_path: Path, small_model: Path, free_port: int) -> None:
+def test_the_port_in_use_is_one_sentence_and_exit_3(tmp_path: Path, small_model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -211,25 +211,27 @@ def test_the_port_in_use_is_one_sentence_and_exit_3(tmp_path: Path, small_model:
             ("publish: {bind", f'"tcp://127.0.0.1:{port}"'),
             ("metrics: {listen", f'"127.0.0.1:{port}"'),
         ):
-            config = tmp_path / "inspectd.yaml"
+            file = tmp_path / "inspectd.yaml"
             other = 'publish: {bind: "ipc://' + str(tmp_path / "v") + '"}' if "metrics" in key else ""
-            config.write_text(
+            file.write_text(
                 f"cameras: [{{name: top, source: {LINE}, model: {small_model}}}]\n{key}: {value}}}\n{other}\n"
             )
-            ended = run_inspectd("run", "--config", str(config))
+            ended = run_inspectd("run", "--config", str(file))
             assert ended.returncode == 3
             assert str(port) in ended.stderr.splitlines()[-1]
             assert "Traceback" not in ended.stderr
 
 
-def test_a_second_sigint_forces_the_exit(tmp_path: Path, small_model: Path) -> None:
-    """The second one comes while the first one's shutdown waits for a stopped capture child."""
-    camera = f"{{name: top, source: {LINE}, model: {small_model}, deadline_ms: 5000}}"
-    with DaemonProcess(tmp_path / "daemon", camera) as daemon:
-        daemon.listen(lambda d: bool(d.verdicts))
-        daemon.process.send_signal(signal.SIGINT)
-        daemon.process.send_signal(signal.SIGINT)
-        assert daemon.process.wait(30) in (0, 130)
+def test_a_second_sigint_forces_the_exit_and_a_second_sigterm_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    daemon = Daemon(config.parse("cameras: [{name: top, source: 0, model: m}]"))
+    daemon._on_signal(signal.SIGINT, None)
+    assert exits == [], "the first one asks for an orderly end"
+    daemon._on_signal(signal.SIGTERM, None)
+    assert exits == []
+    daemon._on_signal(signal.SIGINT, None)
+    assert exits == [130]
 
 
 def test_a_video_plays_once_and_its_parts_are_frame_numbers(tmp_path: Path, small_model: Path) -> None:
