@@ -1,167 +1,101 @@
 """Pictures of good parts in, a judged-ready model out: the whole of calibration without cameras or files.
 
-The order matters: hold out, learn from the rest, score the held-out ones with the very model and engine
-that will judge, set the threshold. Nothing is trained afterwards.
+The order matters: hold out, clean, learn from the rest, score the held-out ones with the very model and
+engine that will judge, set the threshold. Nothing is trained afterwards.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from calibrate.features import cache_features, patch_batches, picture_batches
+from calibrate.clean import Cleaning, find_unlike
+from calibrate.features import CachedPatches, CachedPictures, Embedder, FreshPictures, cache_features
 from calibrate.loss import NoiseMaker, StepLoss
+from calibrate.options import Options, options_for
+from calibrate.pictures import Chosen, Pictures, check_enough
 from calibrate.threshold import choose_threshold, held_out_positions
-from calibrate.train import HeadTrainer, Recipe, standardise, train
+from calibrate.train import HeadTrainer, standardise, train
 from inspectd.engine.torch_backend import TorchBackend
-from inspectd.errors import UsageError
-from inspectd.records import Picture, Rect
+from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.bundle import (
-    CALIBRATION_VERSION,
-    Bundle,
-    Calibration,
-    CameraRecord,
-    Params,
-    ThresholdRecord,
-)
-from inspectd.simplenet.network import Head, HeadShape
-from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD, Geometry, Normalise, resize
+from inspectd.simplenet.bundle import CALIBRATION_VERSION, Bundle, Calibration, CameraRecord, ThresholdRecord
+from inspectd.simplenet.network import Head
+from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from inspectd.version import VERSION
 
-FEWEST_PICTURES = 8
-EMBEDDED_RECIPE = Recipe(noise_std=0.3, dsc_lr=1e-3, standardise=True, patches_per_step=2048, steps=300, cosine=True)
-"""For EfficientNet-Lite0: noise relative to the features' own spread (README has what was tried)."""
-EMBEDDED_SHAPE = HeadShape(512, 512, dsc_hidden=384)
-PUBLISHED_LAYERS = ("layer2", "layer3")
-IMAGE_SIZE = 288
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Everything that decides a calibration but its pictures."""
-
-    backbone: str = backbones.EMBEDDED
-    layers: tuple[str, ...] = backbones.EMBEDDED_LAYERS
-    weights: Path | None = None
-    height: int = IMAGE_SIZE
-    width: int = IMAGE_SIZE
-    roi: Rect | None = None
-    white_level: int = 65535
-    shape: HeadShape = EMBEDDED_SHAPE
-    recipe: Recipe = EMBEDDED_RECIPE
-    seed: int = 0
-    rate: float = 0.01
-    confidence: float = 0.95
-
-
-def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> Options:
-    """Return the options of a backbone: tuned for the embedded one, the published ones for any other.
-
-    `changes` are fields of Options, HeadShape or Recipe; None means: as it is.
-    """
-    name = backbone or backbones.EMBEDDED
-    if backbones.resolve(name) == backbones.EMBEDDED:
-        options = Options(layers=tuple(layers) or backbones.EMBEDDED_LAYERS)
-    else:
-        options = Options(name, tuple(layers) or PUBLISHED_LAYERS, shape=HeadShape(), recipe=Recipe())
-    given = {key: value for key, value in changes.items() if value is not None}
-    if given.keys() & {"meta_epochs", "gan_epochs", "batch_size"}:  # these ask for the published schedule
-        options = dataclasses.replace(
-            options, recipe=dataclasses.replace(options.recipe, patches_per_step=None, steps=None)
-        )
-    shape = _pick(given, HeadShape)
-    recipe = _pick(given, Recipe)
-    own = _pick(given, Options)
-    if given:
-        known = [f.name for kind in (Options, HeadShape, Recipe) for f in dataclasses.fields(kind)]
-        raise UsageError(f"Unknown parameter {', '.join(given)}; expected some of {', '.join(sorted(known))}.")
-    return dataclasses.replace(
-        options,
-        shape=dataclasses.replace(options.shape, **shape),
-        recipe=dataclasses.replace(options.recipe, **recipe),
-        **own,
-    )
-
-
-def _pick(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    return {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
+LOG_LINES = 100
+"""How often in a training the loss is looked at: each time the host waits for the device."""
 
 
 class Watcher(Protocol):
     """Who is told how far a calibration is."""
 
-    def stage(self, name: str, total: int) -> None:
-        """A stage of `total` steps begins."""
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage of `total` steps begins; None: nobody knows how many."""
 
     def step(self) -> None:
         """One step of the stage is done."""
 
-    def loss(self, step: int, loss: float, p_true: float, p_fake: float) -> None:
-        """The training loss at a step."""
+    def say(self, text: str) -> None:
+        """Something that a person should read."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """A point of a curve: `loss`, `p_true`, `p_fake` per step, `i-auroc`, `p-auroc` per meta epoch."""
 
 
 class Unwatched:
     """Tells nobody."""
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int | None) -> None:
         """Ignore."""
 
     def step(self) -> None:
         """Ignore."""
 
-    def loss(self, step: int, loss: float, p_true: float, p_fake: float) -> None:
+    def say(self, text: str) -> None:
+        """Ignore."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
         """Ignore."""
 
 
-@dataclass(slots=True)
-class Pictures:
-    """The good parts, brought to the network's input, in the order in which they were seen."""
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A head, the backbone it belongs to, and which checkpoint of the training it is."""
 
-    options: Options
-    inputs: list[Tensor] = field(default_factory=list)
-    """uint8 or float32 [3, H, W], 0 … 255."""
-    names: list[str] = field(default_factory=list)
-    raw: list[Picture] = field(default_factory=list)
-    """The first few as the camera gave them, for the parity gate."""
-    size: tuple[int, int] = (0, 0)
-    """Width and height of the first picture."""
-    _sha: Any = field(default_factory=hashlib.sha256)
+    head: Head
+    backbone: backbones.Backbone
+    kept: str = "last"
 
-    KEPT_RAW = 4
 
-    def add(self, picture: Picture, name: str) -> None:
-        """Take one picture (it is copied)."""
-        height, width = picture.shape[:2]
-        if not self.inputs:
-            self.size = (width, height)
-        self.inputs.append(resize(picture, self.geometry, self.options.white_level).clone())
-        self.names.append(name)
-        self._sha.update(f"{picture.shape}{picture.dtype}".encode())
-        self._sha.update(picture.tobytes())
-        if len(self.raw) < self.KEPT_RAW:
-            self.raw.append(picture.copy())
+class Keeper(Protocol):
+    """Sees the network after every meta epoch and says in the end which checkpoint is kept."""
 
-    @property
-    def geometry(self) -> Geometry:
-        """What is inspected of each picture."""
-        roi = self.options.roi
-        return Geometry(self.options.height, self.options.width, roi, self.size if roi else None)
+    def on_meta_epoch(self, number: int, head: Head, embedder: Embedder) -> None:
+        """Meta epoch `number` (from 1) has ended; the head is in training mode and must be left so."""
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 over all pictures in order."""
-        return str(self._sha.hexdigest())
+    def choose(self, head: Head, backbone: backbones.Backbone) -> Trained:
+        """Return what is kept of a training that ended with `head`."""
+
+
+class KeepLast:
+    """The last checkpoint, which nobody has chosen."""
+
+    def on_meta_epoch(self, number: int, head: Head, embedder: Embedder) -> None:
+        """Look at nothing."""
+
+    def choose(self, head: Head, backbone: backbones.Backbone) -> Trained:
+        """Keep what there is."""
+        return Trained(head, backbone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,40 +103,48 @@ class Learned:
     """A trained, judged-ready model and how it came about."""
 
     model: Bundle
-    threshold: ThresholdRecord
+    threshold: ThresholdRecord | None
+    """None: no part was held out."""
     scores: list[float]
     """Of the held-out pictures, in their order."""
     held_out: list[int]
     """Their positions among the pictures."""
+    cleaning: Cleaning | None
+    kept: str
+
+    @property
+    def unconfirmed(self) -> list[int]:
+        """Positions of held-out pictures that look unlike the rest and that nobody has confirmed."""
+        return [] if self.cleaning is None else [i for i in self.held_out if i in self.cleaning.unconfirmed]
 
 
 def learn(
     pictures: Pictures,
+    held_out: Sequence[int],
+    options: Options,
     backend: TorchBackend,
     *,
     run: str,
     camera: CameraRecord,
+    keeper: Keeper | None = None,
     watcher: Watcher | None = None,
 ) -> Learned:
     """Train on the pictures that are not held out and set the threshold on those that are."""
     watcher = watcher or Unwatched()
-    options = pictures.options
-    if len(pictures.inputs) < FEWEST_PICTURES:
-        raise UsageError(
-            f"There are {len(pictures.inputs)} usable pictures of good parts; expected at least {FEWEST_PICTURES}, "
-            "and better 60 or more."
-        )
-    held_out = held_out_positions(len(pictures.inputs))
-    kept = set(held_out)
-    learned_from = [pixels for i, pixels in enumerate(pictures.inputs) if i not in kept]
-    params = _params(options)
+    params = options.params
     torch.manual_seed(options.seed)
     backbone = backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape, options.weights)
-    head = _train(learned_from, backbone, options, torch.device(backend.device), watcher)
+    training = _Training(pictures, set(held_out), options, backbone, torch.device(backend.device), watcher)
+    trained = training.run(keeper or KeepLast())
 
-    draft = Bundle(params, head, backbone, None, run, backbones.digest(backbone) + str(options.seed))
-    scores = _scores([pictures.inputs[i] for i in held_out], draft, backend, watcher)
-    threshold = choose_threshold(scores, options.rate, options.confidence)
+    digest = backbones.digest(trained.backbone)
+    draft = Bundle(params, trained.head, trained.backbone, None, run, f"{digest} {run} {options.seed}")
+    draft = dataclasses.replace(draft, calibration=None)
+    scores = _scores(pictures, held_out, draft, backend, watcher)
+    cleaning = training.cleaning
+    rejected = [cleaning is not None and i in cleaning.unconfirmed for i in held_out]
+    threshold = choose_threshold(scores, options.rate, options.confidence, rejected) if scores else None
+    backend.forget(draft)
     calibration = Calibration(
         version=CALIBRATION_VERSION,
         run=run,
@@ -213,19 +155,21 @@ def learn(
         precision=backend.precision,
         camera=camera,
         roi=options.roi,
+        resize=options.resize,
         white_level=options.white_level,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        backbone_digest=backbones.digest(backbone),
+        backbone_digest=digest,
         seed=options.seed,
-        pictures=len(pictures.inputs),
+        pictures=len(pictures),
         pictures_digest=pictures.digest,
-        statistics=_statistics(learned_from),
+        statistics=pictures.statistics(),
         recipe=dataclasses.asdict(options.recipe),
         versions=_versions(),
         files={},
     )
-    return Learned(dataclasses.replace(draft, calibration=calibration), threshold, scores, held_out)
+    model = dataclasses.replace(draft, calibration=calibration)
+    return Learned(model, threshold, scores, list(held_out), cleaning, trained.kept)
 
 
 def fit(images: Iterable[Picture], backend: TorchBackend, **parameters: Any) -> Bundle:
@@ -238,82 +182,129 @@ def fit(images: Iterable[Picture], backend: TorchBackend, **parameters: Any) -> 
     if size is not None:
         parameters["height"], parameters["width"] = (size, size) if isinstance(size, int) else size
     options = options_for(parameters.pop("backbone", None), parameters.pop("layers_to_extract_from", ()), **parameters)
-    pictures = Pictures(options)
+    pictures = pictures_for(options)
     for i, image in enumerate(images):
         pictures.add(image, str(i))
+    check_enough(len(pictures), (), "those given")
     camera = CameraRecord("fit", None, *pictures.size)
-    return learn(pictures, backend, run="fit", camera=camera).model
+    return learn(pictures, held_out_positions(len(pictures)), options, backend, run="fit", camera=camera).model
 
 
-def _params(options: Options) -> Params:
-    shape = options.shape
-    for name, value in (
-        ("imagesize", options.height),
-        ("imagesize", options.width),
-        *dataclasses.asdict(shape).items(),
-    ):
-        if isinstance(value, int) and value < (0 if name in ("pre_proj", "proj_layer_type") else 1):
-            raise UsageError(f"{name} is {value}; expected a whole number of at least 1.")
-    return Params(
-        options.backbone,
-        options.layers,
-        (3, options.height, options.width),
-        **dataclasses.asdict(shape),
-    )
-
-
-def _train(
-    inputs: Sequence[Tensor],
-    backbone: backbones.Backbone,
-    options: Options,
-    device: torch.device,
-    watcher: Watcher,
-) -> Head:
-    recipe = options.recipe
-    watcher.stage("features", len(inputs))
-    features = cache_features(inputs, backbone.to(device), options.shape, Normalise(device), device, watcher.step)
-    head = Head(options.shape).to(device)
-    if recipe.standardise:
-        standardise(head, features.flatten(0, 1).float().to(device))
+def pictures_for(options: Options) -> Pictures:
+    """Return room for pictures, as the options want them."""
     draws = torch.Generator().manual_seed(options.seed)
-    if recipe.patches_per_step is not None and recipe.steps is not None:
-        steps = recipe.steps
-        batches = patch_batches(features, recipe.patches_per_step, steps, draws)
-    else:
-        epochs = recipe.meta_epochs * recipe.gan_epochs
-        steps = epochs * -(-len(features) // recipe.batch_size)
-        batches = picture_batches(features, recipe.batch_size, epochs, draws)
-    noise = NoiseMaker(recipe.noise_std, recipe.mix_noise, torch.Generator(device).manual_seed(options.seed))
-    watcher.stage("training", steps)
-    log_every = max(1, steps // 100)
-
-    def on_step(number: int, result: StepLoss) -> None:
-        watcher.step()
-        if number % log_every == 0 or number == steps:
-            watcher.loss(number, float(result.loss.detach()), float(result.p_true), float(result.p_fake))
-
-    trainer = HeadTrainer(head, recipe, noise, steps)
-    return train(trainer, (rows.to(device) for rows in batches), on_step).cpu()
+    return Pictures(options.geometry(), options.white_level, options.augmentation, draws)
 
 
-def _scores(inputs: Sequence[Tensor], model: Bundle, backend: TorchBackend, watcher: Watcher) -> list[float]:
-    watcher.stage("threshold", len(inputs))
+class _Training:
+    """One model's training: from pictures to a head, on one device."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        held_out: set[int],
+        options: Options,
+        backbone: backbones.Backbone,
+        device: torch.device,
+        watcher: Watcher,
+    ) -> None:
+        self.cleaning: Cleaning | None = None
+        self._pictures = pictures
+        self._positions = [i for i in range(len(pictures)) if i not in held_out]
+        self._options = options
+        self._watcher = watcher
+        self._device = device
+        self._backbone = backbone
+        trains = options.recipe.train_backbone
+        self._embedder = Embedder(backbone, options.shape, device, trains=trains)
+        self._head = Head(options.shape).to(device)
+        self._draws = torch.Generator().manual_seed(options.seed)
+        is_fresh = trains or options.augmentation.is_active or options.cache == "none"
+        self._batches = self._fresh() if is_fresh else self._cached()
+
+    def run(self, keeper: Keeper) -> Trained:
+        """Train; what is kept comes back on the CPU, in evaluation mode."""
+        recipe = self._options.recipe
+        meta_epochs, gan_epochs = recipe.epochs
+        steps = meta_epochs * gan_epochs * len(self._batches)
+        self._watcher.stage("training", steps)
+        log_every = max(1, steps // LOG_LINES)
+
+        def on_step(number: int, result: StepLoss) -> None:
+            self._watcher.step()
+            if number % log_every == 0 or number == steps:
+                # The one place where the host waits for the device.
+                for name, value in zip(("loss", "p_true", "p_fake"), _read(result), strict=True):
+                    self._watcher.scalar(name, value, number)
+
+        def on_meta_epoch(number: int) -> None:
+            keeper.on_meta_epoch(number, self._head, self._embedder)
+
+        draws = torch.Generator(self._device).manual_seed(self._options.seed)
+        noise = NoiseMaker(recipe.noise_std, recipe.mix_noise, draws, recipe.auto_noise)
+        trainer = HeadTrainer(self._head, recipe, noise, steps, self._backbone if recipe.train_backbone else None)
+        train(trainer, self._batches, on_step, on_meta_epoch)
+        kept = keeper.choose(self._head, self._backbone)
+        return dataclasses.replace(kept, head=kept.head.cpu().eval(), backbone=kept.backbone.cpu().eval())
+
+    def _fresh(self) -> FreshPictures:
+        batches = FreshPictures(
+            Chosen(self._pictures, self._positions), self._embedder, self._options.recipe.batch_size, self._draws
+        )
+        if self._options.recipe.standardise:
+            with torch.no_grad():
+                standardise(self._head, torch.cat(list(batches.epoch())))
+        return batches
+
+    def _cached(self) -> CachedPictures | CachedPatches:
+        recipe = self._options.recipe
+        inputs = Chosen(self._pictures, range(len(self._pictures)) if self._options.clean else self._positions)
+        self._watcher.stage("features", len(inputs))
+        features = cache_features(
+            inputs,
+            self._embedder,
+            wanted=self._options.cache,
+            folder=self._options.cache_folder,
+            say=self._watcher.say,
+            on_picture=self._watcher.step,
+        )
+        if self._options.clean:
+            self.cleaning = find_unlike(features, self._positions, self._confirmed())
+            self._positions = [i for i in self._positions if i not in self.cleaning.unlike]
+            features = _only(features, self._positions)
+        if recipe.standardise:
+            standardise(self._head, features.flatten(0, 1).to(self._device).float())
+        if recipe.patches_per_step is not None and recipe.steps is not None:
+            return CachedPatches(features, recipe.patches_per_step, recipe.steps, self._draws, self._device)
+        return CachedPictures(features, recipe.batch_size, self._draws, self._device)
+
+    def _confirmed(self) -> set[int]:
+        names = set(self._options.confirmed)
+        return {i for i, name in enumerate(self._pictures.names) if name in names}
+
+
+def _only(features: Tensor, positions: Sequence[int]) -> Tensor:
+    """Move the pictures at `positions` (ascending) to the front, in place, and return that part."""
+    for to, i in enumerate(positions):
+        if to != i:
+            features[to] = features[i]
+    return features[: len(positions)]
+
+
+def _read(result: StepLoss) -> list[float]:
+    values: list[float] = torch.stack([result.loss.detach(), result.p_true, result.p_fake]).tolist()
+    return values
+
+
+def _scores(
+    pictures: Pictures, positions: Sequence[int], model: Bundle, backend: TorchBackend, watcher: Watcher
+) -> list[float]:
+    watcher.stage("threshold", len(positions))
     scores = []
-    for pixels in inputs:
-        scores.append(float(backend.score_inputs(model, pixels[None].float()).max()))
+    for i in positions:
+        scores.append(float(backend.score_inputs(model, pictures.input(i)[None]).max()))
         watcher.step()
     return scores
-
-
-def _statistics(inputs: Sequence[Tensor]) -> dict[str, float]:
-    means = torch.stack([pixels.float().mean() for pixels in inputs])
-    spreads = torch.stack([pixels.float().std() for pixels in inputs])
-    return {
-        "grey_mean": float(means.mean()),
-        "grey_lowest": float(means.min()),
-        "grey_highest": float(means.max()),
-        "contrast_mean": float(spreads.mean()),
-    }
 
 
 def _versions() -> dict[str, str]:

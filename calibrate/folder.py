@@ -4,64 +4,130 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from calibrate.fit import Learned, Pictures
-from calibrate.report import render_report
+from calibrate.evaluate import Metrics, mean
+from calibrate.fit import Learned
+from calibrate.pictures import Pictures
+from calibrate.progress import Curve
+from calibrate.testing import Evaluation
 from inspectd.engine.station import Request
 from inspectd.engine.torch_backend import TorchBackend
 from inspectd.errors import StartError
 from inspectd.simplenet import bundle
 from inspectd.simplenet.files import new_folder
 
-CSV_COLUMNS = ("Row Names", "instance_auroc", "full_pixel_auroc", "anomaly_pixel_auroc")
+PUBLISHED_COLUMNS = ("Row Names", "instance_auroc", "full_pixel_auroc", "anomaly_pixel_auroc")
+"""The published code writes PRO under the last of these names, and so do we."""
+OWN_COLUMNS = ("backbone", "kept", "pro", "threshold", "missed", "defects", "false_rejects", "good")
 READ_BACK_TOLERANCE = 1e-5
-
-LossCurve = Sequence[tuple[int, float, float, float]]
-"""Step, loss, p_true, p_fake."""
+PICTURES = "segmentation_images"
 
 
-def write_run(
-    target: Path, name: str, pictures: Pictures, learned: Learned, curve: LossCurve, left_out: Sequence[str]
-) -> None:
-    """Write a whole run; an existing one is replaced in one step, and stays if anything fails."""
-    model = learned.model
-    with new_folder(target) as folder:
-        models = folder / "models"
-        (models / "0" / "parity").mkdir(parents=True)
-        bundle.save(models / "0", model.params, model.head, model.backbone, model.calibration)
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model's line in results.csv."""
+
+    name: str
+    backbone: str
+    kept: str
+    threshold: float | None
+    evaluation: Evaluation | None
+
+    @property
+    def cells(self) -> list[str]:
+        """In the order of the columns; what is not known is empty."""
+        metrics = self.evaluation.metrics if self.evaluation else Metrics(None, None, None)
+        return [self.name, *_measured(metrics), self.backbone, self.kept, _number(metrics.pro), *self._counts()]
+
+    def _counts(self) -> list[str]:
+        threshold, tested = self.threshold, self.evaluation
+        if tested is None:
+            return [_number(threshold), "", "", "", ""]
+        defects = sum(tested.is_defective)
+        missed = "" if threshold is None else str(tested.missed(threshold))
+        rejected = "" if threshold is None else str(tested.rejected(threshold))
+        return [_number(threshold), missed, str(defects), rejected, str(len(tested.scores) - defects)]
+
+
+class RunFolder:
+    """A run while it is written. `models` are added one by one; `finish` writes what tells about all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._index: list[dict[str, str | int]] = []
+        self._rows: list[Row] = []
+        (folder / "models").mkdir()
+
+    def pictures_folder(self, number: int) -> Path:
+        """Return where the test pictures of model `number` are drawn."""
+        return self.folder / PICTURES / str(number)
+
+    def add(self, name: str, row: Row, pictures: Pictures, learned: Learned, curve: Curve) -> None:
+        """Write a model, read it back, and note its row. `name`: its class or camera."""
+        number = len(self._index)
+        model = learned.model
+        folder = self.folder / "models" / str(number)
+        (folder / "parity").mkdir(parents=True)
+        bundle.save(folder, model.params, model.head, model.backbone, model.calibration)
         for i, picture in enumerate(pictures.raw):
-            _, data = cv2.imencode(".png", picture)
-            (models / "0" / "parity" / f"{i:03d}.png").write_bytes(data.tobytes())
-        index = [{"i": 0, "class": name, "backbone": model.params.backbone}]
-        (models / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-        _write_curves(folder / "tensorboard" / "0", curve)
-        _write_csv(folder / "results.csv", name)
-        report = render_report(name, pictures, learned, left_out)
-        (folder / "report.html").write_text(report, encoding="utf-8")
-        _read_back(models / "0", pictures, learned)
+            write_png(folder / "parity" / f"{i:03d}.png", picture)
+        _write_curve(self.folder / "tensorboard" / str(number), curve)
+        _read_back(folder, pictures, learned)
+        self._index.append({"i": number, "class": name, "backbone": row.backbone})
+        self._rows.append(row)
+
+    def finish(self, report: str) -> None:
+        """Write the index, the table and the report."""
+        (self.folder / "models" / "index.json").write_text(json.dumps(self._index, indent=1) + "\n", encoding="utf-8")
+        write_results(self.folder / "results.csv", self._rows)
+        (self.folder / "report.html").write_text(report, encoding="utf-8")
 
 
-def _write_curves(folder: Path, curve: LossCurve) -> None:
-    with SummaryWriter(str(folder)) as writer:
-        for step, loss, p_true, p_fake in curve:
-            writer.add_scalar("loss", loss, step)
-            writer.add_scalar("p_true", p_true, step)
-            writer.add_scalar("p_fake", p_fake, step)
+@contextmanager
+def new_run(target: Path) -> Iterator[RunFolder]:
+    """Give out a run folder that takes its place when the block ends well; an existing one stays until then."""
+    with new_folder(target) as folder:
+        yield RunFolder(folder)
 
 
-def _write_csv(path: Path, name: str) -> None:
-    """Without defects there is no AUROC: the columns are there, and empty."""
+def write_results(path: Path, rows: Sequence[Row]) -> None:
+    """Write results.csv: the published columns, ours, a row for each model, then the mean."""
+    average = mean([row.evaluation.metrics for row in rows if row.evaluation])
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        writer.writerow([name, "", "", ""])
-        writer.writerow(["Mean", "", "", ""])
+        writer.writerow(PUBLISHED_COLUMNS + OWN_COLUMNS)
+        for row in rows:
+            writer.writerow(row.cells)
+        writer.writerow(["Mean", *_measured(average), "", "", _number(average.pro), "", "", "", "", ""])
+
+
+def write_png(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write a picture without loss; OSError when the disk refuses, as for every other file."""
+    _, data = cv2.imencode(".png", picture)
+    path.write_bytes(data.tobytes())
+
+
+def _measured(metrics: Metrics) -> list[str]:
+    return [_number(metrics.image_auroc), _number(metrics.pixel_auroc), _number(metrics.pro)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _write_curve(folder: Path, curve: Curve) -> None:
+    with SummaryWriter(str(folder)) as writer:
+        for name, value, step in curve:
+            writer.add_scalar(name, value, step)
 
 
 def _read_back(folder: Path, pictures: Pictures, learned: Learned) -> None:
@@ -70,7 +136,7 @@ def _read_back(folder: Path, pictures: Pictures, learned: Learned) -> None:
     backend = TorchBackend(learned.model.calibration.device if learned.model.calibration else "cpu")
     request = [Request(written, written.geometry, pictures.raw[0])]
     read = backend.score(request)[0]
-    expected = backend.score_inputs(learned.model, pictures.inputs[0][None].float())[0]
+    expected = backend.score_inputs(learned.model, pictures.input(0)[None])[0]
     if not np.allclose(read, expected, rtol=READ_BACK_TOLERANCE, atol=READ_BACK_TOLERANCE):
         difference = float(np.abs(read - expected).max())
         raise StartError(

@@ -13,16 +13,19 @@ class NoiseMaker:
     """Gaussian noise of `std`, drawn on the device of the rows.
 
     `mix` > 1 draws for each row one of `mix` strengths std · 1.1^k, k uniform in 0 … mix − 1
-    (published: `noise_std`, `mix_noise`).
+    (published: `noise_std`, `mix_noise`). `auto` > 0 replaces `std` by `auto` times the rows' own spread,
+    the mean over their features (published by name only: `auto_noise`).
     """
 
     std: float
     mix: int
     generator: torch.Generator
+    auto: float = 0.0
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return noise of the shape and device of `rows` [N, D]."""
-        noise = torch.empty_like(rows).normal_(0.0, self.std, generator=self.generator)
+        noise = torch.empty_like(rows).normal_(generator=self.generator)
+        noise *= self.auto * rows.detach().std(0).mean() if self.auto > 0 else self.std
         if self.mix > 1:
             strength = torch.randint(self.mix, (len(rows), 1), generator=self.generator, device=rows.device)
             noise *= 1.1**strength

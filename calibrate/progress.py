@@ -1,16 +1,19 @@
-"""Progress bars on stderr, and the loss curve that they were told."""
+"""Progress bars on stderr, and the training curves that they were told."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+Curve = list[tuple[str, float, int]]
+"""Name, value, step."""
+
 
 class ProgressBars:
     """A `calibrate.fit.Watcher` for people; one bar for each stage."""
 
     def __init__(self) -> None:
-        self.curve: list[tuple[int, float, float, float]] = []
+        self._curve: Curve = []
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description:<10}"),
@@ -40,11 +43,16 @@ class ProgressBars:
         if self._task is not None:
             self._progress.advance(self._task)
 
-    def loss(self, step: int, loss: float, p_true: float, p_fake: float) -> None:
-        """Show the loss beside the bar."""
-        self.curve.append((step, loss, p_true, p_fake))
-        if self._task is not None:
-            self._progress.update(self._task, note=f"loss {loss:.3f}")
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Note a point of a curve; show the loss beside the bar."""
+        self._curve.append((name, value, step))
+        if self._task is not None and name == "loss":
+            self._progress.update(self._task, note=f"loss {value:.3f}")
+
+    def take_curve(self) -> Curve:
+        """Return the curves of the model that was trained, and begin anew."""
+        curve, self._curve = self._curve, []
+        return curve
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""

@@ -17,8 +17,13 @@ from scipy.stats import beta, norm
 from inspectd.simplenet.bundle import ThresholdRecord
 
 
-def choose_threshold(scores: Sequence[float], rate: float, confidence: float) -> ThresholdRecord:
+def choose_threshold(
+    scores: Sequence[float], rate: float, confidence: float, rejected: Sequence[bool] = ()
+) -> ThresholdRecord:
     """Choose from held-out good scores; ValueError when there is none or a rate makes no sense.
+
+    `rejected` marks parts that count as false rejects whatever they score: those that look unlike the rest and
+    that nobody has confirmed. Leaving them out instead would void the bound.
 
     With enough parts: the smallest held-out score that is proven to reject at most `rate`. With too few, no
     score is: then the largest one, raised to where a normal tail through the scores' median and maximum
@@ -26,25 +31,28 @@ def choose_threshold(scores: Sequence[float], rate: float, confidence: float) ->
     """
     if not len(scores) or not all(map(math.isfinite, scores)):
         raise ValueError("a threshold needs at least one held-out score, all finite")
+    if rejected and len(rejected) != len(scores):
+        raise ValueError(f"{len(rejected)} marks for {len(scores)} held-out scores")
     if not (0 < rate < 1 and 0 < confidence < 1):
         raise ValueError(f"rate {rate} and confidence {confidence} must lie between 0 and 1")
-    ascending = np.sort(np.asarray(scores, np.float64))
-    count = len(ascending)
+    count, above = len(scores), sum(rejected)
+    counted = scores if above in (0, count) else [s for s, out in zip(scores, rejected, strict=True) if not out]
+    ascending = np.sort(np.asarray(counted, np.float64))
     needed = parts_needed(rate, confidence)
-    if count < needed:
+    if proven_rate(count, above, confidence) > rate:
         margin = _normal_margin(ascending, rate)
         value = float(ascending[-1]) + margin
-        return ThresholdRecord(value, rate, confidence, proven_rate(count, 0, confidence), needed, margin)
-    above = 0
+        return ThresholdRecord(value, rate, confidence, proven_rate(count, above, confidence), needed, margin)
+    marked = above
     while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
         above += 1
-    value = float(ascending[count - 1 - above])
+    value = float(ascending[len(ascending) - 1 - (above - marked)])
     return ThresholdRecord(value, rate, confidence, proven_rate(count, above, confidence), needed, 0.0)
 
 
 def proven_rate(count: int, above: int, confidence: float) -> float:
     """Return the bound when `above` of `count` held-out good parts score above the threshold."""
-    return float(beta.ppf(confidence, above + 1, count - above))
+    return 1.0 if above >= count else float(beta.ppf(confidence, above + 1, count - above))
 
 
 def parts_needed(rate: float, confidence: float) -> int:

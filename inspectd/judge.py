@@ -1,6 +1,6 @@
 """The judge: patch scores and a threshold in, verdict and defect regions out. Pure.
 
-This is the only place where a score is compared with a threshold.
+This is the only place where a score is compared with a threshold; reports ask `exceeds`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ class Standard:
         return 1 - bisect_left(self.held_out, score) / len(self.held_out)
 
 
+def exceeds(score: float, threshold: float) -> bool:
+    """Whether a part with this score is `ng`."""
+    return score > threshold
+
+
 def judge(patch_scores: NDArray[np.float32], standard: Standard, picture: tuple[int, int], area: Rect) -> Finding:
     """Return `ok` or `ng` for raw patch scores [h, w] that cover `area` of a picture of (w, h) pixels.
 
@@ -60,7 +65,7 @@ def judge(patch_scores: NDArray[np.float32], standard: Standard, picture: tuple[
         why = f"the threshold is {standard.threshold}, which no score can be held against"
         return fault(Reason.NO_THRESHOLD, why, model=standard.model, picture=picture, roi=area)
     score = float(patch_scores.max())
-    is_defective = score > standard.threshold
+    is_defective = exceeds(score, standard.threshold)
     return Finding(
         Outcome.NG if is_defective else Outcome.OK,
         score=score,

@@ -300,7 +300,7 @@ def make_station(camera: CameraConfig, model: Bundle) -> Station:
         if calibration is None:
             geometry = Geometry(geometry.height, geometry.width, camera.roi)
     threshold = camera.threshold
-    if threshold is None and calibration is not None:
+    if threshold is None and calibration is not None and calibration.threshold is not None:
         threshold = calibration.threshold.value
     held_out = sorted(calibration.held_out_scores) if calibration is not None else []
     standard = None if threshold is None else Standard(threshold, held_out, model.label)

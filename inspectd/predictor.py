@@ -50,7 +50,9 @@ class SimpleNet:
     def threshold(self) -> float | None:
         """The calibrated threshold: a score above it is `ng`. None: the model has none."""
         calibration = self.model.calibration
-        return None if calibration is None else calibration.threshold.value
+        if calibration is None or calibration.threshold is None:
+            return None
+        return calibration.threshold.value
 
     def load_from_path(self, path: str | Path, backbone: str | Path | nn.Module | None = None) -> SimpleNet:
         """Load a model folder, `results/…/models/<i>`; returns itself.

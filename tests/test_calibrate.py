@@ -21,7 +21,7 @@ import pytest
 import torch
 from conftest import write_pictures
 
-from calibrate.fit import options_for
+from calibrate.options import options_for
 from calibrate.threshold import choose_threshold, held_out_positions, parts_needed, proven_rate
 from inspectd import SimpleNet
 from inspectd.cli import main

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import reference
@@ -93,6 +95,19 @@ def test_golden_case_against_the_reference(
     assert error(MapSmoother(grid, size)(ours), maps) < 1e-4
 
 
+class Once:
+    """`features.Batches` of given rows."""
+
+    def __init__(self, rows: list[np.ndarray]) -> None:  # type: ignore[type-arg]
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def epoch(self) -> Iterator[torch.Tensor]:
+        return map(torch.from_numpy, self._rows)
+
+
 def test_golden_training_against_hand_written_gradients() -> None:
     rng = np.random.default_rng(2)
     shape = HeadShape(24, 24, dsc_hidden=16)
@@ -105,9 +120,9 @@ def test_golden_training_against_hand_written_gradients() -> None:
     losses, weights = reference.train(rows, init, noise)
 
     drawn = iter(noise)
-    trainer = HeadTrainer(head, Recipe(), lambda _: torch.from_numpy(next(drawn)), steps=8)
+    trainer = HeadTrainer(head, Recipe(meta_epochs=1, gan_epochs=1), lambda _: torch.from_numpy(next(drawn)), steps=8)
     seen: list[float] = []
-    train(trainer, map(torch.from_numpy, rows), lambda _, r: seen.append(float(r.loss.detach())))
+    train(trainer, Once(rows), lambda _, r: seen.append(float(r.loss.detach())))
     assert error(seen, losses) < 1e-6
     for part, state in checkpoint(head).items():
         for name, tensor in state.items():

@@ -38,6 +38,10 @@ class TorchBackend:
             network = model.network.to(self._device)
             self._networks[model.digest] = (network, Normalise(self._device, *model.normalisation))
 
+    def forget(self, model: Bundle) -> None:
+        """Give up what is held for a model that is not needed any more."""
+        self._networks.pop(model.digest, None)
+
     def score(self, requests: Sequence[Request]) -> list[NDArray[np.float32]]:
         """Return raw patch scores [h, w] for each request; one forward pass per model among them."""
         results: list[NDArray[np.float32] | None] = [None] * len(requests)

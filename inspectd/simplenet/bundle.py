@@ -53,6 +53,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"b
     proj_layer_type: int = 0
     dsc_layers: Annotated[int, Meta(ge=1, le=64)] = 2
     dsc_hidden: Positive | None = 1024
+    embedding_size: Positive | None = None
 
     @property
     def head_shape(self) -> HeadShape:
@@ -66,6 +67,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"b
             self.proj_layer_type,
             self.dsc_layers,
             self.dsc_hidden,
+            self.embedding_size,
         )
 
 
@@ -76,6 +78,8 @@ class CameraRecord(msgspec.Struct, frozen=True):
     identity: str | None
     width: int
     height: int
+    format: str | None = None
+    """FOURCC that was asked of the camera; None: its own choice."""
 
 
 class ThresholdRecord(msgspec.Struct, frozen=True):
@@ -104,7 +108,8 @@ class Calibration(msgspec.Struct, frozen=True):
     version: int
     run: str
     created: str
-    threshold: ThresholdRecord
+    threshold: ThresholdRecord | None
+    """None: no part was held out, so none could be set."""
     held_out_scores: tuple[float, ...]
     """Ascending."""
     device: str
@@ -126,6 +131,8 @@ class Calibration(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     files: dict[str, str]
     """SHA-256 of the other files of this folder."""
+    resize: int | None = None
+    """The shorter side before the centre was cropped; None: no crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,7 @@ class Bundle:
             return Geometry(height, width)
         camera = self.calibration.camera
         size = (camera.width, camera.height) if camera.width and camera.height else None
-        return Geometry(height, width, self.calibration.roi, size)
+        return Geometry(height, width, self.calibration.roi, size, self.calibration.resize)
 
     @property
     def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

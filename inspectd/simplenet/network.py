@@ -43,6 +43,14 @@ class HeadShape:
     proj_layer_type: int = 0
     dsc_layers: int = 2
     dsc_hidden: int | None = 1024
+    embedding_size: int | None = None
+    """What the projection maps to; None: `target_embed_dimension`, and without a projection always that."""
+
+    @property
+    def adapted_width(self) -> int:
+        """How many values the discriminator sees per patch."""
+        width = self.embedding_size if self.pre_proj > 0 else None
+        return width or self.target_embed_dimension
 
 
 def grid_size(size: tuple[int, int], patchsize: int, stride: int) -> tuple[int, int]:
@@ -140,12 +148,14 @@ class Head(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_spread", torch.ones(width))
         self.pre_projection = (
-            Projection(width, width, shape.pre_proj, shape.proj_layer_type) if shape.pre_proj > 0 else None
+            Projection(width, shape.adapted_width, shape.pre_proj, shape.proj_layer_type)
+            if shape.pre_proj > 0
+            else None
         )
-        self.discriminator = Discriminator(width, shape.dsc_layers, shape.dsc_hidden)
+        self.discriminator = Discriminator(shape.adapted_width, shape.dsc_layers, shape.dsc_hidden)
 
     def adapt(self, rows: Tensor) -> Tensor:
-        """Standardise and project embedded rows [N, D] -> [N, D]."""
+        """Standardise and project embedded rows [N, target_embed_dimension] -> [N, adapted_width]."""
         rows = (rows - self.feature_mean) / self.feature_spread
         return rows if self.pre_projection is None else cast("Tensor", self.pre_projection(rows))
 

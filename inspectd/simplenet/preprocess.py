@@ -24,15 +24,29 @@ class Geometry:
     """Which rectangle of a picture is inspected, and the network's input size that it is brought to.
 
     `roi` is in pixels of a picture of `picture` (w, h); a picture of another size has it scaled. None: all.
+    `resize`: the published way: the shorter side becomes so many pixels, and the centre is cropped. None: the
+    whole region is resized, and nothing of it stays uninspected.
     """
 
     height: int
     width: int
     roi: Rect | None = None
     picture: tuple[int, int] | None = None
+    resize: int | None = None
 
     def area(self, width: int, height: int) -> Rect:
         """Return the inspected rectangle of a picture of `width` × `height`, at least one pixel, inside it."""
+        x, y, w, h = self.region(width, height)
+        if self.resize is None:
+            return (x, y, w, h)
+        down, across = self.scaled_size(w, h)
+        top, left = self.corner(down, across)
+        x0, y0 = x + min(round(left * w / across), w - 1), y + min(round(top * h / down), h - 1)
+        x1, y1 = x + round((left + self.width) * w / across), y + round((top + self.height) * h / down)
+        return (x0, y0, max(1, x1 - x0), max(1, y1 - y0))
+
+    def region(self, width: int, height: int) -> Rect:
+        """Return the ROI in pixels of a picture of `width` × `height`, before any centre crop."""
         if self.roi is None:
             return (0, 0, width, height)
         x, y, w, h = self.roi
@@ -42,25 +56,48 @@ class Geometry:
         bottom = max(top + 1, min(round((y + h) * down), height))
         return (left, top, right - left, bottom - top)
 
+    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return height and width that a region of `width` × `height` is resized to, before any crop."""
+        if self.resize is None:
+            return (self.height, self.width)
+        shorter, longer = sorted((width, height))
+        long_side = int(self.resize * longer / shorter)
+        return (self.resize, long_side) if height <= width else (long_side, self.resize)
+
+    def corner(self, down: int, across: int) -> tuple[int, int]:
+        """Return top and left of the centre crop in a resized region of `down` × `across` pixels."""
+        return round((down - self.height) / 2), round((across - self.width) / 2)
+
 
 def resize(picture: Picture, geometry: Geometry, white_level: int = 65535) -> Tensor:
-    """Cut the ROI out and resize it (bilinear, antialiased), RGB.
+    """Cut the ROI out, resize it (bilinear, antialiased) and crop its centre where the geometry says so; RGB.
 
     uint8 pictures stay uint8 (as every published pipeline rounds there); uint16 ones become float32, scaled
     so that `white_level` is 255. Returns [3, height, width]; a grey picture is repeated in all three.
     """
-    x, y, w, h = geometry.area(picture.shape[1], picture.shape[0])
+    return crop(scale(picture, geometry, white_level), geometry)
+
+
+def scale(picture: Picture, geometry: Geometry, white_level: int = 65535) -> Tensor:
+    """Do what `resize` does but for the crop: where augmentation has its place."""
+    x, y, w, h = geometry.region(picture.shape[1], picture.shape[0])
     cut = picture[y : y + h, x : x + w]
     if cut.dtype == np.uint16:
         cut = np.minimum(cut.astype(np.float32) * np.float32(FULL_SCALE / white_level), np.float32(FULL_SCALE))
     pixels = torch.from_numpy(np.ascontiguousarray(cut))
     pixels = pixels[None, None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)[None]  # [1, C, h, w]
-    size = (geometry.height, geometry.width)
+    size = geometry.scaled_size(w, h)
     if tuple(pixels.shape[-2:]) != size:
         pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
     if pixels.shape[1] == 1:
         return pixels[0].expand(3, -1, -1)
     return pixels[0].flip(0)  # BGR -> RGB
+
+
+def crop(pixels: Tensor, geometry: Geometry) -> Tensor:
+    """Cut the centre [3, height, width] out of a scaled picture [3, h, w]."""
+    top, left = geometry.corner(*pixels.shape[-2:])
+    return pixels[:, top : top + geometry.height, left : left + geometry.width]
 
 
 class Normalise:

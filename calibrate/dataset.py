@@ -1,0 +1,182 @@
+"""Pictures in the MVTec layout: `<class>/train/good`, `<class>/test/<kind>`, `<class>/ground_truth/<kind>`.
+
+Everything that can be known without decoding is checked before anything is trained: that the class exists,
+that each defect has a mask of its picture's size.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from calibrate.pictures import Pictures
+from inspectd.cameras.pictures import list_pictures, read_picture
+from inspectd.errors import UsageError
+from inspectd.records import Picture
+from inspectd.simplenet.preprocess import Geometry, crop
+
+GOOD = "good"
+READ_AHEAD = 2
+"""Pictures that wait decoded, for each thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestPicture:
+    """One picture of a test set and what is true of it."""
+
+    path: Path
+    kind: str
+    """`good`, or the kind of its defect: the name of its folder."""
+    mask: Path | None
+    """Where its defect is drawn; None: it is good."""
+
+    __test__ = False  # not a test, whatever pytest thinks of its name
+
+    @property
+    def is_defective(self) -> bool:
+        """Whether anything is wrong with the part."""
+        return self.kind != GOOD
+
+    @property
+    def name(self) -> str:
+        """Kind and file, as people call it."""
+        return f"{self.kind}/{self.path.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFolder:
+    """One class of a dataset on disk."""
+
+    name: str
+    train: tuple[Path, ...]
+    test: tuple[TestPicture, ...]
+
+    def split(self, share: float) -> tuple[list[Path], list[Path]]:
+        """Return the first `share` of the training pictures, to learn from, and the rest, held out."""
+        cut = int(len(self.train) * share)
+        return list(self.train[:cut]), list(self.train[cut:])
+
+
+def find_class(folder: Path, name: str) -> ClassFolder:
+    """Look one class up and check its test set; UsageError in one sentence."""
+    root = folder / name
+    if not name or "/" in name or not (root / "train").is_dir():
+        raise UsageError(f"{folder} has no class {name!r}; {_existing(folder)}.")
+    train = list_pictures(root / "train" / GOOD)
+    if not train:
+        raise UsageError(f"{root / 'train' / GOOD} holds no pictures; expected pictures of good parts.")
+    test = tuple(_test_pictures(root))
+    return ClassFolder(name, tuple(train), test)
+
+
+def _existing(folder: Path) -> str:
+    found = sorted(path.parent.name for path in folder.glob("*/train") if path.is_dir())
+    if not found:
+        return "nor any other; expected folders such as bottle/train/good below it"
+    return f"there are: {', '.join(found)}"
+
+
+def _test_pictures(root: Path) -> Iterator[TestPicture]:
+    if not (root / "test").is_dir():
+        raise UsageError(f"{root} has no folder test; expected test/good and test/<kind of defect>.")
+    for kind in sorted(path.name for path in (root / "test").iterdir() if path.is_dir()):
+        for path in list_pictures(root / "test" / kind):
+            yield TestPicture(path, kind, None if kind == GOOD else _find_mask(root / "ground_truth" / kind, path))
+
+
+def _find_mask(folder: Path, picture: Path) -> Path:
+    """Return the mask of a defect: <name>_mask.png or <name>.png, of the picture's size."""
+    found = [path for path in (folder / f"{picture.stem}_mask.png", folder / f"{picture.stem}.png") if path.is_file()]
+    if not found:
+        raise UsageError(f"The defect {picture} has no mask; expected {folder / f'{picture.stem}_mask.png'}.")
+    sizes = [_size(picture), _size(found[0])]
+    if None not in sizes and sizes[0] != sizes[1]:
+        (w, h), (mask_w, mask_h) = sizes  # type: ignore[misc]  # neither is None
+        raise UsageError(
+            f"The mask {found[0]} is {mask_w}x{mask_h}, but its picture {picture} is {w}x{h}; expected the same size."
+        )
+    return found[0]
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Return width and height from a file's header; None when it has none (decoding will tell why)."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError):
+        return None
+
+
+def read_truth(test: TestPicture, picture: Picture) -> NDArray[np.bool_]:
+    """Return where the defect is, bool [H, W] of the picture; UsageError when the mask cannot be used."""
+    height, width = picture.shape[:2]
+    if test.mask is None:
+        return np.zeros((height, width), np.bool_)
+    mask = read_picture(test.mask)
+    mask = mask if mask.ndim == 2 else mask.max(axis=2)
+    if mask.shape != (height, width):
+        raise UsageError(
+            f"The mask {test.mask} is {mask.shape[1]}x{mask.shape[0]}, but its picture {test.path} is "
+            f"{width}x{height}; expected the same size."
+        )
+    truth: NDArray[np.bool_] = mask > 0
+    return truth
+
+
+def input_truth(truth: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.bool_]:
+    """Bring a truth mask [H, W] of a picture to the network's input, bool [height, width]: nearest pixel."""
+    x, y, w, h = geometry.region(truth.shape[1], truth.shape[0])
+    down, across = geometry.scaled_size(w, h)
+    cut = np.ascontiguousarray(truth[y : y + h, x : x + w], np.uint8)
+    scaled = cv2.resize(cut, (across, down), interpolation=cv2.INTER_NEAREST)
+    return crop(torch.from_numpy(scaled)[None], geometry)[0].numpy() > 0
+
+
+# Decoding
+
+
+def read_all(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Picture | str]]:
+    """Yield each file in order with its picture, or the sentence that says why it cannot be read.
+
+    `workers` threads decode ahead (cv2 lets them run side by side); 0: none, each is read when it is asked for.
+    """
+    if workers == 0:
+        yield from zip(paths, map(_read, paths), strict=True)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        ahead: deque[tuple[Path, Future[Picture | str]]] = deque()
+        for path in paths:
+            ahead.append((path, pool.submit(_read, path)))
+            if len(ahead) > READ_AHEAD * workers:
+                first, picture = ahead.popleft()
+                yield first, picture.result()
+        for first, picture in ahead:
+            yield first, picture.result()
+
+
+def _read(path: Path) -> Picture | str:
+    try:
+        return read_picture(path)
+    except UsageError as error:
+        return str(error)
+
+
+def add_files(pictures: Pictures, paths: Sequence[Path], workers: int, on_picture: Callable[[], None]) -> list[str]:
+    """Decode files into `pictures`; return a sentence for each that is left out because it cannot be read."""
+    left_out = []
+    for path, picture in read_all(paths, workers):
+        if isinstance(picture, str):
+            left_out.append(picture)
+        else:
+            pictures.add(picture, path.name)
+        on_picture()
+    return left_out

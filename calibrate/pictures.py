@@ -1,0 +1,117 @@
+"""The good parts, brought to the network's input and kept in memory, in the order in which they were seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from calibrate.augment import Augmentation
+from inspectd.errors import UsageError
+from inspectd.records import Picture
+from inspectd.simplenet.preprocess import Geometry, crop, scale
+
+FEWEST_PICTURES = 8
+MOST_UNREADABLE = 0.05
+
+
+@dataclass(slots=True)
+class Pictures:
+    """`features.Inputs` of pictures that were decoded once, when they were added."""
+
+    geometry: Geometry
+    white_level: int = 65535
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Drawn anew each time a picture is loaded for training."""
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    """What the augmentation draws from."""
+    names: list[str] = field(default_factory=list)
+    raw: list[Picture] = field(default_factory=list)
+    """The first few as the camera gave them, for the parity gate."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the first picture."""
+    _scaled: list[Tensor] = field(default_factory=list)
+    """uint8 or float32 [3, h, w], 0 … 255: resized, not yet cropped."""
+    _sha: Any = field(default_factory=hashlib.sha256)
+
+    KEPT_RAW = 4
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._scaled)
+
+    def add(self, picture: Picture, name: str) -> None:
+        """Take one picture (it is copied)."""
+        self.take(picture, scale(picture, self.geometry, self.white_level), name)
+
+    def take(self, picture: Picture, scaled: Tensor, name: str) -> None:
+        """Take one picture that `preprocess.scale` has brought to our geometry already."""
+        height, width = picture.shape[:2]
+        if not self._scaled:
+            self.size = (width, height)
+        self._scaled.append(scaled.clone())
+        self.names.append(name)
+        self._sha.update(f"{picture.shape}{picture.dtype}".encode())
+        self._sha.update(picture.tobytes())
+        if len(self.raw) < self.KEPT_RAW:
+            self.raw.append(picture.copy())
+
+    def input(self, position: int) -> Tensor:
+        """Return one picture as the network judges it, float32 [3, H, W], 0 … 255: never augmented."""
+        return crop(self._scaled[position], self.geometry).float()
+
+    def load(self, positions: Sequence[int]) -> Tensor:
+        """Return float32 [b, 3, H, W], 0 … 255, of the pictures at `positions`, augmented."""
+        chosen = (self.augmentation(self._scaled[i], self.generator) for i in positions)
+        return torch.stack([crop(pixels, self.geometry).float() for pixels in chosen])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all pictures in order."""
+        return str(self._sha.hexdigest())
+
+    def statistics(self) -> dict[str, float]:
+        """Return mean grey level, its range over the pictures, and mean contrast, 0 … 255."""
+        means = torch.stack([pixels.float().mean() for pixels in self._scaled])
+        spreads = torch.stack([pixels.float().std() for pixels in self._scaled])
+        return {
+            "grey_mean": float(means.mean()),
+            "grey_lowest": float(means.min()),
+            "grey_highest": float(means.max()),
+            "contrast_mean": float(spreads.mean()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Some of the pictures, as `features.Inputs`."""
+
+    pictures: Pictures
+    positions: Sequence[int]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.positions)
+
+    def load(self, positions: Sequence[int]) -> Tensor:
+        """Return [b, 3, H, W]; `positions` count within the chosen ones."""
+        return self.pictures.load([self.positions[i] for i in positions])
+
+
+def check_enough(usable: int, left_out: Sequence[str], where: str) -> None:
+    """Refuse a set of pictures of which too many are unreadable, or too few are left (UsageError)."""
+    total = usable + len(left_out)
+    if len(left_out) > MOST_UNREADABLE * total:
+        raise UsageError(
+            f"{len(left_out)} of {total} pictures of {where} cannot be read, more than {MOST_UNREADABLE:.0%}; the "
+            f"first is {left_out[0]} Nothing was changed."
+        )
+    if usable < FEWEST_PICTURES:
+        raise UsageError(
+            f"There are {usable} usable pictures of good parts in {where}; expected at least {FEWEST_PICTURES}, and "
+            "better 60 or more."
+        )

@@ -1,0 +1,264 @@
+"""Runs over a dataset: every class with every backbone is trained, tested and written, or tested again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from calibrate.dataset import ClassFolder, add_files, find_class
+from calibrate.figures import segmentation_figure
+from calibrate.fit import Keeper, Learned, learn, pictures_for
+from calibrate.folder import PICTURES, Row, new_run, write_png, write_results
+from calibrate.keep import BestOnTest
+from calibrate.options import Options
+from calibrate.pictures import Pictures, check_enough
+from calibrate.progress import ProgressBars
+from calibrate.report import ModelReport, render_model, render_report, summary_table
+from calibrate.testing import Evaluation, Tested, evaluate
+from inspectd.engine.torch_backend import TorchBackend
+from inspectd.errors import StartError, UsageError
+from inspectd.simplenet import backbone as backbones
+from inspectd.simplenet import bundle
+from inspectd.simplenet.bundle import Bundle, CameraRecord
+from inspectd.simplenet.files import new_folder
+
+EXAMPLES = 6
+"""Test pictures with their maps in the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run consists of: each class with each of the settings, classes outermost."""
+
+    target: Path
+    dataset: str
+    path: Path
+    classes: tuple[str, ...]
+    options: Sequence[Options]
+    train_val_split: float
+    workers: int
+
+    def folders(self) -> list[ClassFolder]:
+        """Look all classes up before anything is trained."""
+        return [find_class(self.path, name) for name in dict.fromkeys(self.classes)]
+
+    def row_name(self, folder: ClassFolder) -> str:
+        """Return what the published code calls a class."""
+        return f"{self.dataset}_{folder.name}"
+
+
+def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
+    """Train, test and write all models of the plan; the run folder appears whole, or not at all."""
+    backend = TorchBackend(device)
+    folders = plan.folders()
+    told: list[str] = []
+    rows: list[Row] = []
+    with ProgressBars() as bars:
+        for options in plan.options:  # a wrong layer or missing weights should not wait for its turn
+            backbones.pretrained(options.backbone, options.layers, options.params.input_shape, options.weights)
+        with new_run(plan.target) as run:
+            for folder in folders:
+                for options in plan.options:
+                    number = len(rows)
+                    bars.say(f"Model {number}: {plan.row_name(folder)}, {options.backbone}")
+                    pictures, learned, left_out = _learn(plan, folder, options, backend, keep, bars)
+                    drawing = _Drawing(learned.model, run.pictures_folder(number) if draws else None, bars.step)
+                    bars.stage("test", len(folder.test))
+                    tested = evaluate(folder, learned.model, backend, workers=plan.workers, on_picture=drawing)
+                    backend.forget(learned.model)
+                    threshold = learned.threshold.value if learned.threshold else None
+                    row = Row(plan.row_name(folder), options.backbone, learned.kept, threshold, tested)
+                    for name, value in (
+                        ("i-auroc", tested.metrics.image_auroc),
+                        ("p-auroc", tested.metrics.pixel_auroc),
+                    ):
+                        if value is not None and learned.kept == "last":
+                            bars.scalar(name, value, options.recipe.epochs[0])
+                    curve = bars.take_curve()
+                    run.add(folder.name, row, pictures, learned, curve)
+                    rows.append(row)
+                    title = f"{row.name} ({options.backbone})"
+                    examples = [drawing.figure(example) for example in drawing.examples]
+                    told.append(
+                        render_model(
+                            ModelReport(
+                                title,
+                                options,
+                                pictures,
+                                learned,
+                                curve,
+                                left_out,
+                                evaluation=tested,
+                                examples=examples,
+                            )
+                        )
+                    )
+            summary = summary_table([(row.name, row.evaluation.metrics) for row in rows if row.evaluation])
+            run.finish(render_report(f"Run {plan.target.name}", told, summary))
+    _say_results(rows, plan.target)
+
+
+def test_run(plan: Plan, device: str, *, draws: bool) -> None:
+    """Test the models of a saved run again: results.csv and the drawn pictures are replaced, nothing else."""
+    backend = TorchBackend(device)
+    folders = {folder.name: folder for folder in plan.folders()}
+    wanted = [options.backbone for options in plan.options]
+    rows: list[Row] = []
+    with ProgressBars() as bars:
+        for number, name, backbone in _saved(plan.target, list(folders), wanted):
+            model = bundle.load(plan.target / "models" / str(number))
+            bars.stage(f"test {number}", len(folders[name].test))
+            with _pictures_folder(plan.target, number, draws) as pictures:
+                drawing = _Drawing(model, pictures, bars.step)
+                tested = evaluate(folders[name], model, backend, workers=plan.workers, on_picture=drawing)
+            backend.forget(model)
+            threshold = model.calibration.threshold if model.calibration else None
+            value = threshold.value if threshold else None
+            rows.append(Row(plan.row_name(folders[name]), backbone, "as saved", value, tested))
+    _replace_results(plan.target / "results.csv", rows)
+    _say_results(rows, plan.target)
+
+
+test_run.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of its name
+
+
+def _learn(
+    plan: Plan, folder: ClassFolder, options: Options, backend: TorchBackend, keep: str, bars: ProgressBars
+) -> tuple[Pictures, Learned, list[str]]:
+    """Read a class's training pictures and train on them."""
+    pictures = pictures_for(options)
+    bars.stage("pictures", len(folder.train))
+    learned_from, held_out = folder.split(plan.train_val_split)
+    left_out = add_files(pictures, learned_from, plan.workers, bars.step)
+    first_held = len(pictures)
+    left_out += add_files(pictures, held_out, plan.workers, bars.step)
+    check_enough(first_held, left_out, str(plan.path / folder.name / "train"))
+    for why in left_out:
+        bars.say(f"left out: {why}")
+    options = dataclasses.replace(options, cache_folder=_existing(plan.target))
+    keeper: Keeper | None = None
+    if keep == "best-on-test":
+        keeper = BestOnTest(folder, options, plan.workers, bars.scalar)
+    source = str(plan.path / folder.name / "train" / "good")
+    learned = learn(
+        pictures,
+        range(first_held, len(pictures)),
+        options,
+        backend,
+        run=f"{plan.target.name}-{folder.name}",
+        camera=CameraRecord(source, None, *pictures.size),
+        keeper=keeper,
+        watcher=bars,
+    )
+    return pictures, learned, left_out
+
+
+class _Drawing:
+    """Sees each tested picture: draws it where asked for, and keeps a few for the report."""
+
+    def __init__(self, model: Bundle, folder: Path | None, on_picture: Callable[[], None]) -> None:
+        threshold = model.calibration.threshold if model.calibration else None
+        self._threshold = threshold.value if threshold else None
+        self._folder = folder
+        self._on_picture = on_picture
+        self.examples: list[Tested] = []
+
+    def __call__(self, tested: Tested) -> None:
+        kinds = [example.test.kind for example in self.examples]
+        if len(self.examples) < EXAMPLES and kinds.count(tested.test.kind) < max(1, EXAMPLES // 4):
+            self.examples.append(tested)
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_png(self._folder / f"{tested.test.kind}_{tested.test.path.stem}.png", self.figure(tested))
+        self._on_picture()
+
+    def figure(self, tested: Tested):  # type: ignore[no-untyped-def]
+        """Draw picture, truth, map and verdict side by side."""
+        return segmentation_figure(
+            tested.picture,
+            tested.truth,
+            tested.map_,
+            score=tested.score,
+            threshold=self._threshold,
+            title=tested.test.name,
+        )
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder above `path` that exists."""
+    return next(parent for parent in path.absolute().parents if parent.is_dir())
+
+
+# A saved run
+
+
+def _saved(run: Path, classes: Sequence[str], wanted: Sequence[str]) -> list[tuple[int, str, str]]:
+    """Return number, class and backbone of the saved models that are asked for."""
+    path = run / "models" / "index.json"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        models = [(int(entry["i"]), str(entry["class"]), str(entry["backbone"])) for entry in index]
+    except FileNotFoundError:
+        raise UsageError(f"There is no run {run} to test: {path} is missing. Train it first, without --test.") from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} is damaged; expected a list of models with i, class and backbone.") from None
+    chosen = [model for model in models if model[1] in classes and model[2] in wanted]
+    if not chosen:
+        there = ", ".join(f"{name} with {backbone}" for _, name, backbone in models)
+        raise UsageError(
+            f"The run {run} has no model of {', '.join(classes)} with {', '.join(wanted)}; it has {there}."
+        )
+    return chosen
+
+
+class _NoFolder:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _pictures_folder(run: Path, number: int, draws: bool):  # type: ignore[no-untyped-def]
+    return new_folder(run / PICTURES / str(number)) if draws else _NoFolder()
+
+
+def _replace_results(path: Path, rows: Sequence[Row]) -> None:
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        write_results(scratch, rows)
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise StartError(f"{path} cannot be written: {error.strerror}. It was left as it is.") from None
+
+
+def _say_results(rows: Sequence[Row], target: Path) -> None:
+    for row in rows:
+        metrics = row.evaluation.metrics if row.evaluation else None
+        if metrics is not None:
+            figures = (("image AUROC", metrics.image_auroc), ("pixel AUROC", metrics.pixel_auroc), ("PRO", metrics.pro))
+            text = ", ".join(f"{name} {'–' if value is None else f'{value:.4f}'}" for name, value in figures)
+            click.echo(f"{row.name}, {row.backbone}: {text}; kept: {row.kept}")
+        click.echo(_at_threshold(row.threshold, row.evaluation))
+    click.echo(f"Run: {target}")
+
+
+def _at_threshold(threshold: float | None, tested: Evaluation | None) -> str:
+    if threshold is None:
+        return (
+            "  It has no threshold: no good part was held out (--train_val_split 1), so the daemon would answer "
+            "fault: no_threshold. For one, hold some out, for instance --train_val_split 0.75."
+        )
+    if tested is None:
+        return f"  Threshold {threshold:.4g}."
+    defects = sum(tested.is_defective)
+    return (
+        f"  Threshold {threshold:.4g}: {tested.missed(threshold)} of {defects} defects are missed, "
+        f"{tested.rejected(threshold)} of {len(tested.scores) - defects} good parts are rejected."
+    )
