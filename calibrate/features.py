@@ -29,6 +29,8 @@ Cache = Literal["auto", "memory", "file", "none"]
 SHARE_OF_MEMORY = 0.5
 """Of what is free now: the rest is for the training itself and for everybody else."""
 BYTES_PER_VALUE = 2
+PICTURES_PER_PASS = {"cuda": 32, "cpu": 1}
+"""More at once costs a CPU memory and saves it nothing."""
 
 
 class Inputs(Protocol):
@@ -45,7 +47,8 @@ class Embedder:
     """Pictures to pooled patches; counts the pictures that it passed through the backbone."""
 
     def __init__(self, backbone: nn.Module, shape: HeadShape, device: torch.device, *, trains: bool = False) -> None:
-        self.backbone = backbone.to(device)
+        # Channels last: convolutions on a CPU take two thirds of the time, on a GPU less.
+        self.backbone = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no nn.Module here
         self.shape = shape
         self.device = device
         self.passed = 0
@@ -59,8 +62,9 @@ class Embedder:
         A backbone that trains is put into training mode, and gradients reach it.
         """
         self.backbone.train(self._trains)
+        normalised = self._normalise(pixels.to(self.device)).contiguous(memory_format=torch.channels_last)
         with nullcontext() if self._trains else torch.no_grad():
-            rows, self.grid = embed(self.backbone(self._normalise(pixels.to(self.device))), self.shape)
+            rows, self.grid = embed(self.backbone(normalised), self.shape)
         self.passed += len(pixels)
         return rows.view(len(pixels), -1, rows.shape[1])
 
@@ -111,7 +115,6 @@ def cache_features(
     inputs: Inputs,
     embedder: Embedder,
     *,
-    batch_size: int = 1,
     wanted: Cache = "auto",
     folder: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -123,6 +126,7 @@ def cache_features(
     it. StartError when neither memory nor disk can hold the features.
     """
     features: Tensor | None = None
+    batch_size = PICTURES_PER_PASS.get(embedder.device.type, 1)
     for start in range(0, len(inputs), batch_size):
         positions = range(start, min(start + batch_size, len(inputs)))
         rows = embedder(inputs.load(positions))

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from calibrate.clean import Cleaning, find_unlike
 from calibrate.features import CachedPatches, CachedPictures, Embedder, FreshPictures, cache_features
-from calibrate.loss import NoiseMaker, StepLoss
+from calibrate.loss import StepLoss
 from calibrate.options import Options, options_for
 from calibrate.pictures import Chosen, Pictures, check_enough
 from calibrate.threshold import choose_threshold, held_out_positions
-from calibrate.train import HeadTrainer, standardise, train
+from calibrate.train import HeadTrainer, noise_for, standardise, train
 from inspectd.engine.torch_backend import TorchBackend
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
@@ -241,11 +241,12 @@ class _Training:
             keeper.on_meta_epoch(number, self._head, self._embedder)
 
         draws = torch.Generator(self._device).manual_seed(self._options.seed)
-        noise = NoiseMaker(recipe.noise_std, recipe.mix_noise, draws, recipe.auto_noise)
+        noise = noise_for(recipe, draws)
         trainer = HeadTrainer(self._head, recipe, noise, steps, self._backbone if recipe.train_backbone else None)
         train(trainer, self._batches, on_step, on_meta_epoch)
         kept = keeper.choose(self._head, self._backbone)
-        return dataclasses.replace(kept, head=kept.head.cpu().eval(), backbone=kept.backbone.cpu().eval())
+        backbone = kept.backbone.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return dataclasses.replace(kept, head=kept.head.cpu().eval(), backbone=backbone.eval())
 
     def _fresh(self) -> FreshPictures:
         batches = FreshPictures(

@@ -59,7 +59,7 @@ class BestOnTest:
         if self._best is None or reached > self._best:
             self._best = reached
             backbone = copy.deepcopy(embedder.backbone) if self._options.recipe.train_backbone else None
-            self._kept = (copy.deepcopy(head), backbone, number)  # type: ignore[assignment]  # it is a Backbone
+            self._kept = (copy.deepcopy(head), backbone, number)
 
     def choose(self, head: Head, backbone: Backbone) -> Trained:
         """Return the best."""

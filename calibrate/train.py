@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from calibrate.features import Batches
-from calibrate.loss import StepLoss, truncated_l1
+from calibrate.loss import NoiseKind, NoiseMaker, StepLoss, truncated_l1
 from inspectd.simplenet.network import Head
 
 PROJECTION_LR = 1e-4
@@ -39,6 +40,8 @@ class Recipe:
     auto_noise: float = 0.0
     """If above 0, the noise is this share of the features' own spread instead of `noise_std`."""
     mix_noise: int = 1
+    noise: NoiseKind = "gaussian"
+    """Its shape; see `loss.NoiseMaker`."""
     dsc_margin: float = 0.5
     dsc_lr: float = 2e-4
     cos_lr: bool = False
@@ -53,6 +56,8 @@ class Recipe:
     steps: int | None = None
     cosine: bool = False
     """All learning rates fall to nothing along a half cosine over the whole training, at every step."""
+    bfloat16: bool = False
+    """Matrix products of the steps in bfloat16 where the device has it (half the time); weights stay float32."""
 
     @property
     def draws_patches(self) -> bool:
@@ -63,6 +68,19 @@ class Recipe:
     def epochs(self) -> tuple[int, int]:
         """Meta epochs, and epochs in each of them."""
         return (1, 1) if self.draws_patches else (self.meta_epochs, self.gan_epochs)
+
+
+def noise_for(recipe: Recipe, generator: torch.Generator) -> NoiseMaker:
+    """Return the noise that a recipe asks for."""
+    return NoiseMaker(recipe.noise_std, recipe.mix_noise, generator, recipe.auto_noise, recipe.noise)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 there."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 class HeadTrainer:
@@ -83,6 +101,7 @@ class HeadTrainer:
         self.recipe = recipe
         self._noise = noise
         self._epochs = 0
+        self._bfloat16 = recipe.bfloat16 and has_bfloat16(head.feature_mean.device)
         discriminator = torch.optim.Adam(
             head.discriminator.parameters(), recipe.dsc_lr, weight_decay=DISCRIMINATOR_DECAY
         )
@@ -105,9 +124,10 @@ class HeadTrainer:
 
     def step(self, rows: Tensor) -> StepLoss:
         """Learn from embedded rows [N, D]: once as they are and once with noise, in one pass."""
-        good = self.head.adapt(rows)
-        noisy = good + self._noise(good)
-        scores = self.head.discriminator(torch.cat([good, noisy]))  # [2·N, 1]
+        with torch.autocast(rows.device.type, torch.bfloat16, enabled=self._bfloat16):
+            good = self.head.adapt(rows)
+            noisy = good + self._noise(good)
+            scores = self.head.discriminator(torch.cat([good, noisy])).to(rows.dtype)  # [2·N, 1]
         result = truncated_l1(scores[: len(good)], scores[len(good) :], self.recipe.dsc_margin)
         for optimiser in self._optimisers:
             optimiser.zero_grad()

@@ -1,0 +1,176 @@
+"""Is the last checkpoint of `calibrate --camera` as good as the best one, and as good as a plain PatchCore?
+
+    python tests/benchmarks/stability.py --data ../shared/data --seeds 5
+    python tests/benchmarks/stability.py --data ../shared/data --seeds 3 --backbone resnet50 \
+        --weights ../shared/weights/resnet50_upto_layer3.pth
+    python tests/benchmarks/stability.py … --published --classes bottle      (the published schedule, for comparison)
+
+Each class is embedded once (the pictures that `calibrate --camera` would learn from, and the test set); then the
+head is trained with each seed and measured on the test set at ten points of its schedule. Nothing that is
+measured is used to choose anything. PatchCore: greedy coreset of 1 % of the same features, distance to the
+nearest neighbour, the picture's score the largest of its patches, its map smoothed as ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calibrate.dataset import add_files, find_class, input_truth, read_all, read_truth
+from calibrate.evaluate import image_auroc, pixel_auroc
+from calibrate.features import CachedPatches, CachedPictures, Embedder, cache_features
+from calibrate.fit import pictures_for
+from calibrate.options import Options, options_for
+from calibrate.pictures import Chosen
+from calibrate.testing import smoothed
+from calibrate.threshold import held_out_positions
+from calibrate.train import HeadTrainer, Recipe, noise_for, standardise, train
+from inspectd.simplenet import backbone as backbones
+from inspectd.simplenet.network import Head
+
+POINTS = 10
+CORESET = 0.01
+
+
+@dataclasses.dataclass
+class Class:
+    """Features and truths of one class."""
+
+    train: Tensor  # float16 [N, P, D]
+    test: Tensor
+    truths: np.ndarray  # type: ignore[type-arg]  # bool [N, H, W]
+    is_defective: list[bool]
+    grid: tuple[int, int]
+    options: Options
+    seconds: float
+
+    def measure(self, patch_scores: Tensor) -> tuple[float, float]:
+        """Return image and pixel AUROC of raw patch scores [N, h, w]."""
+        maps = smoothed(patch_scores.numpy(), self.options.geometry())
+        scores = patch_scores.flatten(1).amax(1).tolist()
+        return image_auroc(scores, self.is_defective) or 0.0, pixel_auroc(maps, self.truths) or 0.0
+
+
+def load(data: Path, name: str, options: Options) -> Class:
+    """Embed one class."""
+    began = time.perf_counter()
+    folder = find_class(data, name)
+    backbone = backbones.pretrained(options.backbone, options.layers, options.params.input_shape, options.weights)
+    embedder = Embedder(backbone, options.shape, torch.device("cpu"))
+    good = pictures_for(options)
+    add_files(good, folder.train, 2, lambda: None)
+    held = set(held_out_positions(len(good)))
+    learned_from = cache_features(Chosen(good, [i for i in range(len(good)) if i not in held]), embedder)
+    seconds = time.perf_counter() - began
+    tests, truths = pictures_for(options), []
+    by_path = {test.path: test for test in folder.test}
+    for path, picture in read_all(list(by_path), 2):
+        assert not isinstance(picture, str)
+        tests.add(picture, path.name)
+        truths.append(input_truth(read_truth(by_path[path], picture), options.geometry()))
+    test = cache_features(tests, embedder)
+    bad = [test.is_defective for test in folder.test]
+    return Class(learned_from, test, np.stack(truths), bad, embedder.grid, options, seconds)
+
+
+def train_and_measure(of: Class, seed: int) -> tuple[list[tuple[float, float]], float]:
+    """Train once; return what it reaches at each point, and the seconds of the training alone."""
+    recipe = of.options.recipe
+    torch.manual_seed(seed)
+    head = Head(of.options.shape)
+    if recipe.standardise:
+        standardise(head, of.train.flatten(0, 1).float())
+    draws = torch.Generator().manual_seed(seed)
+    batches: CachedPatches | CachedPictures
+    if recipe.patches_per_step is not None and recipe.steps is not None:
+        batches = CachedPatches(of.train, recipe.patches_per_step, recipe.steps, draws, torch.device("cpu"))
+    else:
+        batches = CachedPictures(of.train, recipe.batch_size, draws, torch.device("cpu"))
+    steps = recipe.epochs[0] * recipe.epochs[1] * len(batches)
+    reached: list[tuple[float, float]] = []
+    measuring_s = 0.0
+
+    def on_step(number: int, _: object) -> None:
+        nonlocal measuring_s
+        if number * POINTS // steps != (number - 1) * POINTS // steps:
+            began = time.perf_counter()
+            reached.append(of.measure(score(head, of)))
+            measuring_s += time.perf_counter() - began
+
+    noise = noise_for(recipe, torch.Generator().manual_seed(seed))
+    began = time.perf_counter()
+    train(HeadTrainer(head, recipe, noise, steps), batches, on_step)
+    return reached, time.perf_counter() - began - measuring_s
+
+
+@torch.no_grad()
+def score(head: Head, of: Class) -> Tensor:
+    """Return raw patch scores [N, h, w] of the test set; leaves the head in training mode."""
+    head.eval()
+    scores = torch.stack([-head.discriminator(head.adapt(rows.float())).view(of.grid) for rows in of.test])
+    head.train()
+    return scores
+
+
+@torch.no_grad()
+def patchcore(of: Class) -> tuple[float, float]:
+    """A plain PatchCore on the same features."""
+    rows = of.train.flatten(0, 1).float()
+    draws = torch.Generator().manual_seed(0)
+    small = rows @ torch.randn(rows.shape[1], 128, generator=draws)
+    squares, chosen = small.square().sum(1), [0]
+    distance = torch.full((len(small),), torch.inf)
+    for _ in range(int(len(rows) * CORESET) - 1):
+        last = chosen[-1]
+        distance = torch.minimum(distance, squares - 2 * (small @ small[last]) + squares[last])
+        chosen.append(int(distance.argmax()))
+    memory = rows[chosen]
+    scores = [torch.cdist(picture.float(), memory).amin(1).view(of.grid) for picture in of.test]
+    return of.measure(torch.stack(scores))
+
+
+def main() -> None:
+    """Print a line for each class and seed, and a summary."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--data", type=Path, required=True)
+    ask.add_argument("--classes", default="bottle,magnetic_tile,ball_screw")
+    ask.add_argument("--backbone")
+    ask.add_argument("--weights", type=Path)
+    ask.add_argument("--seeds", type=int, default=3)
+    ask.add_argument("--published", action="store_true")
+    given = ask.parse_args()
+    options = options_for(given.backbone, (), weights=given.weights)
+    if given.published:
+        options = dataclasses.replace(options, recipe=Recipe())
+    print(options.backbone, options.shape, options.recipe)
+    for name in given.classes.split(","):
+        of = load(given.data, name, options)
+        print(f"{name}: {len(of.train)} pictures embedded in {of.seconds:.0f} s", flush=True)
+        print("  PatchCore  image {:.4f}  pixel {:.4f}".format(*patchcore(of)), flush=True)
+        runs = []
+        for seed in range(given.seeds):
+            reached, seconds = train_and_measure(of, seed)
+            runs.append(np.array(reached))
+            images = " ".join(f"{image:.3f}" for image, _ in reached)
+            print(
+                f"  seed {seed}: {seconds:.0f} s, image AUROC {images}; pixel at the end {reached[-1][1]:.4f}",
+                flush=True,
+            )
+        curves = np.stack(runs)  # [seeds, points, 2]
+        for i, what in enumerate(("image", "pixel")):
+            last, best = curves[:, -1, i], curves[:, :, i].max(axis=1)
+            print(
+                f"  {what}: last {last.mean():.4f} ± {last.std():.4f} ({last.min():.4f} to {last.max():.4f}), "
+                f"best {best.mean():.4f}, second half of the training varies by {np.ptp(curves[:, 5:, i], axis=1).mean():.4f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
