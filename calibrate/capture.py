@@ -33,7 +33,7 @@ class _Gone:
 
 
 class Capture:
-    """One capture. Iterate over it; close it. Frames must be released by whoever takes them."""
+    """One capture: a context that gives out an iterator. Frames must be released by whoever takes them."""
 
     def __init__(self, source: Source, settings: CaptureSettings, say: Callable[[str], None]) -> None:
         self._source = source
@@ -42,17 +42,17 @@ class Capture:
         self._supervisor = Supervisor("calibrate", settings, self, is_finite=source.is_finite)
         self.opened: Opened | None = None
 
-    def __enter__(self) -> Capture:
-        """Open the source."""
+    def __enter__(self) -> Iterator[Frame | Unreadable]:
+        """Open the source and give out what is captured."""
         self._supervisor.start()
-        return self
+        return self._items()
 
     def __exit__(self, *_: object) -> None:
         """End the capture child."""
         self._supervisor.stop()
         self._supervisor.join()
 
-    def __iter__(self) -> Iterator[Frame | Unreadable]:
+    def _items(self) -> Iterator[Frame | Unreadable]:
         """Yield what is captured until the source ends; StartError when it cannot be read (on)."""
         gone_since_s: float | None = None
         while True:

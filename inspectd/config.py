@@ -140,7 +140,7 @@ class Config(Frozen, frozen=True):
         return tuple(camera for camera in self.cameras if camera.enabled)
 
 
-NOT_YET = ("control", "journal", "archive")
+NOT_YET = ("journal", "archive")
 """Sections whose names are fixed but which nothing acts on yet; a file that sets them is told so."""
 
 
@@ -312,6 +312,7 @@ def _contradictions(config: Config) -> list[str]:
     found += _addresses(config)
     for where, value in (
         ("publish.allow", config.publish.allow),
+        ("control.allow", config.control.allow),
         ("metrics.tls_cert", config.metrics.tls_cert),
         ("metrics.tls_key", config.metrics.tls_key),
         ("security.curve_secret", config.security.curve_secret),

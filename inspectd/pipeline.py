@@ -22,7 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inspectd.cameras.discovery import stable_paths
-from inspectd.cameras.link import CaptureSettings, Opened
+from inspectd.cameras.link import Opened
+from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.sources import Source, parse_source
 from inspectd.cameras.supervisor import State, Supervisor
 from inspectd.config import CameraConfig, Config
@@ -40,6 +41,8 @@ from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import Geometry
 from inspectd.status import Running, Status
+from inspectd.tap import Tap
+from inspectd.wire.control import Control
 from inspectd.wire.publisher import Publisher
 
 LOG = logging.getLogger(__name__)
@@ -79,6 +82,8 @@ class Pipeline:
         self.batcher = Batcher(config.engine.max_batch, config.engine.batch_wait_ms)
         self.engine = Engine(backend, self.batcher, self.ledger, progress=progress.beat("engine"), on_lost=on_lost)
         self.supervisors: dict[str, Supervisor] = {}
+        self.taps = {camera.name: Tap() for camera in config.enabled_cameras}
+        self.control = Control(config.control.bind, self.taps, on_lost=on_lost)
         for camera in config.cameras:
             self._add_camera(camera, stations.get(camera.name, "it is disabled"))
         self.status = Status(
@@ -91,6 +96,7 @@ class Pipeline:
                     c.name: s.model.label if isinstance(s := stations.get(c.name), Station) else None
                     for c in config.cameras
                 },
+                {c.name: str(c.source) for c in config.cameras},
             ),
             self.ledger,
             self.supervisors,
@@ -104,11 +110,14 @@ class Pipeline:
         """Take the addresses, then start from the end to the beginning: cameras come last."""
         self.publisher.bind()
         try:
+            self.control.bind()
             self.metrics.listen(self._config.metrics.listen)
         except Exception:
+            self.control.stop()
             self.publisher.stop()
             raise
         self.publisher.start(self.status)
+        self.control.start(self.status)
         self._clock.start()
         self.engine.start()
         for supervisor in self.supervisors.values():
@@ -116,6 +125,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """End from the beginning to the end, so that every promise is still kept; bounded in time."""
+        self.control.stop()
         for supervisor in self.supervisors.values():
             supervisor.stop()
         for supervisor in self.supervisors.values():
@@ -155,7 +165,16 @@ class Pipeline:
         slots = FILE_SLOTS if is_lossless else LIVE_SLOTS
         policy: Policy = "every" if is_lossless else camera.policy
         self.batcher.add_camera(camera.name, policy, slots if is_lossless else slots - 2)
-        intake = Intake(camera, policy, source, station, self.ledger, self.batcher, self.publisher.changed)
+        intake = Intake(
+            camera,
+            policy,
+            source,
+            station,
+            self.ledger,
+            self.batcher,
+            self.taps[camera.name],
+            self.publisher.changed,
+        )
         self.supervisors[camera.name] = Supervisor(
             camera.name,
             capture_settings(camera, source, slots),
@@ -189,6 +208,7 @@ class Intake:
         station: Station | str,
         ledger: Ledger,
         batcher: Batcher,
+        tap: Tap,
         changed: Callable[[str], None],
     ) -> None:
         self._camera = camera
@@ -197,6 +217,7 @@ class Intake:
         self._station = station
         self._ledger = ledger
         self._batcher = batcher
+        self._tap = tap
         self._changed = changed
         self._mismatch: str | None = None
 
@@ -209,6 +230,7 @@ class Intake:
 
     def on_frame(self, frame: Frame) -> None:
         """Owe a verdict, and queue the picture for the engine, or say at once why it cannot be judged."""
+        self._tap.offer(frame)
         entry = self._ledger.open_frame(frame.stamp)
         if entry is None:
             frame.release()
@@ -332,25 +354,6 @@ def roi_mismatch(geometry: Geometry, width: int, height: int) -> str | None:
     if x + w <= width and y + h <= height:
         return None
     return f"the roi {list(geometry.roi)} does not lie inside the picture of {width}x{height}"
-
-
-def capture_settings(camera: CameraConfig, source: Source, slots: int) -> CaptureSettings:
-    """Translate a camera's configuration for its capture child."""
-    return CaptureSettings(
-        source=source.address,
-        kind=source.kind.value,
-        slots=slots,
-        size=camera.size,
-        fps=camera.fps,
-        format=camera.format,
-        exposure=camera.exposure,
-        gain=camera.gain,
-        white_balance=camera.white_balance,
-        open_timeout_ms=camera.open_timeout_ms,
-        read_timeout_ms=camera.read_timeout_ms,
-        loop=camera.loop,
-        refuse_repeats=camera.frozen_ms > 0,
-    )
 
 
 def _has_ended(supervisor: Supervisor) -> bool:

@@ -6,6 +6,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.ledger import Ledger
@@ -26,6 +29,8 @@ class Running:
     started_s: float
     models: Mapping[str, str | None]
     """By camera: run name and digest."""
+    sources: Mapping[str, str]
+    """By camera: what its configuration names."""
 
 
 class Status:
@@ -81,6 +86,14 @@ class Status:
             precision=self._running.precision,
             cameras={name: self.state(name) for name in self.cameras()},
         )
+
+    def report(self) -> dict[str, Any]:
+        """Return `daemon/` with all `state/`, each with its source: what the control socket's `status` says."""
+        cameras = {
+            name: {**msgspec.to_builtins(self.camera(name)), "source": self._running.sources.get(name)}
+            for name in self.cameras()
+        }
+        return {**msgspec.to_builtins(self.daemon()), "cameras": cameras}
 
     def state(self, name: str) -> CameraState:
         """Return a camera's state in the protocol's words."""

@@ -30,9 +30,11 @@ class DaemonProcess:
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.endpoint = f"ipc://{folder}/verdicts"
+        self.control = f"ipc://{folder}/control"
         self.config = folder / "inspectd.yaml"
         self.config.write_text(
-            f'cameras: [{cameras}]\npublish: {{bind: "{self.endpoint}"}}\nmetrics: {{listen: "127.0.0.1:0"}}\n{extra}'
+            f'cameras: [{cameras}]\npublish: {{bind: "{self.endpoint}"}}\n'
+            f'control: {{bind: "{self.control}"}}\nmetrics: {{listen: "127.0.0.1:0"}}\n{extra}'
         )
         self.verdicts: list[dict[str, Any]] = []
         self.masks: dict[tuple[str, int], np.ndarray[Any, Any]] = {}

@@ -118,13 +118,13 @@ def test_held_out_pictures_are_contiguous_blocks(count: int) -> None:
 # Options
 
 
-def test_the_embedded_backbone_is_tuned_and_others_are_as_published() -> None:
-    assert options_for(None, ()).recipe.standardise
-    published = options_for("wideresnet50", ())
-    assert published.layers == ("layer2", "layer3")
-    assert (published.recipe.noise_std, published.recipe.meta_epochs, published.recipe.gan_epochs) == (0.015, 40, 4)
-    assert (published.shape.target_embed_dimension, published.shape.dsc_hidden) == (1536, 1024)
-    assert not published.recipe.standardise
+@pytest.mark.parametrize("backbone", [None, "wideresnet50"])
+def test_every_backbone_has_the_stable_recipe(backbone: str | None) -> None:
+    options = options_for(backbone, ())
+    assert options.recipe.standardise
+    assert options.recipe.draws_patches
+    assert options.recipe.noise == "differences"
+    assert options.layers == (("blocks.2", "blocks.4") if backbone is None else ("layer2", "layer3"))
 
 
 def test_asking_for_epochs_asks_for_the_published_schedule() -> None:

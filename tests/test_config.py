@@ -243,7 +243,7 @@ def test_the_shipped_file_lists_every_key_with_the_default_of_the_code() -> None
     assert camera.items() <= msgspec.to_builtins(CameraConfig(**own)).items()
     defaults = msgspec.to_builtins(parse(CAMERA % ""))
     assert raw == {section: keys for section, keys in defaults.items() if section != "cameras"}
-    assert config.unused_sections(SHIPPED.read_text(encoding="utf-8")) == ["control", "journal", "archive"]
+    assert config.unused_sections(SHIPPED.read_text(encoding="utf-8")) == ["journal", "archive"]
 
 
 def test_every_key_of_the_shipped_file_has_a_comment_on_or_above_its_line() -> None:

@@ -21,6 +21,7 @@ from inspectd.pipeline import Intake, make_station
 from inspectd.records import Frame, Outcome, Reason, Stamp, Verdict
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import CameraRecord
+from inspectd.tap import Tap
 
 DEVICE = Source(Kind.DEVICE, "/dev/video0")
 OPENED = Opened(4, 4096, 64, 48, 30.0, True, "YUYV")
@@ -39,7 +40,9 @@ class Post:
         self.batcher = Batcher(4, 0)
         self.batcher.add_camera("top", camera.policy, capacity)
         self.changes: list[str] = []
-        self.intake = Intake(camera, camera.policy, source, station, self.ledger, self.batcher, self.changes.append)
+        self.intake = Intake(
+            camera, camera.policy, source, station, self.ledger, self.batcher, Tap(), self.changes.append
+        )
 
     def frame(self, number: int, height: int = 48, width: int = 64) -> None:
         stamp = Stamp("top", number, time.monotonic_ns())

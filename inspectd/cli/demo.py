@@ -103,6 +103,7 @@ def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int)
     config.write_text(
         f'cameras: [{{name: line, source: "{source}", model: {model}, policy: every, deadline_ms: 1500}}]\n'
         f'publish: {{bind: "{endpoint}"}}\n'
+        f'control: {{bind: "ipc://{folder}/control"}}\n'
         'metrics: {listen: "127.0.0.1:0"}\n',
         encoding="utf-8",
     )

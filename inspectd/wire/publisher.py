@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ import zmq
 
 from inspectd.errors import StartError
 from inspectd.records import Outcome, Verdict
+from inspectd.wire.endpoint import LINGER_MS, is_served
 from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ HIGH_WATER = 10_000
 QUEUE_LIMIT = 100_000
 """Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
 STATE_EVERY_S = 1.0
-LINGER_MS = 1000
 SUBSCRIPTIONS_AT_ONCE = 64
 """A client that subscribes without end must not keep the verdicts waiting."""
 
@@ -92,7 +91,7 @@ class Publisher:
         self._socket.setsockopt(zmq.IPV6, int("[" in self._bind))
         why = "another program uses it; stop that program (another inspectd?) or choose another address"
         try:
-            if not _is_served(self._bind):
+            if not is_served(self._bind):
                 self._socket.bind(self._bind)
                 return
         except zmq.ZMQError as error:
@@ -226,19 +225,6 @@ class Publisher:
     def _send_daemon(self) -> None:
         if self._states is not None:
             self._socket.send_multipart([b"daemon/", msgspec.json.encode(self._states.daemon())])
-
-
-def _is_served(address: str) -> bool:
-    """Whether somebody listens on an ipc:// address: libzmq would take its file away from a living daemon."""
-    path = address.removeprefix("ipc://")
-    if path == address:
-        return False
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
 
 
 def _wall_offset_ns() -> int:
