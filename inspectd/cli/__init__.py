@@ -18,6 +18,7 @@ from inspectd.version import VERSION
 COMMANDS = {
     "demo": "A simulated line, calibrated and inspected: needs nothing.",
     "calibrate": "Train a model on good parts of a camera, folder or video.",
+    "install": "Put a calibrated model where the daemon looks, and back.",
     "run": "The daemon.",
     "check": "Say everything that is wrong with a configuration.",
     "cameras": "List what is plugged in.",

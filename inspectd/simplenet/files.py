@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import hashlib
 import os
 import shutil
@@ -25,10 +26,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     is left behind. Errors of the file system become one sentence.
     """
     parent = target.parent
+    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=parent))
+        _remove_orphans(target)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{_scratch_prefix(target)}{os.getpid()}-", dir=parent))
     except OSError as error:
+        _remove_empty(made)
         raise _cannot_write(parent, error) from error
     try:
         scratch.chmod(0o755)
@@ -39,6 +43,36 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        _remove_empty(made)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two existing folders trade places in one step; OSError when the file system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(other))
+
+
+def _scratch_prefix(target: Path) -> str:
+    return f".{target.name}.partial-"
+
+
+def _remove_orphans(target: Path) -> None:
+    """Remove what processes left that were killed while they wrote the same target."""
+    for scratch in target.parent.glob(f"{glob.escape(_scratch_prefix(target))}*"):
+        owner = scratch.name.removeprefix(_scratch_prefix(target)).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders that were made for nothing, innermost first."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # it holds something, or was never made
+            return
 
 
 def _cannot_write(where: Path, error: OSError) -> StartError:
@@ -59,10 +93,7 @@ def _sync_tree(folder: Path) -> None:
 
 def _put_in_place(scratch: Path, target: Path) -> None:
     if target.exists():
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.renameat2(_AT_FDCWD, os.fsencode(scratch), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(target))
+        exchange(scratch, target)
     else:
         scratch.rename(target)
     fd = os.open(target.parent, os.O_RDONLY)
