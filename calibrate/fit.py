@@ -28,6 +28,7 @@ from inspectd.engine.torch_backend import TorchBackend
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import CALIBRATION_VERSION, Bundle, Calibration, CameraRecord, ThresholdRecord
+from inspectd.simplenet.framing import find_framing
 from inspectd.simplenet.network import Head
 from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from inspectd.version import VERSION
@@ -156,6 +157,7 @@ def learn(
         camera=camera,
         roi=options.roi,
         resize=options.resize,
+        framing=find_framing(pictures.smalls),
         white_level=options.white_level,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,

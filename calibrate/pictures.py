@@ -13,6 +13,7 @@ from torch import Tensor
 from calibrate.augment import Augmentation
 from inspectd.errors import UsageError
 from inspectd.records import Picture
+from inspectd.simplenet.framing import Small, shrink
 from inspectd.simplenet.preprocess import Geometry, crop, scale
 
 FEWEST_PICTURES = 8
@@ -34,6 +35,8 @@ class Pictures:
     """The first few as the camera gave them, for the parity gate."""
     size: tuple[int, int] = (0, 0)
     """Width and height of the first picture."""
+    smalls: list[Small] = field(default_factory=list)
+    """What the fingerprint of the framing is learned from."""
     _scaled: list[Tensor] = field(default_factory=list)
     """uint8 or float32 [3, h, w], 0 … 255: resized, not yet cropped."""
     _sha: Any = field(default_factory=hashlib.sha256)
@@ -54,6 +57,7 @@ class Pictures:
         if not self._scaled:
             self.size = (width, height)
         self._scaled.append(scaled.clone())
+        self.smalls.append(shrink(picture))
         self.names.append(name)
         self._sha.update(f"{picture.shape}{picture.dtype}".encode())
         self._sha.update(picture.tobytes())

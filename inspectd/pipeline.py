@@ -36,7 +36,7 @@ from inspectd.judge import Standard
 from inspectd.ledger import Ledger
 from inspectd.metrics import Metrics
 from inspectd.progress import Progress
-from inspectd.records import Finding, Frame, Reason, Stamp, Verdict, fault
+from inspectd.records import Finding, Frame, Picture, Reason, Stamp, Verdict, fault
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import Geometry
@@ -271,6 +271,8 @@ class Intake:
             return None
         height, width = frame.picture.shape[:2]
         why = self._mismatch or roi_mismatch(self._station.geometry, width, height)
+        if why is None and self._source.is_camera:
+            why = framing_mismatch(self._station, frame.picture)
         if why is None:
             return None
         return fault(Reason.IDENTITY, why, model=self._station.model.label)
@@ -338,12 +340,29 @@ def find_mismatch(station: Station, source: Source, opened: Opened) -> str | Non
         names = stable_paths(source.address)
         if record.identity not in names:
             return f"the model was calibrated on {record.identity}; this camera is {names[0] if names else 'unknown'}"
+        if record.format is not None and opened.format and record.format != opened.format:
+            return f"the model was calibrated with format {record.format}; this camera gives {opened.format}"
         if (record.width, record.height) != (opened.width, opened.height):
             return (
                 f"the model was calibrated at {record.width}x{record.height}; "
                 f"this camera gives {opened.width}x{opened.height}"
             )
     return None
+
+
+def framing_mismatch(station: Station, picture: Picture) -> str | None:
+    """Return why a camera's picture does not show the scene that the model was calibrated on, or None."""
+    calibration = station.model.calibration
+    framing = calibration.framing if calibration else None
+    if framing is None:
+        return None
+    similarity = framing.similarity(picture)
+    if similarity >= framing.limit:
+        return None
+    return (
+        f"the picture does not show the scene that the model was calibrated on (similarity {similarity:.2f}, expected "
+        f"at least {framing.limit:.2f}); was the camera moved, or is it another one?"
+    )
 
 
 def roi_mismatch(geometry: Geometry, width: int, height: int) -> str | None:

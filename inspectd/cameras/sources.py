@@ -52,6 +52,11 @@ class Source:
         return dict(parse_qsl(urlsplit(self.address).query))
 
     @property
+    def is_camera(self) -> bool:
+        """A real camera, plugged in or on the network: one that can be bumped."""
+        return self.kind in (Kind.DEVICE, Kind.URL)
+
+    @property
     def is_device(self) -> bool:
         """Whether the source is plugged into this machine, and so has an identity."""
         return self.kind is Kind.DEVICE

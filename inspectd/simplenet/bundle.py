@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.files import sha256
+from inspectd.simplenet.framing import Framing
 from inspectd.simplenet.network import Head, HeadShape, Network
 from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD, Geometry
 
@@ -133,6 +134,8 @@ class Calibration(msgspec.Struct, frozen=True):
     """SHA-256 of the other files of this folder."""
     resize: int | None = None
     """The shorter side before the centre was cropped; None: no crop."""
+    framing: Framing | None = None
+    """How the camera looked at the parts; None: parts or textures vary too much to tell a moved camera."""
 
 
 @dataclass(frozen=True, slots=True)

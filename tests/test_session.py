@@ -1,0 +1,114 @@
+"""A live capture that was stopped can go on, and loses at most the picture at hand."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibrate.session import CaptureSession
+from inspectd.errors import StartError, UsageError
+
+FACTS = {"source": "0", "size": [64, 48], "format": None}
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 255, (48, 64, 3), np.uint8)
+DEEP = RNG.integers(0, 65535, (48, 64), np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "group" / ".top.capture"
+
+
+def take(folder: Path, *pictures: np.ndarray) -> None:  # type: ignore[type-arg]
+    with CaptureSession.begin(folder, FACTS) as session:
+        for picture in pictures:
+            session.add(picture)
+
+
+def test_what_was_taken_comes_back_bit_for_bit(folder: Path) -> None:
+    take(folder, COLOUR, DEEP, DEEP[:20])
+    with CaptureSession.resume(folder, FACTS) as session:
+        back = list(session.pictures())
+        assert session.add(COLOUR) == "frame 4"
+    assert [name for _, name in back] == ["frame 1", "frame 2", "frame 3"]
+    for (picture, _), expected in zip(back, (COLOUR, DEEP, DEEP[:20]), strict=True):
+        assert picture.dtype == expected.dtype
+        assert np.array_equal(picture, expected)
+
+
+def test_a_session_without_pictures_leaves_nothing(folder: Path) -> None:
+    take(folder)
+    assert not folder.exists()
+
+
+def test_pictures_of_a_stopped_capture_are_not_overwritten(folder: Path) -> None:
+    take(folder, COLOUR)
+    with pytest.raises(UsageError, match=r"holds 1 pictures.*--resume"):
+        CaptureSession.begin(folder, FACTS)
+
+
+def test_nothing_to_resume(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no capture to resume"):
+        CaptureSession.resume(folder, FACTS)
+
+
+@pytest.mark.parametrize(("name", "value"), [("source", "1"), ("size", [32, 32]), ("format", "MJPG")])
+def test_a_capture_of_something_else_is_not_resumed(folder: Path, name: str, value: object) -> None:
+    take(folder, COLOUR)
+    with pytest.raises(UsageError, match=f"begun with {name}"):
+        CaptureSession.resume(folder, {**FACTS, name: value})
+
+
+def test_a_damaged_picture_is_dropped(folder: Path) -> None:
+    take(folder, COLOUR, DEEP)
+    (folder / "000001.png").write_bytes(b"\x89PNG")
+    (folder / ".000003.png.partial").write_bytes(b"half")
+    with CaptureSession.resume(folder, FACTS) as session:
+        assert [name for _, name in session.pictures()] == ["frame 2"]
+
+
+def test_two_at_once_are_refused(folder: Path) -> None:
+    with CaptureSession.begin(folder, FACTS), pytest.raises(StartError, match="Another capture"):
+        CaptureSession.begin(folder, FACTS)
+
+
+CHILD = """
+import sys, numpy as np
+from pathlib import Path
+from calibrate.session import CaptureSession
+session = CaptureSession.begin(Path(sys.argv[1]), {"source": "0", "size": [64, 48], "format": None})
+while True:
+    session.add(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8))
+    print("one", flush=True)
+"""
+
+
+def test_a_kill_costs_at_most_the_picture_at_hand(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for _ in range(5):
+            child.stdout.readline()
+        os.kill(child.pid, signal.SIGKILL)
+    with CaptureSession.resume(folder, FACTS) as session:
+        assert len(list(session.pictures())) >= 5
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(folder: Path) -> None:
+    take(folder, COLOUR)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with CaptureSession.resume(folder, FACTS) as session:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            with pytest.raises(StartError, match="The 1 that are there are not lost"):
+                session.add(COLOUR)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert len(list(session.pictures())) == 1
