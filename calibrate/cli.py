@@ -25,6 +25,11 @@ class _TwoForms(click.Group):
             return camera.command.make_context(info_name, args, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show both forms."""
+        formatter.write_usage(ctx.command_path, "--camera SOURCE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "[OPTIONS] net [OPTIONS] dataset [OPTIONS] mvtec DATA_PATH", "   or: ")
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options of both forms."""
         for title, command in (("Options with --camera SOURCE", camera.command), ("Options before net", self)):
@@ -38,9 +43,9 @@ class _TwoForms(click.Group):
     cls=_TwoForms,
     chain=True,
     invoke_without_command=True,
-    epilog="Examples: inspectd calibrate --camera 0 --run_name top; inspectd calibrate --run_name run net -b "
-    "tf_efficientnet_lite0 -le blocks.2 -le blocks.4 dataset -d bottle mvtec /data/mvtec; and `net --help`, "
-    "`dataset --help` for their options.",
+    epilog="Example: inspectd calibrate --camera 0 --run_name top\n\n"
+    "Example: inspectd calibrate --run_name run net -b tf_efficientnet_lite0 -le blocks.2 -le blocks.4 dataset "
+    "-d bottle mvtec /data/mvtec\n\n`inspectd calibrate net --help` and `dataset --help` list their options.",
 )
 @click.option("--results_path", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--gpu", type=int, multiple=True, help="CUDA device; -1: CPU. [the first GPU if there is one]")

@@ -137,7 +137,12 @@ def _learn(
     left_out = add_files(pictures, learned_from, plan.workers, bars.step)
     first_held = len(pictures)
     left_out += add_files(pictures, held_out, plan.workers, bars.step)
-    check_enough(first_held, left_out, str(plan.path / folder.name / "train"))
+    check_enough(len(pictures), left_out, str(plan.path / folder.name / "train"))
+    if first_held == 0:
+        raise UsageError(
+            f"train_val_split {plan.train_val_split:g} leaves none of the {len(pictures)} pictures of {folder.name} to "
+            "learn from; expected a larger share."
+        )
     for why in left_out:
         bars.say(f"left out: {why}")
     options = dataclasses.replace(options, cache_folder=_existing(plan.target))

@@ -18,6 +18,7 @@ import cv2
 from inspectd.cameras.pictures import read_picture
 from inspectd.errors import StartError, UsageError
 from inspectd.records import Picture
+from inspectd.simplenet.files import missing, remove_empty
 
 FORMAT = 1
 FACTS = "session.json"
@@ -27,8 +28,10 @@ _PNG_SPEED = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 class CaptureSession:
     """Owns the folder while a capture runs; a second capture into the same folder is refused."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, made: list[Path] | None = None) -> None:
+        """`made`: folders that were made for it, innermost first; they go away with it if it stays empty."""
         self._folder = folder
+        self._made = made or [folder]
         self._lock = (folder / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,9 +48,10 @@ class CaptureSession:
                 f"{folder} holds {kept} pictures of a capture that was stopped; go on with it with --resume, or remove "
                 "the folder."
             )
+        made = missing(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            session = cls(folder)
+            session = cls(folder, made)
             _write(folder / FACTS, json.dumps({"format": FORMAT, **facts}).encode())
         except OSError as error:
             raise _cannot_keep(folder, 0, error) from None
@@ -82,6 +86,7 @@ class CaptureSession:
         self._lock.close()
         if not _pictures(self._folder):
             shutil.rmtree(self._folder, ignore_errors=True)
+            remove_empty([one for one in self._made if one != self._folder])
 
     def pictures(self) -> Iterator[tuple[Picture, str]]:
         """Yield what was taken, in order, with names; a damaged picture is dropped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_repeats_are_not_counted(parts: list[Pixels]) -> None:
 )
 def test_light(parts: list[Pixels], change: Any, says: str) -> None:
     (warning,) = said(CaptureChecks(), [change(parts[0])])
-    assert __import__("re").search(says, warning)
+    assert re.search(says, warning)
 
 
 def test_blur_is_seen_against_the_others(parts: list[Pixels]) -> None:

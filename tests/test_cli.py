@@ -75,7 +75,7 @@ def run(*arguments: str) -> int:
         (["check", "--konfig", "x"], "--konfig"),
         (["--loud"], "--loud"),
         (["run"], "Missing option '--config'"),
-        (["calibrate"], "Missing option '--camera'"),
+        (["calibrate"], "one `net` and one `dataset`"),
         (["check", "--config", "a", "b"], "unexpected extra argument"),
         (["demo", "--duration", "soon"], "'soon' is not a valid float"),
         (["demo", "--duration", "0"], "0.0 is not in the range"),

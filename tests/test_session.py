@@ -45,7 +45,7 @@ def test_what_was_taken_comes_back_bit_for_bit(folder: Path) -> None:
 
 def test_a_session_without_pictures_leaves_nothing(folder: Path) -> None:
     take(folder)
-    assert not folder.exists()
+    assert not folder.parent.exists()
 
 
 def test_pictures_of_a_stopped_capture_are_not_overwritten(folder: Path) -> None:

@@ -128,7 +128,7 @@ class Calibration(msgspec.Struct, frozen=True):
     pictures_digest: str
     statistics: dict[str, float]
     """Of the training pictures: mean grey level and spread, 0 … 255."""
-    recipe: dict[str, float | int | bool | None]
+    recipe: dict[str, float | int | bool | str | None]
     versions: dict[str, str]
     files: dict[str, str]
     """SHA-256 of the other files of this folder."""

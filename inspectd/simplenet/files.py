@@ -26,13 +26,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     is left behind. Errors of the file system become one sentence.
     """
     parent = target.parent
-    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    made = missing(parent)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _remove_orphans(target)
         scratch = Path(tempfile.mkdtemp(prefix=f"{_scratch_prefix(target)}{os.getpid()}-", dir=parent))
     except OSError as error:
-        _remove_empty(made)
+        remove_empty(made)
         raise _cannot_write(parent, error) from error
     try:
         scratch.chmod(0o755)
@@ -43,7 +43,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        _remove_empty(made)
+        remove_empty(made)
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -66,7 +66,12 @@ def _remove_orphans(target: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _remove_empty(folders: list[Path]) -> None:
+def missing(folder: Path) -> list[Path]:
+    """Return the folders that must be made so that `folder` exists, innermost first."""
+    return [one for one in (folder, *folder.parents) if not one.exists()]
+
+
+def remove_empty(folders: list[Path]) -> None:
     """Remove folders that were made for nothing, innermost first."""
     for folder in folders:
         try:
