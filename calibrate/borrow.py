@@ -108,5 +108,5 @@ class Borrowed:
 def _picture(frame: CapturedFrame, data: bytes) -> Picture:
     shape = (frame.h, frame.w) if frame.channels == 1 else (frame.h, frame.w, frame.channels)
     kind = np.dtype(frame.dtype).newbyteorder("<")
-    picture: Picture = np.frombuffer(data, kind).reshape(shape)
+    picture: Picture = np.frombuffer(data, kind).reshape(shape).copy()  # the buffer itself is read-only
     return picture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,13 +19,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import write_pictures
+from conftest import write_pictures, write_small_model
+from daemon_process import DaemonProcess
 
-from calibrate.options import options_for
-from calibrate.threshold import choose_threshold, held_out_positions, parts_needed, proven_rate
+from calibrate.threshold import proven_rate
 from inspectd import SimpleNet
 from inspectd.cli import main
-from inspectd.errors import UsageError
+from inspectd.simplenet import bundle
 
 SMALL = ("--imagesize", "64", "--meta_epochs", "1", "--gan_epochs", "1")
 
@@ -53,87 +53,6 @@ def calibrate(source: Path | str, results: Path, *more: str) -> Ended:
 
 def tree(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-
-
-# The threshold
-
-
-def test_bound_is_the_published_one() -> None:
-    assert parts_needed(0.01, 0.95) == 299
-    assert proven_rate(299, 0, 0.95) <= 0.01 < proven_rate(298, 0, 0.95)
-    assert round(proven_rate(60, 0, 0.95), 3) == 0.049
-
-
-@pytest.mark.parametrize("count", [299, 640, 2000])
-def test_with_enough_parts_the_threshold_is_the_smallest_that_is_proven(count: int) -> None:
-    scores = np.random.default_rng(count).gamma(2, size=count)
-    threshold = choose_threshold(scores.tolist(), 0.01, 0.95)
-    assert threshold.is_proven
-    assert threshold.margin == 0
-    above = int((scores > threshold.value).sum())
-    assert proven_rate(count, above, 0.95) <= 0.01 < proven_rate(count, above + 1, 0.95)
-
-
-def test_coverage_of_the_bound() -> None:
-    """In at least 94 % of 1,000 calibrations the true rate is within the bound (95 % is promised)."""
-    rng = np.random.default_rng(5)
-    kept = 0
-    for _ in range(1000):
-        threshold = choose_threshold(rng.exponential(size=640).tolist(), 0.01, 0.95)
-        kept += float(np.exp(-threshold.value)) <= threshold.rate  # the exponential's own tail
-    assert kept / 1000 >= 0.94
-
-
-def test_with_too_few_parts_the_largest_score_is_raised_and_nothing_is_claimed() -> None:
-    scores = np.random.default_rng(1).normal(size=15)
-    threshold = choose_threshold(scores.tolist(), 0.01, 0.95)
-    assert not threshold.is_proven
-    assert threshold.value == pytest.approx(scores.max() + threshold.margin)
-    assert threshold.margin > 0
-    assert threshold.parts_needed == 299
-    assert threshold.proven_rate == proven_rate(15, 0, 0.95)
-
-
-@pytest.mark.parametrize("scores", [[1.0], [2.0, 2.0, 2.0]])
-def test_a_threshold_from_hardly_anything_still_is_one(scores: list[float]) -> None:
-    assert choose_threshold(scores, 0.01, 0.95).value >= max(scores)
-
-
-@pytest.mark.parametrize("scores", [[], [1.0, float("nan")], [float("inf")]])
-def test_no_threshold_from_nonsense(scores: list[float]) -> None:
-    with pytest.raises(ValueError, match="held-out"):
-        choose_threshold(scores, 0.01, 0.95)
-
-
-@pytest.mark.parametrize("count", [8, 9, 60, 1000])
-def test_held_out_pictures_are_contiguous_blocks(count: int) -> None:
-    held = held_out_positions(count)
-    assert held == sorted(set(held))
-    assert held[0] >= 0
-    assert held[-1] == count - 1
-    assert abs(len(held) - count / 4) <= 1.5
-    assert sum(b - a > 1 for a, b in itertools.pairwise(held)) <= 1
-
-
-# Options
-
-
-@pytest.mark.parametrize("backbone", [None, "wideresnet50"])
-def test_every_backbone_has_the_stable_recipe(backbone: str | None) -> None:
-    options = options_for(backbone, ())
-    assert options.recipe.standardise
-    assert options.recipe.draws_patches
-    assert options.recipe.noise == "differences"
-    assert options.layers == (("blocks.2", "blocks.4") if backbone is None else ("layer2", "layer3"))
-
-
-def test_asking_for_epochs_asks_for_the_published_schedule() -> None:
-    assert options_for(None, (), meta_epochs=3).recipe.steps is None
-
-
-def test_unknown_parameters_are_named() -> None:
-    with pytest.raises(UsageError, match=r"nois_std.*noise_std"):
-        options_for(None, (), nois_std=1)
 
 
 # Runs
@@ -213,8 +132,6 @@ def test_too_few_or_too_many_unreadable_is_exit_2_and_nothing_written(tmp_path: 
 
 
 def assert_one_sentence(stderr: str, says: str) -> None:
-    import re
-
     lines = [line for line in stderr.splitlines() if line.startswith("inspectd: ")]
     assert len(lines) == 1, stderr
     assert re.search(says, lines[0]), lines[0]
@@ -272,23 +189,141 @@ def test_a_full_disk_leaves_the_old_run_and_no_scrap(tmp_path: Path, pictures: P
     assert {name: (results / name).read_bytes() for name in tree(results)} == before
 
 
-@pytest.mark.parametrize("when", ["pictures", "training"])
-def test_ctrl_c_leaves_nothing(tmp_path: Path, when: str) -> None:
-    write_pictures(tmp_path / "p", 12)
-    source = "sim://line?fps=2&width=64&height=64" if when == "pictures" else str(tmp_path / "p")
-    command = [sys.executable, "-m", "inspectd", "calibrate", "--camera", source, "--results_path"]
-    command += [str(tmp_path / "results"), "--imagesize", "128", "--meta_epochs", "400", "--interval", "0"]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log, env={**os.environ, "TTY_COMPATIBLE": "1", "COLUMNS": "100"})
+def interrupt(folder: Path, when: str, *line: str) -> str:
+    """Start a calibration, press Ctrl-C once its output holds `when`, and return what it said."""
+    log = folder / "log"
+    environment = {**os.environ, "TTY_COMPATIBLE": "1", "COLUMNS": "200"}
+    with log.open("w") as file:
+        process = subprocess.Popen([sys.executable, "-m", "inspectd", *line], stderr=file, env=environment)
         give_up = time.monotonic() + 60
-        while when not in (tmp_path / "log").read_text() and time.monotonic() < give_up:
-            time.sleep(0.05)
+        while not re.search(when, log.read_text()) and time.monotonic() < give_up:
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-    text = (tmp_path / "log").read_text()
+    text = log.read_text()
     assert "Traceback" not in text
     assert "Stopped" in text
+    return text
+
+
+def test_ctrl_c_in_the_training_leaves_nothing(tmp_path: Path, pictures: Path) -> None:
+    interrupt(tmp_path, "training", *arguments(pictures, tmp_path / "results", "--meta_epochs", "4000"))
     assert not (tmp_path / "results").exists()
+
+
+LIVE = "sim://line?fps=10&width=64&height=64"
+
+
+def test_a_cancelled_capture_can_be_resumed(tmp_path: Path) -> None:
+    line = arguments(LIVE, tmp_path / "results", "--parts", "12", "--interval", "0")
+    said = " ".join(interrupt(tmp_path, r" [3-9]/12", *line).split())
+    assert "pictures taken so far are kept; go on with --resume --run_name run" in said
+    group = tmp_path / "results/project/group"
+    assert [path.name for path in group.iterdir()] == [".run.capture"]
+    kept = len(list(group.glob(".run.capture/*.png")))
+    assert kept >= 3
+
+    again = calibrate(LIVE, tmp_path / "results", "--parts", "12", "--interval", "0")
+    assert again.returncode == 2
+    assert_one_sentence(again.stderr, f"holds {kept} pictures of a capture that was stopped.*--resume")
+
+    done = calibrate(LIVE, tmp_path / "results", "--parts", "12", "--interval", "0", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "from 12 pictures" in done.stdout
+    assert [path.name for path in group.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "says"),
+    [
+        (LIVE, ("--resume",), "no capture to resume"),
+        ("{pictures}", ("--resume",), "--resume is for live cameras"),
+        ("{pictures}", ("--defects", "nowhere"), "--defects nowhere holds no pictures"),
+        ("side", ("--config", "{config}"), "expected the name of one of its cameras: top"),
+    ],
+)
+def test_requests_that_make_no_sense(
+    tmp_path: Path, pictures: Path, source: str, more: tuple[str, ...], says: str
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"cameras: [{{name: top, source: {pictures}, model: m}}]\n")
+    places = {"{pictures}": str(pictures), "{config}": str(config)}
+    ended = calibrate(places.get(source, source), tmp_path / "results", *(places.get(one, one) for one in more))
+    assert ended.returncode == 2
+    assert_one_sentence(ended.stderr, says)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_configured_camera_is_calibrated_as_it_is_configured(tmp_path: Path, pictures: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"cameras: [{{name: top, source: {pictures}, model: m, roi: [8, 4, 40, 30]}}]\n")
+    ended = calibrate("top", tmp_path / "results", "--config", str(config))
+    assert ended.returncode == 0, ended.stderr
+    calibration = bundle.load(tmp_path / "results/project/group/run/models/0").calibration
+    assert calibration is not None
+    assert calibration.roi == (8, 4, 40, 30)
+    assert calibration.camera.source == str(pictures)
+
+
+def test_calibration_takes_its_frames_from_the_daemon_that_holds_the_camera(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model", threshold=1e6)
+    with DaemonProcess(tmp_path / "d", f'{{name: top, source: "{LIVE}", model: {model}}}') as daemon:
+        daemon.listen(lambda d: len(d.verdicts) >= 2)
+        line = ("--parts", "8", "--interval", "0", "--control", daemon.control)
+        ended = calibrate(LIVE, tmp_path / "results", *line)
+        daemon.listen(lambda d: len(d.verdicts) >= 12)
+    assert ended.returncode == 0, ended.stderr
+    assert "holds this camera (top)" in " ".join(ended.stderr.split())
+    assert {v["verdict"] for v in daemon.verdicts} == {"ok"}
+
+
+def test_known_defects_are_reported_and_choose_nothing(tmp_path: Path, pictures: Path) -> None:
+    write_pictures(tmp_path / "defects", 5, seed=9)
+    plain = calibrate(pictures, tmp_path / "a")
+    ended = calibrate(pictures, tmp_path / "b", "--defects", str(tmp_path / "defects"))
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"[0-5] of 5 known defects are missed", ended.stdout)
+    with (tmp_path / "b/project/group/run/results.csv").open() as file:
+        header, row, _ = list(csv.reader(file))
+    assert row[header.index("defects")] == "5"
+    assert 0 <= float(row[1]) <= 1
+    lines = [line for line in plain.stdout.splitlines() if line.startswith("Threshold")]
+    assert lines
+    assert lines[0] in ended.stdout
+
+
+def odd_pictures(folder: Path, count: int, *odd: int) -> None:
+    """Write pictures that are all alike but for a square of another texture in some."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(count):
+        picture = rng.normal(120, 3, (64, 64, 3))
+        if i in odd:
+            picture[20:44, 20:44] = rng.integers(0, 255, (24, 24, 1))
+        cv2.imwrite(str(folder / f"{i:03d}.png"), picture.astype(np.uint8))
+
+
+def test_odd_training_pictures_are_left_out_and_odd_held_out_ones_count_until_confirmed(tmp_path: Path) -> None:
+    odd_pictures(tmp_path / "p", 40, 3, 18)  # 15 to 19 and 35 to 39 are held out
+    ended = calibrate(tmp_path / "p", tmp_path / "results")
+    assert ended.returncode == 0, ended.stderr
+    assert "they look unlike the rest (see the report): 003.png" in ended.stdout
+    assert "1 held-out picture looks unlike the rest and counts as a false reject: 018.png" in ended.stdout
+    assert "--confirm '018.png'" in ended.stdout
+    report = (tmp_path / "results/project/group/run/report.html").read_text()
+    assert "look unlike the rest" in report
+    first = bundle.load(tmp_path / "results/project/group/run/models/0").calibration
+    assert first is not None
+    assert first.threshold is not None
+    assert first.threshold.proven_rate == proven_rate(10, 1, 0.95)
+
+    sure = calibrate(tmp_path / "p", tmp_path / "results", "--confirm", "018.png")
+    assert "counts as a false reject" not in sure.stdout
+    second = bundle.load(tmp_path / "results/project/group/run/models/0").calibration
+    assert second is not None
+    assert second.threshold is not None
+    assert second.threshold.proven_rate == proven_rate(10, 0, 0.95)
+    assert second.threshold.value > first.threshold.value
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
     python tests/benchmarks/stability.py … --published --classes bottle      (the published schedule, for comparison)
 
 Each class is embedded once (the pictures that `calibrate --camera` would learn from, and the test set); then the
-head is trained with each seed and measured on the test set at ten points of its schedule. Nothing that is
+head is trained with each seed and measured on the test set at some points of its schedule. Nothing that is
 measured is used to choose anything. PatchCore: greedy coreset of 1 % of the same features, distance to the
 nearest neighbour, the picture's score the largest of its patches, its map smoothed as ours.
 """
@@ -34,7 +34,6 @@ from calibrate.train import HeadTrainer, Recipe, noise_for, standardise, train
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import Head
 
-POINTS = 10
 CORESET = 0.01
 
 
@@ -79,7 +78,7 @@ def load(data: Path, name: str, options: Options) -> Class:
     return Class(learned_from, test, np.stack(truths), bad, embedder.grid, options, seconds)
 
 
-def train_and_measure(of: Class, seed: int) -> tuple[list[tuple[float, float]], float]:
+def train_and_measure(of: Class, seed: int, points: int) -> tuple[list[tuple[float, float]], float]:
     """Train once; return what it reaches at each point, and the seconds of the training alone."""
     recipe = of.options.recipe
     torch.manual_seed(seed)
@@ -98,7 +97,7 @@ def train_and_measure(of: Class, seed: int) -> tuple[list[tuple[float, float]], 
 
     def on_step(number: int, _: object) -> None:
         nonlocal measuring_s
-        if number * POINTS // steps != (number - 1) * POINTS // steps:
+        if number * points // steps != (number - 1) * points // steps:
             began = time.perf_counter()
             reached.append(of.measure(score(head, of)))
             measuring_s += time.perf_counter() - began
@@ -143,6 +142,7 @@ def main() -> None:
     ask.add_argument("--backbone")
     ask.add_argument("--weights", type=Path)
     ask.add_argument("--seeds", type=int, default=3)
+    ask.add_argument("--points", type=int, default=10, help="How often in a training it is measured.")
     ask.add_argument("--published", action="store_true")
     given = ask.parse_args()
     options = options_for(given.backbone, (), weights=given.weights)
@@ -155,7 +155,7 @@ def main() -> None:
         print("  PatchCore  image {:.4f}  pixel {:.4f}".format(*patchcore(of)), flush=True)
         runs = []
         for seed in range(given.seeds):
-            reached, seconds = train_and_measure(of, seed)
+            reached, seconds = train_and_measure(of, seed, given.points)
             runs.append(np.array(reached))
             images = " ".join(f"{image:.3f}" for image, _ in reached)
             print(
@@ -167,7 +167,7 @@ def main() -> None:
             last, best = curves[:, -1, i], curves[:, :, i].max(axis=1)
             print(
                 f"  {what}: last {last.mean():.4f} ± {last.std():.4f} ({last.min():.4f} to {last.max():.4f}), "
-                f"best {best.mean():.4f}, second half of the training varies by {np.ptp(curves[:, 5:, i], axis=1).mean():.4f}",
+                f"best {best.mean():.4f}, second half of the training varies by {np.ptp(curves[:, given.points // 2 :, i], axis=1).mean():.4f}",
                 flush=True,
             )
 
