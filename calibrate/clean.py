@@ -17,10 +17,12 @@ from torch import Tensor
 
 WITNESSES = 0.08
 """Share of the training pictures that must show something close to a patch for it to be familiar."""
-PATCHES_PER_PICTURE = 96
+PATCHES_PER_PICTURE = 32
 """Drawn from each training picture to be compared with."""
-WIDTH = 96
+WIDTH = 64
 """Values per patch after a random projection, which keeps distances well enough (Johnson-Lindenstrauss)."""
+EVERY = 2
+"""Of a picture's patches every so many is looked at: neighbours overlap."""
 OUTLYING = 4.5
 """How many robust spreads above the median oddness a picture must lie to be called unlike the rest."""
 _CHUNK = 1024  # patches compared at a time: bounds the memory to some hundred megabytes
@@ -70,7 +72,7 @@ def _oddness(features: Tensor, training: Sequence[int]) -> list[float]:
     result = []
     for i in range(count):
         worst = 0.0
-        for part in torch.split(features[i].float() @ project, _CHUNK):
+        for part in torch.split(features[i, ::EVERY].float() @ project, _CHUNK):
             near = part.square().sum(1)[:, None] - 2 * part @ rows.T + squares  # [p, T·m]
             near = near.view(len(part), len(training), -1).amin(2)  # [p, T]: to each training picture
             if i in of_training:

@@ -166,7 +166,7 @@ def learn(
         pictures=len(pictures),
         pictures_digest=pictures.digest,
         statistics=pictures.statistics(),
-        recipe=dataclasses.asdict(options.recipe),
+        recipe={**dataclasses.asdict(options.recipe), "kept": trained.kept},
         versions=_versions(),
         files={},
     )

@@ -16,6 +16,7 @@ from calibrate.fit import Trained
 from calibrate.options import Options
 from calibrate.pictures import Pictures
 from calibrate.testing import measure, smoothed
+from inspectd.errors import UsageError
 from inspectd.simplenet.backbone import Backbone
 from inspectd.simplenet.network import Head
 
@@ -38,13 +39,18 @@ class BestOnTest:
         self._is_defective: list[bool] = []
         self._features: Tensor | None = None
         self._best: tuple[float, float] | None = None
-        self._kept: tuple[Head, Backbone | None, int] | None = None
+        self._kept: tuple[Head, dict[str, Tensor] | None, int] | None = None
         by_path = {test.path: test for test in folder.test}
         for path, picture in read_all(list(by_path), workers):
             if not isinstance(picture, str):
                 self._pictures.add(picture, path.name)
                 self._truths.append(input_truth(read_truth(by_path[path], picture), self._geometry))
                 self._is_defective.append(by_path[path].is_defective)
+        if len(set(self._is_defective)) < 2:
+            raise UsageError(
+                f"The test set of {folder.name} lacks good or defective pictures that can be read; there is nothing to "
+                "choose a checkpoint by. Use --keep last."
+            )
 
     def on_meta_epoch(self, number: int, head: Head, embedder: Embedder) -> None:
         """Measure the head as it is now, and keep a copy if it is the best so far."""
@@ -58,15 +64,17 @@ class BestOnTest:
         self._curve("p-auroc", reached[1], number)
         if self._best is None or reached > self._best:
             self._best = reached
-            backbone = copy.deepcopy(embedder.backbone) if self._options.recipe.train_backbone else None
-            self._kept = (copy.deepcopy(head), backbone, number)
+            weights = copy.deepcopy(embedder.backbone.state_dict()) if self._options.recipe.train_backbone else None
+            self._kept = (copy.deepcopy(head), weights, number)
 
     def choose(self, head: Head, backbone: Backbone) -> Trained:
         """Return the best."""
         if self._kept is None:
             return Trained(head, backbone)
-        best, own_backbone, number = self._kept
-        return Trained(best.requires_grad_(True), own_backbone or backbone, f"best-on-test (meta epoch {number})")
+        best, weights, number = self._kept
+        if weights is not None:
+            backbone.load_state_dict(weights)
+        return Trained(best.requires_grad_(True), backbone, f"best-on-test (meta epoch {number})")
 
     @torch.no_grad()
     def _score(self, head: Head, embedder: Embedder) -> NDArray[np.float32]:

@@ -37,6 +37,7 @@ PUBLISHED_LAYERS = ("layer2", "layer3")
 IMAGE_SIZE = 288
 PUBLISHED_SCHEDULE = frozenset({"meta_epochs", "gan_epochs", "batch_size"})
 MAY_BE_ZERO = ("pre_proj", "proj_layer_type")
+MOST_SEEDS = 2**63  # what torch takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,23 @@ def check(options: Options) -> Options:
             f"embedding_size is {shape.embedding_size}, but there is no projection that could bring "
             f"{shape.target_embed_dimension} values to so many; give --pre_proj 1, or leave it out."
         )
+    if not 0 <= options.seed < MOST_SEEDS:
+        raise UsageError(f"The seed is {options.seed}; expected a whole number from 0 to {MOST_SEEDS - 1}.")
+    _check_narrowing(shape)
     _check_schedule(recipe)
     backbones.resolve(options.backbone)
     return options
+
+
+def _check_narrowing(shape: HeadShape) -> None:
+    width = shape.adapted_width
+    for layer in range(1, shape.dsc_layers if shape.dsc_hidden is None else 1):
+        width = int(width // 1.5)
+        if width == 0:
+            raise UsageError(
+                f"dsc_layers is {shape.dsc_layers}, but each layer is 1.5 times narrower than the one before, and of "
+                f"{shape.adapted_width} values layer {layer} would have none left; give fewer, or --dsc_hidden."
+            )
 
 
 def _check_schedule(recipe: Recipe) -> None:

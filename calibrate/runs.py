@@ -29,6 +29,8 @@ from inspectd.simplenet.files import new_folder
 
 EXAMPLES = 6
 """Test pictures with their maps in the report."""
+AS_SAVED = "as saved"
+"""What is kept of a model that does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                     drawing = _Drawing(learned.model, run.pictures_folder(number) if draws else None, bars.step)
                     bars.stage("test", len(folder.test))
                     tested = evaluate(folder, learned.model, backend, workers=plan.workers, on_picture=drawing)
+                    _say_left_out(bars, tested.left_out)
                     backend.forget(learned.model)
                     threshold = learned.threshold.value if learned.threshold else None
                     row = Row(plan.row_name(folder), options.backbone, learned.kept, threshold, tested)
@@ -92,7 +95,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                                 pictures,
                                 learned,
                                 curve,
-                                left_out,
+                                [*left_out, *tested.left_out],
                                 evaluation=tested,
                                 examples=examples,
                             )
@@ -116,10 +119,12 @@ def test_run(plan: Plan, device: str, *, draws: bool) -> None:
             with _pictures_folder(plan.target, number, draws) as pictures:
                 drawing = _Drawing(model, pictures, bars.step)
                 tested = evaluate(folders[name], model, backend, workers=plan.workers, on_picture=drawing)
+            _say_left_out(bars, tested.left_out)
             backend.forget(model)
             threshold = model.calibration.threshold if model.calibration else None
             value = threshold.value if threshold else None
-            rows.append(Row(plan.row_name(folders[name]), backbone, "as saved", value, tested))
+            kept = str(model.calibration.recipe.get("kept", AS_SAVED)) if model.calibration else AS_SAVED
+            rows.append(Row(plan.row_name(folders[name]), backbone, kept, value, tested))
     _replace_results(plan.target / "results.csv", rows)
     _say_results(rows, plan.target)
 
@@ -143,8 +148,7 @@ def _learn(
             f"train_val_split {plan.train_val_split:g} leaves none of the {len(pictures)} pictures of {folder.name} to "
             "learn from; expected a larger share."
         )
-    for why in left_out:
-        bars.say(f"left out: {why}")
+    _say_left_out(bars, left_out)
     options = dataclasses.replace(options, cache_folder=_existing(plan.target))
     keeper: Keeper | None = None
     if keep == "best-on-test":
@@ -161,6 +165,11 @@ def _learn(
         watcher=bars,
     )
     return pictures, learned, left_out
+
+
+def _say_left_out(bars: ProgressBars, left_out: Sequence[str]) -> None:
+    for why in left_out:
+        bars.say(f"left out: {why}")
 
 
 class _Drawing:
