@@ -46,7 +46,7 @@ def test_defects(
     is_defective = [False] * len(learned.scores) + [True] * len(scores)
     names = [f"held out {i}" for i in learned.held_out] + defects.names
     metrics = Metrics(image_auroc(both, is_defective), None, None)
-    return Evaluation(metrics, tuple(names), tuple(both), tuple(is_defective), tuple(left_out)), defects
+    return Evaluation(metrics, tuple(names), tuple(both), tuple(is_defective), tuple(left_out), False), defects
 
 
 test_defects.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of its name

@@ -146,7 +146,7 @@ def _facts(model: ModelReport) -> dict[str, str]:
     if tested is None:
         return facts
     metrics = tested.metrics
-    facts["Test set"] = (
+    facts["Test set" if tested.has_own_good else "Known defects against held-out parts"] = (
         f"image AUROC {_figure4(metrics.image_auroc)}, pixel AUROC {_figure4(metrics.pixel_auroc)}, "
         f"PRO {_figure4(metrics.pro)}"
     )
@@ -154,7 +154,7 @@ def _facts(model: ModelReport) -> dict[str, str]:
         defects = sum(tested.is_defective)
         facts["At the threshold"] = (
             f"{tested.missed(threshold.value)} of {defects} defects are missed, {tested.rejected(threshold.value)} of "
-            f"{len(tested.scores) - defects} good test parts are rejected"
+            f"{len(tested.scores) - defects} good parts are rejected"
         )
     return facts
 
@@ -172,7 +172,8 @@ def _scores(learned: Learned, tested: Evaluation | None) -> str:
     series = [Series("held-out good parts", "#4a7ab5", learned.scores)] if learned.scores else []
     if tested is not None:
         by_kind = list(zip(tested.scores, tested.is_defective, strict=True))
-        series.append(Series("good test parts", "#6aa84f", [score for score, bad in by_kind if not bad]))
+        if tested.has_own_good:
+            series.append(Series("good test parts", "#6aa84f", [score for score, bad in by_kind if not bad]))
         series.append(Series("defects", "#cc6633", [score for score, bad in by_kind if bad]))
     if not series:
         return ""
@@ -214,7 +215,7 @@ def _examples(examples: Sequence[NDArray[np.uint8]]) -> str:
     if not examples:
         return ""
     images = "".join(f'<img class="wide" alt="example" src="{_jpeg(_narrowed(image))}">' for image in examples)
-    return f"<h3>Test pictures: picture, truth, map, verdict</h3>{images}"
+    return f"<h3>Examples: picture, truth, map, verdict</h3>{images}"
 
 
 def _training(curve: Curve) -> str:

@@ -44,6 +44,8 @@ class Evaluation:
     is_defective: tuple[bool, ...]
     left_out: tuple[str, ...]
     """Sentences about pictures that cannot be read."""
+    has_own_good: bool = True
+    """False: its good parts are those that were held out of the training."""
 
     def missed(self, threshold: float) -> int:
         """Defects that score no more than `threshold`."""
