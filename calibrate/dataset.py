@@ -36,6 +36,8 @@ class TestPicture:
     path: Path
     kind: str
     """`good`, or the kind of its defect: the name of its folder."""
+    stem: str
+    """Its name below the folder of its kind, without the suffix."""
     mask: Path | None
     """Where its defect is drawn; None: it is good."""
 
@@ -49,7 +51,7 @@ class TestPicture:
     @property
     def name(self) -> str:
         """Kind and file, as people call it."""
-        return f"{self.kind}/{self.path.name}"
+        return f"{self.kind}/{self.stem}{self.path.suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,16 @@ def _test_pictures(root: Path) -> Iterator[TestPicture]:
         raise UsageError(f"{root} has no folder test; expected test/good and test/<kind of defect>.")
     for kind in sorted(path.name for path in (root / "test").iterdir() if path.is_dir()):
         for path in list_pictures(root / "test" / kind):
-            yield TestPicture(path, kind, None if kind == GOOD else _find_mask(root / "ground_truth" / kind, path))
+            stem = path.relative_to(root / "test" / kind).with_suffix("").as_posix()
+            mask = None if kind == GOOD else _find_mask(root / "ground_truth" / kind, stem, path)
+            yield TestPicture(path, kind, stem, mask)
 
 
-def _find_mask(folder: Path, picture: Path) -> Path:
+def _find_mask(folder: Path, stem: str, picture: Path) -> Path:
     """Return the mask of a defect: <name>_mask.png or <name>.png, of the picture's size."""
-    found = [path for path in (folder / f"{picture.stem}_mask.png", folder / f"{picture.stem}.png") if path.is_file()]
+    found = [path for path in (folder / f"{stem}_mask.png", folder / f"{stem}.png") if path.is_file()]
     if not found:
-        raise UsageError(f"The defect {picture} has no mask; expected {folder / f'{picture.stem}_mask.png'}.")
+        raise UsageError(f"The defect {picture} has no mask; expected {folder / f'{stem}_mask.png'}.")
     sizes = [_size(picture), _size(found[0])]
     if None not in sizes and sizes[0] != sizes[1]:
         (w, h), (mask_w, mask_h) = sizes  # type: ignore[misc]  # neither is None

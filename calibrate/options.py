@@ -36,6 +36,8 @@ STABLE_SHAPE = HeadShape(1536, 1536, pre_proj=0, dsc_hidden=512)
 PUBLISHED_LAYERS = ("layer2", "layer3")
 IMAGE_SIZE = 288
 PUBLISHED_SCHEDULE = frozenset({"meta_epochs", "gan_epochs", "batch_size"})
+MOST = 65_536
+"""More than this of anything is a slip of the keyboard, and no machine has the memory."""
 MAY_BE_ZERO = ("pre_proj", "proj_layer_type")
 MOST_SEEDS = 2**63  # what torch takes
 
@@ -45,6 +47,8 @@ class Options:
     """Settings of one model's training. Names and units are the published ones where there are any."""
 
     backbone: str = backbones.EMBEDDED
+    title: str = ""
+    """What the backbone is called in tables, where another of the same name stands beside it."""
     layers: tuple[str, ...] = backbones.EMBEDDED_LAYERS
     weights: Path | None = None
     height: int = IMAGE_SIZE
@@ -122,6 +126,8 @@ def check(options: Options) -> Options:
         least = 0 if name in MAY_BE_ZERO else 1
         if value is not None and value < least:
             raise UsageError(f"{name} is {value}; expected a whole number of at least {least}.")
+        if value is not None and value > MOST:
+            raise UsageError(f"{name} is {value}; expected at most {MOST}.")
     for name in ("noise_std", "auto_noise", "dsc_margin", "dsc_lr"):
         value = getattr(recipe, name)
         if not math.isfinite(value) or value < 0 or (name == "dsc_lr" and value == 0):

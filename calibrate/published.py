@@ -160,6 +160,7 @@ def options_of(net_part: NetPart, data: DatasetPart, number: int, *, seed: int, 
     return check(
         Options(
             backbone=name,
+            title=_backbones(net_part)[number],
             layers=_layers_of(net_part, number),
             weights=_weights_of(net_part, number),
             height=data.imagesize,

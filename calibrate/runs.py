@@ -67,7 +67,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
             for folder in folders:
                 for options in plan.options:
                     number = len(rows)
-                    bars.say(f"Model {number}: {plan.row_name(folder)}, {options.backbone}")
+                    bars.say(f"Model {number}: {plan.row_name(folder)}, {options.title}")
                     pictures, learned, left_out = _learn(plan, folder, options, backend, keep, bars)
                     drawing = _Drawing(learned.model, run.pictures_folder(number) if draws else None, bars.step)
                     bars.stage("test", len(folder.test))
@@ -75,7 +75,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                     _say_left_out(bars, tested.left_out)
                     backend.forget(learned.model)
                     threshold = learned.threshold.value if learned.threshold else None
-                    row = Row(plan.row_name(folder), options.backbone, learned.kept, threshold, tested)
+                    row = Row(plan.row_name(folder), options.title, learned.kept, threshold, tested)
                     for name, value in (
                         ("i-auroc", tested.metrics.image_auroc),
                         ("p-auroc", tested.metrics.pixel_auroc),
@@ -85,7 +85,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                     curve = bars.take_curve()
                     run.add(folder.name, row, pictures, learned, curve)
                     rows.append(row)
-                    title = f"{row.name} ({options.backbone})"
+                    title = f"{row.name} ({options.title})"
                     examples = [drawing.figure(example) for example in drawing.examples]
                     told.append(
                         render_model(
@@ -110,7 +110,7 @@ def test_run(plan: Plan, device: str, *, draws: bool) -> None:
     """Test the models of a saved run again: results.csv and the drawn pictures are replaced, nothing else."""
     backend = TorchBackend(device)
     folders = {folder.name: folder for folder in plan.folders()}
-    wanted = [options.backbone for options in plan.options]
+    wanted = [options.title for options in plan.options]
     rows: list[Row] = []
     with ProgressBars() as bars:
         for number, name, backbone in _saved(plan.target, list(folders), wanted):
@@ -188,7 +188,9 @@ class _Drawing:
             self.examples.append(tested)
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_png(self._folder / f"{tested.test.kind}_{tested.test.path.stem}.png", self.figure(tested))
+            write_png(
+                self._folder / f"{tested.test.kind}_{tested.test.stem.replace('/', '_')}.png", self.figure(tested)
+            )
         self._on_picture()
 
     def figure(self, tested: Tested):  # type: ignore[no-untyped-def]

@@ -33,6 +33,7 @@ class Ended(NamedTuple):
         lines = [line for line in self.err.splitlines() if line.startswith("inspectd: ")]
         assert len(lines) == 1, self.err
         assert "Traceback" not in self.err
+        assert self.err.rstrip().splitlines()[-1] == lines[0]
         return lines[0]
 
 

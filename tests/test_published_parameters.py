@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mvtec
 import numpy as np
 import pytest
@@ -17,16 +16,15 @@ from calibrate import dataset as dataset_module
 from calibrate.augment import Augmentation
 from calibrate.dataset import add_files, find_class, read_all
 from calibrate.features import CachedPictures
-from calibrate.fit import learn, pictures_for
+from calibrate.fit import pictures_for
 from calibrate.options import Options
 from calibrate.published import AUGMENTATIONS
 from calibrate.train import HeadTrainer, noise_for, train
-from inspectd.engine.torch_backend import TorchBackend
 from inspectd.errors import UsageError
-from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.bundle import CameraRecord
 from inspectd.simplenet.network import Head, embed
 from inspectd.simplenet.preprocess import resize
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +67,34 @@ def test_defaults_are_the_published_ones() -> None:
     assert not left_out.augmentation.is_active
 
 
+def test_defaults_before_net_are_the_published_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("calibrate.published.run", lambda *line, **main: seen.extend((*line, main)))
+    assert mvtec.call("net", "dataset", "mvtec", "x").code == 0
+    (_, dataset), target, gpus, main = seen
+    assert target == Path("results/project/group/test")
+    assert gpus == ()
+    drawn = {"test": False, "save_segmentation_images": False}
+    assert main == {"seed": 0, "keep": "last", "rate": 0.01, "confidence": 0.95, **drawn}
+    assert (dataset.train_val_split, dataset.num_workers, dataset.augment) == (1.0, 2, False)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "looked_for"),
+    [((), "auto", []), ((-1,), "cpu", ["cpu"]), ((1, 0), "cuda:1", ["cuda:1", "cuda:0"])],
+)
+def test_each_gpu_is_looked_for_and_the_first_one_used(
+    gpus: tuple[int, ...], device: str, looked_for: list[str], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+    names: list[str] = []
+    monkeypatch.setattr("inspectd.engine.torch_backend.choose_device", names.append)
+    monkeypatch.setattr("calibrate.runs.train_run", lambda _, device, **__: used.append(device))
+    line = [word for gpu in gpus for word in ("--gpu", gpu)]
+    assert mvtec.call(*line, "net", *mvtec.NET, "dataset", "-d", "bolt", "mvtec", data).code == 0
+    assert (used, names) == ([device], looked_for)
+
+
 SMALL = ("--target_embed_dimension", 32)
 PROJECTED = (*SMALL, "--pre_proj", 1, "--embedding_size", 9)
 
@@ -82,14 +108,8 @@ PROJECTED = (*SMALL, "--pre_proj", 1, "--embedding_size", 9)
         ((*SMALL, "--dsc_layers", 3), lambda head: head.discriminator.tail.in_features == 14),  # 32 / 1.5 / 1.5
         ((*SMALL, "--pre_proj", 2), lambda head: len(head.pre_projection.layers) == 2),
         ((*SMALL, "--pre_proj", 2, "--proj_layer_type", 2), lambda head: len(head.pre_projection.layers) == 3),
-        (
-            (*SMALL, "--pre_proj", 1, "--embedding_size", 9),
-            lambda head: head.pre_projection(rows()[0].float()).shape[1] == 9,
-        ),
-        (
-            (*SMALL, "--pre_proj", 1, "--embedding_size", 9),
-            lambda head: head.discriminator.body.block1[0].in_features == 9,
-        ),
+        (PROJECTED, lambda head: head.pre_projection(rows()[0].float()).shape[1] == 9),
+        (PROJECTED, lambda head: head.discriminator.body.block1[0].in_features == 9),
     ],
 )
 def test_shape_parameters(net: tuple[object, ...], seen: Any) -> None:
@@ -184,6 +204,10 @@ def test_several_backbones_have_their_own_layers_seeds_and_weights() -> None:
     assert second.weights == Path("r50.pth")
 
 
+COUNTS = ("meta_epochs", "gan_epochs", "mix_noise", "dsc_layers", "dsc_hidden", "patchsize", "embedding_size")
+COUNTS += ("pretrain_embed_dimension", "target_embed_dimension")
+
+
 @pytest.mark.parametrize(
     ("net", "says"),
     [
@@ -199,11 +223,10 @@ def test_several_backbones_have_their_own_layers_seeds_and_weights() -> None:
         (("--noise_std", 0), "without noise"),
         (("--noise_std", "nan"), "noise_std"),
         (("--dsc_lr", 0), "dsc_lr"),
-        *(
-            ((f"--{name}", 0), f"{name} is 0")
-            for name in ("pretrain_embed_dimension", "target_embed_dimension", "patchsize", "dsc_layers", "dsc_hidden")
-        ),
-        *(((f"--{name}", -1), f"{name} is -1") for name in ("meta_epochs", "gan_epochs", "mix_noise", "pre_proj")),
+        (("--dsc_layers", 60), "dsc_layers is 60.* layer 16 would have none"),
+        (("-b", f"resnet18.seed-{2**63}"), "seed is 9223372036854775808"),
+        *(((f"--{name}", value), f"{name} is {value}") for name in COUNTS for value in (0, -1)),
+        *(((f"--{name}", -1), f"{name} is -1") for name in ("pre_proj", "proj_layer_type")),
     ],
 )
 def test_nets_that_cannot_be(net: tuple[object, ...], says: str) -> None:
@@ -225,9 +248,18 @@ def test_resize_and_imagesize_crop_the_centre_as_published() -> None:
     assert options.geometry().area(140, 90) == (33, 9, 72, 72)
 
 
-def test_a_resize_below_the_imagesize_is_refused() -> None:
-    with pytest.raises(UsageError, match="resize is 60, less than imagesize 64"):
-        mvtec.options((), ("--resize", 60, "--imagesize", 64))
+@pytest.mark.parametrize(
+    ("dataset", "says"),
+    [
+        (("--resize", 60, "--imagesize", 64), "resize is 60, less than imagesize 64"),
+        (("--resize", 0), "resize is 0"),
+        (("--hflip", 2), "--hflip is 2"),
+        *(((f"--{name}", value), f"{name} is {value}") for name in ("imagesize", "batch_size") for value in (0, -1)),
+    ],
+)
+def test_datasets_that_cannot_be(dataset: tuple[object, ...], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        mvtec.options((), dataset)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -243,11 +275,6 @@ def test_augmentations_reach_the_pictures_with_or_without_augment(name: str, dat
 
 def test_augment_alone_is_mild() -> None:
     assert mvtec.options((), ("--augment",)).augmentation == Augmentation.mild()
-
-
-def test_impossible_augmentations_are_named() -> None:
-    with pytest.raises(UsageError, match="--hflip is 2"):
-        mvtec.options((), ("--hflip", 2))
 
 
 @pytest.mark.parametrize("workers", [0, 3])
@@ -272,60 +299,3 @@ def test_train_val_split_holds_the_last_ones_out(data: Path, share: float, held:
     learned_from, held_out = find_class(data, "bolt").split(share)
     assert [path.stem for path in held_out] == held
     assert len(learned_from) + len(held_out) == 10
-
-
-# What runs on real features
-
-
-def learned(data: Path, *net: object, dataset: tuple[object, ...] = ()) -> Any:
-    """Train a small model on all ten pictures."""
-    options = mvtec.options((*mvtec.SMALL, *net), (*mvtec.SIZE, *dataset))
-    pictures = pictures_for(options)
-    add_files(pictures, find_class(data, "bolt").train, 0, lambda: None)
-    camera = CameraRecord("x", None, *pictures.size)
-    return learn(pictures, [], options, TorchBackend("cpu"), run="x", camera=camera).model
-
-
-def test_train_backbone_trains_it(data: Path) -> None:
-    frozen, moved = learned(data), learned(data, "--train_backbone")
-    original = backbones.pretrained(frozen.params.backbone, frozen.params.layers_to_extract_from, (3, 64, 64))
-    assert backbones.digest(frozen.backbone) == backbones.digest(original)
-    assert backbones.digest(moved.backbone) != backbones.digest(original)
-    assert not moved.backbone.training
-
-
-def test_every_cache_trains_the_same(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    tails = {
-        cache: learned(data, "--meta_epochs", 2, "--cache", cache).head.discriminator.tail.weight
-        for cache in ("auto", "memory", "file", "none")
-    }
-    assert torch.equal(tails["auto"], tails["memory"])
-    assert torch.equal(tails["auto"], tails["file"])
-    assert torch.allclose(tails["auto"], tails["none"], atol=1e-3)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("cache", "passes"), [("memory", 10), ("none", 30)])
-def test_with_the_cache_each_picture_passes_the_backbone_once(
-    data: Path, cache: str, passes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from calibrate import fit
-
-    made = []
-    original = fit.Embedder
-
-    def noting(*arguments: Any, **named: Any) -> Any:
-        made.append(original(*arguments, **named))
-        return made[-1]
-
-    monkeypatch.setattr(fit, "Embedder", noting)
-    learned(data, "--meta_epochs", 3, "--cache", cache)
-    assert [one.passed for one in made] == [passes]
-
-
-def test_a_16_bit_and_a_grey_picture_are_pictures_too(tmp_path: Path) -> None:
-    root = mvtec.write_class(tmp_path, "bolt")
-    cv2.imwrite(str(root / "bolt/train/good/000.png"), np.full((50, 60), 30000, np.uint16))
-    cv2.imwrite(str(root / "bolt/train/good/001.png"), np.full((90, 60), 90, np.uint8))
-    assert learned(root).calibration.pictures == 10

@@ -24,7 +24,8 @@ def inspected(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: py
     folder = tmp_path_factory.mktemp(name)
     data = shared / "data" / name
     command = [sys.executable, "-m", "inspectd", "calibrate", "--camera", str(data / "train" / "good")]
-    command += ["--results_path", str(folder / "results"), "--run_name", name, "--steps", "600"]  # for the time it takes
+    command += ["--results_path", str(folder / "results"), "--run_name", name]
+    command += ["--steps", "600"]  # less than the default: for the time it takes
     calibrated = subprocess.run(command, capture_output=True, text=True, check=False)
     assert calibrated.returncode == 0, calibrated.stderr
     model = folder / "results" / "project" / "group" / name / "models" / "0"

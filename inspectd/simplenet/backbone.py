@@ -91,8 +91,9 @@ class Backbone(nn.Module):
         unknown = [name for name in self.layers if not name or name not in modules]
         if not self.layers or unknown:
             known = [name for name in modules if name and name.count(".") < 2]
-            wanted = ", ".join(repr(name) for name in unknown) or "an empty list"
-            raise UsageError(f"The backbone has no layer {wanted}; expected some of: {', '.join(known[:60])}.")
+            wanted = ", ".join(repr(name) for name in unknown)
+            what = f"The backbone has no layer {wanted}" if unknown else "No layer of the backbone is named"
+            raise UsageError(f"{what}; expected some of: {', '.join(known[:60])}.")
         for name in set(self.layers):
             modules[name].register_forward_hook(self._keep(name))
 
