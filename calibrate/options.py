@@ -92,7 +92,7 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
     if backbones.resolve(name) == backbones.EMBEDDED:
         options = Options(layers=tuple(layers) or backbones.EMBEDDED_LAYERS)
     else:
-        options = Options(name, tuple(layers) or PUBLISHED_LAYERS, shape=STABLE_SHAPE)
+        options = Options(name, layers=tuple(layers) or PUBLISHED_LAYERS, shape=STABLE_SHAPE)
     given = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & PUBLISHED_SCHEDULE:
         schedule = dataclasses.replace(options.recipe, patches_per_step=None, steps=None, cosine=False)
