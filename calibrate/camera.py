@@ -109,6 +109,9 @@ def command(
                 )
             raise
         check_roi(seen.roi, pictures.size)
+        unknown = [one for one in options.confirmed if one not in pictures.names]
+        if unknown:
+            raise UsageError(f"--confirm names {unknown[0]!r}, which is none of the {len(pictures)} pictures.")
         held_out = held_out_positions(len(pictures))
         camera_record = taking.record(pictures.size)
         learned = learn(pictures, held_out, options, backend, run=run, camera=camera_record, watcher=bars)
@@ -119,9 +122,10 @@ def command(
         examples = known.draw_examples(pictures, learned, backend, bad, tested)
         bars.stage("writing", 1)
         _write(target, name, options, pictures, learned, taken, tested, examples, bars.take_curve())
-        forget_pictures(kept)
+        if not learned.unconfirmed:  # else they are needed once more, with --confirm
+            forget_pictures(kept)
         bars.step()
-    for line in _summary(target, pictures, learned, taken, tested, time.monotonic() - began_s):
+    for line in _summary(target, pictures, learned, taken, tested, taking.is_live, time.monotonic() - began_s):
         click.echo(line)
 
 
@@ -173,7 +177,13 @@ def _write(
 
 
 def _summary(
-    target: Path, pictures: Pictures, learned: Learned, taken: Taken, tested: Evaluation | None, took_s: float
+    target: Path,
+    pictures: Pictures,
+    learned: Learned,
+    taken: Taken,
+    tested: Evaluation | None,
+    is_live: bool,
+    took_s: float,
 ) -> list[str]:
     from calibrate.report import guarantee, unconfirmed
     from inspectd.judge import exceeds
@@ -196,7 +206,7 @@ def _summary(
         if tested is not None:
             count = sum(tested.is_defective)
             lines.append(f"At this threshold {tested.missed(value)} of {count} known defects are missed.")
-    doubt = unconfirmed(learned, pictures.names)
+    doubt = unconfirmed(learned, pictures.names, "--resume " if is_live else "")
     return [
         *lines,
         guarantee(learned.threshold, held_out),

@@ -73,12 +73,15 @@ def guarantee(threshold: ThresholdRecord | None, held_out: int) -> str:
     )
 
 
-def unconfirmed(learned: Learned, names: Sequence[str]) -> str | None:
-    """Say which held-out parts count as rejected until a person has looked at them, or None."""
+def unconfirmed(learned: Learned, names: Sequence[str], how: str = "") -> str | None:
+    """Say which held-out parts count as rejected until a person has looked at them, or None.
+
+    `how`: the options by which the same pictures are calibrated on again.
+    """
     if not learned.unconfirmed:
         return None
     odd = [names[i] for i in learned.unconfirmed]
-    again = " ".join(f"--confirm {name!r}" for name in odd)
+    again = how + " ".join(f"--confirm {name!r}" for name in odd)
     return (
         f"{len(odd)} held-out {'pictures look' if len(odd) > 1 else 'picture looks'} unlike the rest and "
         f"{'count' if len(odd) > 1 else 'counts'} as a false reject: {', '.join(odd)}. Look at them in the report; if "

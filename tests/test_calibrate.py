@@ -239,6 +239,7 @@ def test_a_cancelled_capture_can_be_resumed(tmp_path: Path) -> None:
         (LIVE, ("--resume",), "no capture to resume"),
         ("{pictures}", ("--resume",), "--resume is for live cameras"),
         ("{pictures}", ("--defects", "nowhere"), "--defects nowhere holds no pictures"),
+        ("{pictures}", ("--confirm", "x.png"), "--confirm names 'x.png', which is none of the 12 pictures"),
         ("side", ("--config", "{config}"), "expected the name of one of its cameras: top"),
     ],
 )

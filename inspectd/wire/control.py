@@ -5,7 +5,6 @@ This version answers `status` and `capture`; the protocol's other commands are r
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
@@ -18,7 +17,7 @@ import zmq
 
 from inspectd.errors import StartError
 from inspectd.tap import Order, Tap
-from inspectd.wire.endpoint import LINGER_MS, is_served
+from inspectd.wire.endpoint import LINGER_MS, bind
 from inspectd.wire.messages import CapturedFrame, CaptureResult, ControlError, ControlReply, ControlRequest
 
 LOG = logging.getLogger(__name__)
@@ -79,19 +78,12 @@ class Control:
 
     def bind(self) -> None:
         """Bind the socket; StartError when the address cannot be had."""
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_REQUEST)
-        self._socket.setsockopt(zmq.IPV6, int("[" in self._bind))
-        why = "another program uses it; stop that program (another inspectd?) or choose another address"
         try:
-            if not is_served(self._bind):
-                self._socket.bind(self._bind)
-                return
-        except zmq.ZMQError as error:
-            if error.errno != errno.EADDRINUSE:
-                why = str(error)
-        self.stop()
-        raise StartError(f"control.bind {self._bind} cannot be bound: {why}.")
+            bind(self._socket, self._bind, "control.bind")
+        except StartError:
+            self.stop()
+            raise
 
     def start(self, status: StatusSource) -> None:
         """Begin to answer."""

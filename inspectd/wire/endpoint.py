@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+
+import zmq
+
+from inspectd.errors import StartError
 
 LINGER_MS = 1000
 """How long a socket that closes may still send."""
 
 
-def is_served(address: str) -> bool:
+def bind(endpoint: zmq.Socket[bytes], address: str, setting: str) -> None:
+    """Bind a socket to the address of a setting; StartError when it cannot be had."""
+    endpoint.setsockopt(zmq.LINGER, LINGER_MS)
+    endpoint.setsockopt(zmq.IPV6, int("[" in address))
+    why = "another program uses it; stop that program (another inspectd?) or choose another address"
+    try:
+        if not _is_served(address):
+            endpoint.bind(address)
+            return
+    except zmq.ZMQError as error:
+        if error.errno != errno.EADDRINUSE:
+            why = str(error)
+    raise StartError(f"{setting} {address} cannot be bound: {why}.")
+
+
+def _is_served(address: str) -> bool:
     """Whether somebody listens on an ipc:// address: libzmq would take its file away from a living daemon."""
     path = address.removeprefix("ipc://")
     if path == address:

@@ -6,7 +6,6 @@ notice. A new subscription is answered with the matching states.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
@@ -20,7 +19,7 @@ import zmq
 
 from inspectd.errors import StartError
 from inspectd.records import Outcome, Verdict
-from inspectd.wire.endpoint import LINGER_MS, is_served
+from inspectd.wire.endpoint import LINGER_MS, bind
 from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
 
 LOG = logging.getLogger(__name__)
@@ -87,19 +86,12 @@ class Publisher:
         """Bind the socket; StartError when the address cannot be had."""
         self._socket.set_hwm(HIGH_WATER)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self._socket.setsockopt(zmq.IPV6, int("[" in self._bind))
-        why = "another program uses it; stop that program (another inspectd?) or choose another address"
         try:
-            if not is_served(self._bind):
-                self._socket.bind(self._bind)
-                return
-        except zmq.ZMQError as error:
-            if error.errno != errno.EADDRINUSE:
-                why = str(error)
-        self._socket.close(0)
-        self._close()
-        raise StartError(f"publish.bind {self._bind} cannot be bound: {why}.")
+            bind(self._socket, self._bind, "publish.bind")
+        except StartError:
+            self._socket.close(0)
+            self._close()
+            raise
 
     def start(self, states: StateSource) -> None:
         """Begin to send; `states` are sent once a second and at every change."""

@@ -72,10 +72,16 @@ def main() -> None:
         recipe = Recipe(meta_epochs=given.meta_epochs, gan_epochs=given.gan_epochs)
         options = check(
             Options(
-                given.backbone, PUBLISHED_LAYERS, weights, given.size, given.size, shape=HeadShape(), recipe=recipe,
+                backbone=given.backbone,
+                layers=PUBLISHED_LAYERS,
+                weights=weights,
+                height=given.size,
+                width=given.size,
+                shape=HeadShape(),
+                recipe=recipe,
                 clean=False,
             )
-        )  # fmt: skip
+        )
         pictures, draws = pictures_for(options), np.random.default_rng(0)
         for i in range(given.pictures):
             pictures.add(draws.integers(0, 255, (given.size, given.size, 3), np.uint8), str(i))
