@@ -75,7 +75,7 @@ def command(
     from calibrate.fit import learn, pictures_for
     from calibrate.options import options_for
     from calibrate.progress import ProgressBars
-    from calibrate.take import check_roi, forget_pictures, plan_taking, take_pictures
+    from calibrate.take import capture_folder, check_names, check_roi, forget_pictures, plan_taking, take_pictures
     from calibrate.threshold import held_out_positions
     from inspectd.config import CameraConfig
     from inspectd.engine.torch_backend import TorchBackend
@@ -96,22 +96,12 @@ def command(
     side = more.pop("imagesize")
     backend = TorchBackend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
     options = options_for(more.pop("backbone"), more.pop("layers"), height=side, width=side, roi=seen.roi, **more)
-    kept = target.parent / f".{run}.capture"
+    kept = capture_folder(target)
     with ProgressBars() as bars:
         pictures = pictures_for(options)
-        try:
-            taken = take_pictures(taking, pictures, kept, bars)
-        except KeyboardInterrupt:
-            if taking.is_live and len(pictures):
-                bars.say(
-                    f"The {len(pictures)} pictures taken so far are kept; go on with --resume --run_name {run}, or "
-                    f"remove {kept}."
-                )
-            raise
+        taken = take_pictures(taking, pictures, kept, bars)
         check_roi(seen.roi, pictures.size)
-        unknown = [one for one in options.confirmed if one not in pictures.names]
-        if unknown:
-            raise UsageError(f"--confirm names {unknown[0]!r}, which is none of the {len(pictures)} pictures.")
+        check_names(options.confirmed, pictures)
         held_out = held_out_positions(len(pictures))
         camera_record = taking.record(pictures.size)
         learned = learn(pictures, held_out, options, backend, run=run, camera=camera_record, watcher=bars)

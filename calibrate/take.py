@@ -7,7 +7,7 @@ that it can be resumed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from inspectd.errors import StartError, UsageError
 from inspectd.records import Frame, Picture, Rect
 from inspectd.simplenet.bundle import CameraRecord
 
+CAPTURE = ".capture"
 LIVE_PARTS = 200
 LIVE_INTERVAL_S = 0.5
 STILL_S = 60.0
@@ -104,7 +105,16 @@ def take_pictures(taking: Taking, pictures: Pictures, folder: Path, watcher: Wat
             watcher.step()
         if taking.wanted is None or len(pictures) < taking.wanted:
             frames = stack.enter_context(_frames(taking, watcher))
-            _fill(taking, frames, pictures, checks, session, taken, watcher)
+            try:
+                _fill(taking, frames, pictures, checks, session, taken, watcher)
+            except KeyboardInterrupt:
+                if session is not None and len(pictures):
+                    name = folder.name.removeprefix(".").removesuffix(CAPTURE)
+                    watcher.say(
+                        f"The {len(pictures)} pictures taken so far are kept; go on with --resume --run_name {name}, or "
+                        f"remove {folder}."
+                    )
+                raise
     check_enough(len(pictures), taken.left_out, taking.source.address)
     taken.notes = checks.summary()
     return taken
@@ -176,6 +186,18 @@ def _stands_still(count: int) -> str:
         f"The scene has not changed for {STILL_S:.0f} s after {count} pictures; many pictures of one still part teach "
         "nothing about the others. Bring good parts past the camera; the pictures are kept, go on with --resume."
     )
+
+
+def capture_folder(run: Path) -> Path:
+    """Return where the pictures of a live capture for a run are kept."""
+    return run.with_name(f".{run.name}{CAPTURE}")
+
+
+def check_names(names: Sequence[str], pictures: Pictures) -> None:
+    """Refuse to confirm a picture that is not there (UsageError)."""
+    unknown = [name for name in names if name not in pictures.names]
+    if unknown:
+        raise UsageError(f"--confirm names {unknown[0]!r}, which is none of the {len(pictures)} pictures.")
 
 
 def check_roi(roi: Rect | None, picture: Picture | tuple[int, int]) -> None:
