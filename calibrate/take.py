@@ -111,8 +111,8 @@ def take_pictures(taking: Taking, pictures: Pictures, folder: Path, watcher: Wat
                 if session is not None and len(pictures):
                     name = folder.name.removeprefix(".").removesuffix(CAPTURE)
                     watcher.say(
-                        f"The {len(pictures)} pictures taken so far are kept; go on with --resume --run_name {name}, or "
-                        f"remove {folder}."
+                        f"The {len(pictures)} pictures taken so far are kept; go on with --resume --run_name {name}, "
+                        f"or remove {folder}."
                     )
                 raise
     check_enough(len(pictures), taken.left_out, taking.source.address)
