@@ -251,13 +251,12 @@ class _Training:
         return dataclasses.replace(kept, head=kept.head.cpu().eval(), backbone=backbone.eval())
 
     def _fresh(self) -> FreshPictures:
-        batches = FreshPictures(
-            Chosen(self._pictures, self._positions), self._embedder, self._options.recipe.batch_size, self._draws
-        )
-        if self._options.recipe.standardise:
+        chosen, size = Chosen(self._pictures, self._positions), self._options.recipe.batch_size
+        if self._options.recipe.standardise:  # with draws of its own: the training's are the cached one's
+            once = FreshPictures(chosen, self._embedder, size, torch.Generator())
             with torch.no_grad():
-                standardise(self._head, torch.cat(list(batches.epoch())))
-        return batches
+                standardise(self._head, torch.cat(list(once.epoch())))
+        return FreshPictures(chosen, self._embedder, size, self._draws)
 
     def _cached(self) -> CachedPictures | CachedPatches:
         recipe = self._options.recipe

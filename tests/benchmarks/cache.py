@@ -9,6 +9,7 @@ Prints a table, and exits with 1 if the losses differ, a picture is seen twice, 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -19,13 +20,13 @@ import torch
 from calibrate import features
 from calibrate.dataset import add_files, find_class
 from calibrate.fit import Unwatched, learn, pictures_for
-from calibrate.options import options_for
+from calibrate.options import Options
 from calibrate.pictures import Pictures
-from calibrate.train import HeadTrainer, noise_for, train
+from calibrate.train import HeadTrainer, Recipe, noise_for, train
 from inspectd.engine.torch_backend import TorchBackend
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import CameraRecord
-from inspectd.simplenet.network import Head
+from inspectd.simplenet.network import Head, HeadShape
 
 ALLOWED = 1.15
 TOLERANCE = 1e-3
@@ -35,10 +36,11 @@ class Counted:
     """Counts calls of a function and the time spent in them."""
 
     def __init__(self, function: Callable[..., object]) -> None:
-        self.calls, self.seconds, self._function = 0, 0.0, function
+        self.calls, self.pictures, self.seconds, self._function = 0, 0, 0.0, function
 
     def __call__(self, *arguments: object, **named: object) -> object:
         self.calls += 1
+        self.pictures += len(arguments[-1]) if isinstance(arguments[-1], torch.Tensor) else 0
         began = time.perf_counter()
         try:
             return self._function(*arguments, **named)
@@ -85,7 +87,7 @@ def whole_run(paths: list[Path], options, device: str) -> dict[str, object]:  # 
         "seconds": seconds,
         "losses": losses.seen,
         "decoded": decode.calls,
-        "embedded": embed.calls,
+        "embedded": embed.pictures,
         "parts": {"decode": decode.seconds, "features": embed.seconds, "head steps": step.seconds},
     }
 
@@ -118,9 +120,15 @@ def main() -> int:
     ask.add_argument("--device", default="cpu")
     given = ask.parse_args()
     paths = list(find_class(given.data, given.name).train)
-    common = {"weights": given.weights, "meta_epochs": given.epochs, "gan_epochs": 1, "clean": False}
-    cached = options_for(given.backbone, given.layers.split(","), cache="auto", **common)
-    fresh = options_for(given.backbone, given.layers.split(","), cache="none", **common)
+    cached = Options(
+        backbone=given.backbone,
+        layers=tuple(given.layers.split(",")),
+        weights=given.weights,
+        shape=HeadShape(),
+        recipe=Recipe(meta_epochs=given.epochs, gan_epochs=1),
+        clean=False,
+    )
+    fresh = dataclasses.replace(cached, cache="none")
 
     with_cache = whole_run(paths, cached, given.device)
     feature_s, head_s = parts_alone(paths, cached, torch.device(given.device))
