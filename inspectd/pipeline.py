@@ -10,6 +10,7 @@ How a frame becomes a verdict:
       -> Publisher.put                   in the order of `seq`
     Publisher (one thread)               sends `verdict/` and `mask/`
     clock (one thread)                   closes what is past its deadline, whatever hangs
+    Control (one thread)                 answers `status`, and `capture` from the cameras' taps
 """
 
 from __future__ import annotations
