@@ -25,7 +25,7 @@ from pathlib import Path
 from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.link import Opened
 from inspectd.cameras.settings import capture_settings
-from inspectd.cameras.sources import Source, parse_source
+from inspectd.cameras.sources import Source, parse_source, public_address
 from inspectd.cameras.supervisor import State, Supervisor
 from inspectd.config import CameraConfig, Config
 from inspectd.engine.batcher import Batcher, Job, Policy
@@ -97,7 +97,7 @@ class Pipeline:
                     c.name: s.model.label if isinstance(s := stations.get(c.name), Station) else None
                     for c in config.cameras
                 },
-                {c.name: str(c.source) for c in config.cameras},
+                {c.name: public_address(str(c.source)) for c in config.cameras},
             ),
             self.ledger,
             self.supervisors,

@@ -194,7 +194,13 @@ def interrupt(folder: Path, when: str, *line: str) -> str:
     log = folder / "log"
     environment = {**os.environ, "TTY_COMPATIBLE": "1", "COLUMNS": "200"}
     with log.open("w") as file:
-        process = subprocess.Popen([sys.executable, "-m", "inspectd", *line], stderr=file, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inspectd", *line],
+            stderr=file,
+            env=environment,
+            # A shell that runs the tests in the background has taught them to ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         give_up = time.monotonic() + 60
         while not re.search(when, log.read_text()) and time.monotonic() < give_up:
             time.sleep(0.02)
@@ -324,7 +330,8 @@ def test_odd_training_pictures_are_left_out_and_odd_held_out_ones_count_until_co
     assert second is not None
     assert second.threshold is not None
     assert second.threshold.proven_rate == proven_rate(10, 0, 0.95)
-    assert second.threshold.value > first.threshold.value
+    assert len(first.held_out_scores) == len(second.held_out_scores) == 10
+    assert second.threshold.value >= max(second.held_out_scores)
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_calibrate_and_inspect_camera_0(tmp_path: Path, camera: FakeCamera) -> N
     assert calibrated.returncode == 0, calibrated.stderr
     model = tmp_path / "results/project/group/top/models/0"
     record: dict[str, Any] = json.loads((model / "calibration.json").read_text())["camera"]
-    assert record == {"source": "0", "identity": None, "width": 64, "height": 48}
+    assert record == {"source": "0", "identity": None, "width": 64, "height": 48, "format": None}
     with start(tmp_path, model, camera) as daemon:
         daemon.listen(lambda d: len(d.verdicts) >= 20)
         assert daemon.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -79,6 +80,11 @@ def parse_source(source: int | str) -> Source:
             f"The source {text!r} has an unknown scheme; expected one of {', '.join(sorted(URL_SCHEMES))}, sim."
         )
     return _parse_path(text)
+
+
+def public_address(address: str) -> str:
+    """Return a source without the user and password that an address may carry: what others may read."""
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@", r"\1", address)
 
 
 def _parse_path(text: str) -> Source:
