@@ -67,13 +67,12 @@ class Daemon:
         gc.freeze()  # what was built now lives until the end: later collections need not look at it
         daemon = self.pipeline.status.daemon()
         LOG.info(
-            "inspectd %s: epoch %s, engine %s in %s, verdicts on %s, control on %s, metrics on %s",
+            "inspectd %s: epoch %s, engine %s in %s, verdicts on %s, metrics on %s",
             daemon.version,
             daemon.epoch,
             daemon.device,
             daemon.precision,
             self._config.publish.bind,
-            self.pipeline.control.endpoint,
             self._config.metrics.listen,
         )
 

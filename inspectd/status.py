@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -13,15 +14,7 @@ from inspectd.cameras.supervisor import Supervisor
 from inspectd.ledger import Ledger
 from inspectd.records import Verdict
 from inspectd.version import VERSION
-from inspectd.wire.messages import (
-    PROTOCOL,
-    CameraState,
-    CameraStatus,
-    DaemonMessage,
-    StateMessage,
-    StatusResult,
-    counts_message,
-)
+from inspectd.wire.messages import PROTOCOL, CameraState, DaemonMessage, StateMessage, counts_message
 
 LATENCIES = 1000  # the newest ones that p99_ms is taken from
 
@@ -37,7 +30,7 @@ class Running:
     models: Mapping[str, str | None]
     """By camera: run name and digest."""
     sources: Mapping[str, str]
-    """By camera: what its configuration names, without user and password."""
+    """By camera: what its configuration names."""
 
 
 class Status:
@@ -94,13 +87,13 @@ class Status:
             cameras={name: self.state(name) for name in self.cameras()},
         )
 
-    def report(self) -> StatusResult:
+    def report(self) -> dict[str, Any]:
         """Return `daemon/` with all `state/`, each with its source: what the control socket's `status` says."""
         cameras = {
-            name: CameraStatus(**msgspec.structs.asdict(self.camera(name)), source=self._running.sources[name])
+            name: {**msgspec.to_builtins(self.camera(name)), "source": self._running.sources.get(name)}
             for name in self.cameras()
         }
-        return StatusResult(**{**msgspec.structs.asdict(self.daemon()), "cameras": cameras})
+        return {**msgspec.to_builtins(self.daemon()), "cameras": cameras}
 
     def state(self, name: str) -> CameraState:
         """Return a camera's state in the protocol's words."""

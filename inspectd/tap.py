@@ -29,7 +29,7 @@ class Tap:
         self._lock = threading.Lock()
 
     def order(self, wanted: int) -> Order:
-        """Ask for the next frames; look at the order until it is filled, or `cancel` it."""
+        """Ask for the next frames; look at the order again until it is filled, then or before `cancel` it."""
         order = Order(wanted)
         with self._lock:
             self._orders.append(order)
@@ -44,10 +44,8 @@ class Tap:
         """Copy a frame into every order that is not filled yet; the frame stays the caller's."""
         if not self._orders:
             return
-        with self._lock:
-            asked = list(self._orders)  # who asks while the picture is copied gets the next one
         picture = frame.picture.copy()
-        for order in asked:
-            order.frames.append((frame.stamp, picture))
         with self._lock:
+            for order in self._orders:
+                order.frames.append((frame.stamp, picture))
             self._orders = [order for order in self._orders if not order.is_filled]

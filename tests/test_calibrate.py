@@ -199,7 +199,7 @@ def interrupt(folder: Path, when: str, *line: str) -> str:
             stderr=file,
             env=environment,
             # A shell that runs the tests in the background has taught them to ignore Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         )
         give_up = time.monotonic() + 60
         while not re.search(when, log.read_text()) and time.monotonic() < give_up:

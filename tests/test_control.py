@@ -191,6 +191,7 @@ def test_a_taken_address_is_one_sentence(control: Control) -> None:
         ("0", "/dev/video0", True),
         ("rtsp://a/1", "rtsp://a/1", True),
         ("rtsp://a/1", "rtsp://a/2", False),
+        ("rtsp://user:secret@a/1", "rtsp://a/1", True),
         ("0", "1", False),
     ],
 )

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from inspectd.sim.line import Part
     from inspectd.wire.messages import VerdictMessage
 
-STEPS = 600
-"""Fewer than a calibration takes by default: a drawn line is easy, and nobody waits for a demo."""
 LEARNED_PARTS = 160
 PARTS_PER_S = 5.0
 DEFECTS = 0.35
@@ -87,8 +85,6 @@ def _calibrate(console: Console, folder: Path, seed: int) -> Path:
         "demo",
         "--seed",
         str(seed),
-        "--steps",
-        str(STEPS),
     )
     return folder / "project" / "group" / "demo" / "models" / "0"
 

@@ -6,12 +6,11 @@ This version answers `status` and `capture`; the protocol's other commands are r
 from __future__ import annotations
 
 import logging
-import reprlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 import zmq
@@ -19,34 +18,23 @@ import zmq
 from inspectd.errors import StartError
 from inspectd.tap import Order, Tap
 from inspectd.wire.endpoint import LINGER_MS, bind
-from inspectd.wire.messages import (
-    CapturedFrame,
-    CaptureResult,
-    ControlError,
-    ControlReply,
-    ControlRequest,
-    RequestId,
-    StatusResult,
-)
+from inspectd.wire.messages import CapturedFrame, CaptureResult, ControlError, ControlReply, ControlRequest
 
 LOG = logging.getLogger(__name__)
 
 NOT_YET = frozenset({"trigger", "verdicts", "model", "threshold", "revert", "bypass", "snapshot", "reload"})
 MOST_FRAMES = 16
 MOST_PENDING = 4
-"""Captures that may wait at once, for frames or for their client to read them: bounds the memory they take."""
+"""Captures that may wait at once: bounds the memory that clients can take."""
 CAPTURE_TIMEOUT_S = 5.0
 LARGEST_REQUEST = 65_536
-DROPPED_REQUEST = 16_777_216
-"""What libzmq does not even take in: it closes that client's connection, the one case without a reply."""
-MOST_UNREAD_REQUESTS = 16  # per client; the others wait on its side
 _IDLE_MS, _WAITING_MS = 250, 5
 
 
 class StatusSource(Protocol):
     """Who can say how things are. Called from the control thread."""
 
-    def report(self) -> StatusResult:
+    def report(self) -> dict[str, Any]:
         """The daemon's state with the states of all cameras."""
 
 
@@ -63,19 +51,10 @@ class _Pending:
     """A capture whose frames are not all there yet."""
 
     address: list[bytes]
-    id_: RequestId
+    id_: Any
     camera: str
     order: Order
     until_s: float
-
-
-class _Numbered(msgspec.Struct, frozen=True):
-    """What every request has, whatever else is wrong with it."""
-
-    id: RequestId = None
-
-
-_Kind = TypeVar("_Kind", _Numbered, ControlRequest)
 
 
 class Control:
@@ -87,25 +66,24 @@ class Control:
         self._on_lost = on_lost
         self._status: StatusSource | None = None
         self._pending: list[_Pending] = []
-        self._unread: list[zmq.MessageTracker] = []  # frames sent that libzmq still holds for their client
-        self.endpoint = ""
-        """The address that clients connect to, once bound."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
+    @property
+    def endpoint(self) -> str:
+        """The address that clients connect to, once bound."""
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
     def bind(self) -> None:
         """Bind the socket; StartError when the address cannot be had."""
-        self._socket.setsockopt(zmq.MAXMSGSIZE, DROPPED_REQUEST)
-        self._socket.setsockopt(zmq.RCVHWM, MOST_UNREAD_REQUESTS)
-        self._socket.copy_threshold = 0  # smaller messages would be copied unseen by their tracker
+        self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_REQUEST)
         try:
             bind(self._socket, self._bind, "control.bind")
         except StartError:
             self.stop()
             raise
-        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def start(self, status: StatusSource) -> None:
         """Begin to answer."""
@@ -140,35 +118,33 @@ class Control:
         parts = self._socket.recv_multipart()
         # A REQ puts an empty part before the request, a DEALER may; the reply has the same form.
         address, body = (parts[:2], parts[2:]) if len(parts) > 2 and parts[1] == b"" else (parts[:1], parts[1:])
-        id_: RequestId = None
+        id_: Any = None
         try:
-            id_ = _decode(body, _Numbered).id
-            self._answer(address, _decode(body, ControlRequest))
+            request = _decode(body)
+            id_ = request.id
+            self._answer(address, request)
         except _RefusedError as error:
             self._refuse(address, id_, error.code, str(error))
 
     def _answer(self, address: list[bytes], request: ControlRequest) -> None:
         if request.cmd == "status" and self._status is not None:
-            self._socket.send_multipart([*address, _accepted(request.id, self._status.report())])
+            self._reply(address, request.id, self._status.report())
         elif request.cmd == "capture":
             self._order(address, request)
         elif request.cmd in NOT_YET:
             raise _RefusedError("unsupported", f"This version cannot do {request.cmd!r} yet.")
         else:
-            shown = reprlib.repr(request.cmd)
-            raise _RefusedError("unknown_command", f"There is no command {shown}; expected status or capture.")
+            raise _RefusedError("unknown_command", f"There is no command {request.cmd!r}; expected status or capture.")
 
     def _order(self, address: list[bytes], request: ControlRequest) -> None:
         tap = self._taps.get(request.camera or "")
         if tap is None:
-            shown, names = reprlib.repr(request.camera), ", ".join(self._taps)
-            raise _RefusedError("unknown_camera", f"There is no enabled camera {shown}; there are: {names}.")
+            names = ", ".join(self._taps)
+            raise _RefusedError("unknown_camera", f"There is no camera {request.camera!r}; there are: {names}.")
         if not 1 <= request.n <= MOST_FRAMES:
-            raise _RefusedError("bad_request", f"n is {reprlib.repr(request.n)}; expected 1 to {MOST_FRAMES} frames.")
-        self._unread = [tracker for tracker in self._unread if not tracker.done]
-        if max(len(self._pending), len(self._unread)) >= MOST_PENDING:
-            why = f"{MOST_PENDING} captures already wait for frames, or for their clients to read them"
-            raise _RefusedError("busy", f"{why}; ask again in a moment.")
+            raise _RefusedError("bad_request", f"n is {request.n}; expected 1 to {MOST_FRAMES} frames.")
+        if len(self._pending) >= MOST_PENDING:
+            raise _RefusedError("busy", f"{MOST_PENDING} captures are waiting already; ask again in a moment.")
         until_s = time.monotonic() + CAPTURE_TIMEOUT_S
         self._pending.append(_Pending(address, request.id, request.camera or "", tap.order(request.n), until_s))
 
@@ -201,26 +177,22 @@ class Control:
             )
             for stamp, picture in frames
         ]
-        parts = [*pending.address, _accepted(pending.id_, CaptureResult(described)), *(one for _, one in frames)]
-        tracker = self._socket.send_multipart(parts, copy=False, track=True)
-        if tracker is not None:
-            self._unread.append(tracker)
+        pictures = [picture.tobytes() for _, picture in frames]
+        self._reply(pending.address, pending.id_, msgspec.to_builtins(CaptureResult(described)), pictures)
 
-    def _refuse(self, address: list[bytes], id_: RequestId, code: str, message: str) -> None:
+    def _reply(self, address: list[bytes], id_: Any, result: Any, parts: list[bytes] | None = None) -> None:
+        reply = msgspec.json.encode(ControlReply(id=id_, ok=True, result=result))
+        self._socket.send_multipart([*address, reply, *(parts or [])])
+
+    def _refuse(self, address: list[bytes], id_: Any, code: str, message: str) -> None:
         reply = msgspec.json.encode(ControlReply(id=id_, ok=False, error=ControlError(code, message)))
         self._socket.send_multipart([*address, reply])
 
 
-def _accepted(id_: RequestId, result: StatusResult | CaptureResult) -> bytes:
-    return msgspec.json.encode(ControlReply(id=id_, ok=True, result=result))
-
-
-def _decode(body: list[bytes], kind: type[_Kind]) -> _Kind:
+def _decode(body: list[bytes]) -> ControlRequest:
     if len(body) != 1:
         raise _RefusedError("bad_request", f"The request has {len(body)} parts; expected one, JSON with id and cmd.")
-    if len(body[0]) > LARGEST_REQUEST:
-        raise _RefusedError("bad_request", f"The request has {len(body[0])} bytes; expected {LARGEST_REQUEST} at most.")
     try:
-        return msgspec.json.decode(body[0], type=kind)
+        return msgspec.json.decode(body[0], type=ControlRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _RefusedError("bad_request", f"The request is not what was expected: {error}.") from None

@@ -175,14 +175,11 @@ def rfc3339(wall_ns: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns % 1_000_000_000 // 1000:06d}Z"
 
 
-RequestId = str | int | None
-
-
 class ControlRequest(msgspec.Struct, frozen=True):
-    """A request to the control socket; `camera` and `n` (1 to 16 frames) belong to `capture`."""
+    """A request to the control socket; `camera` and `n` belong to `capture`."""
 
     cmd: str
-    id: RequestId = None
+    id: str | int | None = None
     camera: str | None = None
     n: int = 1
 
@@ -195,31 +192,12 @@ class ControlError(msgspec.Struct, frozen=True):
 
 
 class ControlReply(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The reply to a request: `result` when `ok`, else `error`; `id` is null where the request's cannot be read."""
+    """The reply to a request: `result` when `ok`, else `error`."""
 
-    id: RequestId
+    id: str | int | None
     ok: bool
     result: Any = None
     error: ControlError | None = None
-
-
-class CameraStatus(StateMessage, frozen=True):
-    """A camera's `state/`, and what its configuration names as its source, without user and password."""
-
-    source: str
-
-
-class StatusResult(msgspec.Struct, frozen=True):
-    """The result of `status`: `daemon/` with the states of all cameras, disabled ones included."""
-
-    v: int
-    epoch: str
-    version: str
-    uptime_s: float
-    inspecting: bool
-    device: str
-    precision: str
-    cameras: dict[str, CameraStatus]
 
 
 class CapturedFrame(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,12 +229,7 @@ def schema() -> dict[str, Any]:
         "state/<camera>/": StateMessage,
         "daemon/": DaemonMessage,
     }
-    control = {
-        "request": ControlRequest,
-        "reply": ControlReply,
-        "result of status": StatusResult,
-        "result of capture": CaptureResult,
-    }
+    control = {"request": ControlRequest, "reply": ControlReply, "result of capture": CaptureResult}
     kinds = [*topics.values(), *control.values()]
     references, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     return {
