@@ -6,7 +6,10 @@ import re
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.timeout(900)  # a whole calibration: slow where others use the processor too
 def test_the_demo_calibrates_inspects_and_tells_what_it_missed() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "inspectd", "demo", "--duration", "8", "--seed", "3"],
