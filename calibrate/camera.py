@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from calibrate.take import Taken
     from calibrate.testing import Evaluation
     from inspectd.config import Config
+    from inspectd.engine.station import Backend
 
 RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 FILE = click.Path(path_type=Path)
@@ -78,7 +79,7 @@ def command(
     from calibrate.take import capture_folder, check_names, check_roi, forget_pictures, plan_taking, take_pictures
     from calibrate.threshold import held_out_positions
     from inspectd.config import CameraConfig
-    from inspectd.engine.torch_backend import TorchBackend
+    from inspectd.engine.choose import choose_backend
     from inspectd.errors import UsageError
 
     began_s = time.monotonic()
@@ -94,7 +95,7 @@ def command(
     target = run_path(results_path, log_project, log_group, run)
     defect_paths = known.find_defects(defects) if defects is not None else []
     side = more.pop("imagesize")
-    backend = TorchBackend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
+    backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
     options = options_for(more.pop("backbone"), more.pop("layers"), height=side, width=side, roi=seen.roi, **more)
     kept = capture_folder(target)
     with ProgressBars() as bars:
@@ -111,7 +112,7 @@ def command(
             tested, bad = known.test_defects(defect_paths, learned, options, backend, bars.step)
         examples = known.draw_examples(pictures, learned, backend, bad, tested)
         bars.stage("writing", 1)
-        _write(target, name, options, pictures, learned, taken, tested, examples, bars.take_curve())
+        _write(target, backend, name, options, pictures, learned, taken, tested, examples, bars.take_curve())
         if not learned.unconfirmed:  # else they are needed once more, with --confirm
             forget_pictures(kept)
         bars.step()
@@ -145,6 +146,7 @@ def _asked(camera: Any, **asked: Any) -> Any:
 
 def _write(
     target: Path,
+    backend: Backend,
     name: str,
     options: Any,
     pictures: Pictures,
@@ -158,7 +160,7 @@ def _write(
     from calibrate.report import ModelReport, render_model, render_report
 
     threshold = learned.threshold.value if learned.threshold else None
-    with new_run(target) as folder:
+    with new_run(target, backend) as folder:
         folder.add(name, Row(name, options.backbone, learned.kept, threshold, tested), pictures, learned, curve)
         told = ModelReport(
             name, options, pictures, learned, curve, taken.left_out, taken.notes, evaluation=tested, examples=examples

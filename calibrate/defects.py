@@ -17,7 +17,7 @@ from calibrate.options import Options
 from calibrate.pictures import Pictures
 from calibrate.testing import Evaluation, smoothed
 from inspectd.cameras.pictures import list_pictures
-from inspectd.engine.torch_backend import TorchBackend
+from inspectd.engine.station import Backend
 from inspectd.errors import UsageError
 
 EXAMPLES = 3
@@ -33,7 +33,7 @@ def find_defects(folder: Path) -> list[Path]:
 
 
 def test_defects(
-    paths: list[Path], learned: Learned, options: Options, backend: TorchBackend, on_picture: Callable[[], None]
+    paths: list[Path], learned: Learned, options: Options, backend: Backend, on_picture: Callable[[], None]
 ) -> tuple[Evaluation, Pictures]:
     """Score the defects beside the held-out good parts; without masks there is an image AUROC only."""
     defects = pictures_for(options)
@@ -53,7 +53,7 @@ test_defects.__test__ = False  # type: ignore[attr-defined]  # not a test, whate
 
 
 def draw_examples(
-    pictures: Pictures, learned: Learned, backend: TorchBackend, defects: Pictures | None, tested: Evaluation | None
+    pictures: Pictures, learned: Learned, backend: Backend, defects: Pictures | None, tested: Evaluation | None
 ) -> list[NDArray[np.uint8]]:
     """Draw the good parts that look worst to the model, and the defects that look best to it."""
     worst = sorted(zip(learned.scores, learned.held_out, strict=True), reverse=True)[:EXAMPLES]
@@ -65,7 +65,7 @@ def draw_examples(
     return drawn
 
 
-def _draw(pictures: Pictures, i: int, learned: Learned, backend: TorchBackend, *, is_good: bool) -> NDArray[np.uint8]:
+def _draw(pictures: Pictures, i: int, learned: Learned, backend: Backend, *, is_good: bool) -> NDArray[np.uint8]:
     pixels = pictures.input(i)
     patch_scores = backend.score_inputs(learned.model, pixels[None])
     truth = np.zeros(tuple(pixels.shape[1:]), np.bool_) if is_good else None

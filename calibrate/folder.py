@@ -19,8 +19,7 @@ from calibrate.fit import Learned
 from calibrate.pictures import Pictures
 from calibrate.progress import Curve
 from calibrate.testing import Evaluation
-from inspectd.engine.station import Request
-from inspectd.engine.torch_backend import TorchBackend
+from inspectd.engine.station import Backend, Request
 from inspectd.errors import StartError
 from inspectd.simplenet import bundle
 from inspectd.simplenet.files import new_folder
@@ -61,8 +60,10 @@ class Row:
 class RunFolder:
     """A run while it is written. `models` are added one by one; `finish` writes what tells about all of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backend: Backend) -> None:
+        """`backend`: what the models are read back with."""
         self.folder = folder
+        self._backend = backend
         self._index: list[dict[str, str | int]] = []
         self._rows: list[Row] = []
         (folder / "models").mkdir()
@@ -74,14 +75,11 @@ class RunFolder:
     def add(self, name: str, row: Row, pictures: Pictures, learned: Learned, curve: Curve) -> None:
         """Write a model, read it back, and note its row. `name`: its class or camera."""
         number = len(self._index)
-        model = learned.model
         folder = self.folder / "models" / str(number)
-        (folder / "parity").mkdir(parents=True)
-        bundle.save(folder, model.params, model.head, model.backbone, model.calibration)
-        for i, picture in enumerate(pictures.raw):
-            write_png(folder / "parity" / f"{i:03d}.png", picture)
+        folder.mkdir()
+        bundle.save(folder, learned.model)
         _write_curve(self.folder / "tensorboard" / str(number), curve)
-        _read_back(folder, pictures, learned)
+        _read_back(folder, pictures, learned, self._backend)
         self._index.append({"i": number, "class": name, "backbone": row.backbone})
         self._rows.append(row)
 
@@ -93,10 +91,10 @@ class RunFolder:
 
 
 @contextmanager
-def new_run(target: Path) -> Iterator[RunFolder]:
+def new_run(target: Path, backend: Backend) -> Iterator[RunFolder]:
     """Give out a run folder that takes its place when the block ends well; an existing one stays until then."""
     with new_folder(target) as folder:
-        yield RunFolder(folder)
+        yield RunFolder(folder, backend)
 
 
 def write_results(path: Path, rows: Sequence[Row]) -> None:
@@ -130,13 +128,13 @@ def _write_curve(folder: Path, curve: Curve) -> None:
             writer.add_scalar(name, value, step)
 
 
-def _read_back(folder: Path, pictures: Pictures, learned: Learned) -> None:
+def _read_back(folder: Path, pictures: Pictures, learned: Learned, backend: Backend) -> None:
     """Load what was written and score a picture with it: a run that does not load is not a run."""
     written = bundle.load(folder)
-    backend = TorchBackend(learned.model.calibration.device if learned.model.calibration else "cpu")
     request = [Request(written, written.geometry, pictures.raw[0])]
     read = backend.score(request)[0]
     expected = backend.score_inputs(learned.model, pictures.input(0)[None])[0]
+    backend.forget(written)
     if not np.allclose(read, expected, rtol=READ_BACK_TOLERANCE, atol=READ_BACK_TOLERANCE):
         difference = float(np.abs(read - expected).max())
         raise StartError(

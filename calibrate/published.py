@@ -241,9 +241,9 @@ def _check_dataset(data: DatasetPart) -> None:
 
 def _device(gpus: Sequence[int]) -> str:
     """Return the torch device: each GPU that is named must exist, and the first one is used (as published)."""
-    from inspectd.engine.torch_backend import choose_device
+    from inspectd.engine.choose import torch_device
 
     names = ["cpu" if gpu < 0 else f"cuda:{gpu}" for gpu in gpus]
     for name in names:
-        choose_device(name)
+        torch_device(name)
     return names[0] if names else "auto"

@@ -20,7 +20,8 @@ from calibrate.pictures import Pictures, check_enough
 from calibrate.progress import ProgressBars
 from calibrate.report import ModelReport, render_model, render_report, summary_table
 from calibrate.testing import Evaluation, Tested, evaluate
-from inspectd.engine.torch_backend import TorchBackend
+from inspectd.engine.choose import choose_backend
+from inspectd.engine.station import Backend
 from inspectd.errors import StartError, UsageError
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
@@ -56,14 +57,14 @@ class Plan:
 
 def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
     """Train, test and write all models of the plan; the run folder appears whole, or not at all."""
-    backend = TorchBackend(device)
+    backend = choose_backend(device)
     folders = plan.folders()
     told: list[str] = []
     rows: list[Row] = []
     with ProgressBars() as bars:
         for options in plan.options:  # a wrong layer or missing weights should not wait for its turn
             backbones.pretrained(options.backbone, options.layers, options.params.input_shape, options.weights)
-        with new_run(plan.target) as run:
+        with new_run(plan.target, backend) as run:
             for folder in folders:
                 for options in plan.options:
                     number = len(rows)
@@ -108,7 +109,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
 
 def test_run(plan: Plan, device: str, *, draws: bool) -> None:
     """Test the models of a saved run again: results.csv and the drawn pictures are replaced, nothing else."""
-    backend = TorchBackend(device)
+    backend = choose_backend(device)
     folders = {folder.name: folder for folder in plan.folders()}
     wanted = [options.title for options in plan.options]
     rows: list[Row] = []
@@ -133,7 +134,7 @@ test_run.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever 
 
 
 def _learn(
-    plan: Plan, folder: ClassFolder, options: Options, backend: TorchBackend, keep: str, bars: ProgressBars
+    plan: Plan, folder: ClassFolder, options: Options, backend: Backend, keep: str, bars: ProgressBars
 ) -> tuple[Pictures, Learned, list[str]]:
     """Read a class's training pictures and train on them."""
     pictures = pictures_for(options)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calibrate.dataset import ClassFolder, TestPicture, input_truth, read_all, read_truth
 from calibrate.evaluate import Metrics, image_auroc, pixel_auroc, pro
-from inspectd.engine.torch_backend import TorchBackend
+from inspectd.engine.station import Backend
 from inspectd.errors import UsageError
 from inspectd.judge import exceeds
 from inspectd.records import Picture
@@ -59,7 +59,7 @@ class Evaluation:
 def evaluate(
     folder: ClassFolder,
     model: Bundle,
-    backend: TorchBackend,
+    backend: Backend,
     *,
     workers: int = 0,
     on_picture: Callable[[Tested], None] = lambda _: None,

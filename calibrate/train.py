@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from calibrate.features import Batches
 from calibrate.loss import NoiseKind, NoiseMaker, StepLoss, truncated_l1
+from inspectd.engine import choose
 from inspectd.simplenet.network import Head
 
 PROJECTION_LR = 1e-4
@@ -79,8 +79,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are faster than in float32 there."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return choose.has_bfloat16()
 
 
 class HeadTrainer:

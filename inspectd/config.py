@@ -29,7 +29,13 @@ Name = Annotated[
         description="a lower-case name such as top or cam-1: a-z, 0-9, _ and -, at most 32",
     ),
 ]
-Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)\Z", description="auto, cpu, cuda or cuda:N")]
+Device = Annotated[
+    str,
+    Meta(
+        pattern=r"^(auto|cpu(:openvino|:torch)?|cuda(:\d{1,3})?)\Z",
+        description="auto, cpu, cpu:openvino, cpu:torch, cuda or cuda:N",
+    ),
+]
 FourCC = Annotated[str, Meta(pattern=r"^[ -~]{4}\Z", description="four letters such as MJPG or YUYV")]
 Size = tuple[Count, Count]
 Offset = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -45,7 +51,7 @@ class EngineConfig(Frozen, frozen=True):
     """The one inference engine."""
 
     device: Device = "auto"
-    precision: Literal["auto", "float32"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 16
     batch_wait_ms: Annotated[float, Meta(ge=0, le=10_000)] = 2
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0

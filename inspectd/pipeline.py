@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import nn
+
 from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.link import Opened
 from inspectd.cameras.settings import capture_settings
@@ -29,9 +31,9 @@ from inspectd.cameras.sources import Source, parse_source, public_address
 from inspectd.cameras.supervisor import State, Supervisor
 from inspectd.config import CameraConfig, Config
 from inspectd.engine.batcher import Batcher, Job, Policy
+from inspectd.engine.choose import choose_backend
 from inspectd.engine.engine import Engine
 from inspectd.engine.station import Backend, Station
-from inspectd.engine.torch_backend import TorchBackend
 from inspectd.errors import UsageError
 from inspectd.judge import Standard
 from inspectd.ledger import Ledger
@@ -90,8 +92,8 @@ class Pipeline:
         self.status = Status(
             Running(
                 self.epoch,
-                backend.device,
-                backend.precision,
+                backend.form.device,
+                backend.form.precision,
                 time.monotonic(),
                 {
                     c.name: s.model.label if isinstance(s := stations.get(c.name), Station) else None
@@ -288,7 +290,9 @@ class Intake:
 
 def build(config: Config, *, on_lost: Callable[[str], None], progress: Progress) -> Pipeline:
     """Load the models, choose the engine, build the stages; UsageError when nothing could be judged."""
-    backend = TorchBackend(config.engine.device, config.engine.threads)
+    engine = config.engine
+    backend = choose_backend(engine.device, engine.precision, threads=engine.threads)
+    LOG.info("engine: %s (%s)", backend.form, backend.why)
     stations = load_stations(config, backend)
     return Pipeline(config, stations, backend, on_lost=on_lost, progress=progress)
 
@@ -296,12 +300,14 @@ def build(config: Config, *, on_lost: Callable[[str], None], progress: Progress)
 def load_stations(config: Config, backend: Backend) -> dict[str, Station | str]:
     """Load every enabled camera's model; one that cannot be used costs its camera only, if others can."""
     models: dict[str, Bundle] = {}
+    backbones: dict[str, nn.Module] = {}
     stations: dict[str, Station | str] = {}
     for camera in config.enabled_cameras:
         try:
             if camera.model not in models:
-                models[camera.model] = bundle.load(Path(camera.model))
-                backend.prepare(models[camera.model])
+                model = bundle.load(Path(camera.model), shared=backbones)
+                LOG.info("model %s: %s", model.label, backend.prepare(model))
+                models[camera.model] = model
             stations[camera.name] = make_station(camera, models[camera.model])
         except UsageError as error:
             LOG.error("camera %s has no model: %s", camera.name, error)

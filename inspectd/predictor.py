@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from inspectd.cameras.pictures import as_picture, read_picture
+from inspectd.engine.choose import choose_backend
 from inspectd.engine.station import Request
-from inspectd.engine.torch_backend import TorchBackend
 from inspectd.errors import UsageError
 from inspectd.records import Picture
 from inspectd.simplenet import bundle
@@ -30,13 +30,12 @@ Image = str | Path | NDArray[Any]
 class SimpleNet:
     """A SimpleNet that can be trained, kept and asked. It scores through the daemon's own engine.
 
-    `device`: `auto`, `cpu`, `cuda`, `cuda:N`; `precision`: `auto` or `float32`.
+    `device` and `precision` are those of the configuration's `engine`: `auto`, `cpu`, `cuda:1` …; `auto`,
+    `float32`, `bfloat16`, `float16`. UsageError when this machine cannot do them.
     """
 
-    def __init__(self, device: str = "auto", precision: Literal["auto", "float32"] = "auto") -> None:
-        if precision not in ("auto", "float32"):
-            raise UsageError(f"precision is {precision!r}; expected auto or float32.")
-        self._backend = TorchBackend(device)
+    def __init__(self, device: str = "auto", precision: str = "auto") -> None:
+        self._backend = choose_backend(device, precision)
         self._model: Bundle | None = None
 
     @property
@@ -70,7 +69,7 @@ class SimpleNet:
         """Write the model's folder, whole or not at all; an existing one is replaced."""
         model = self.model
         with new_folder(Path(path)) as folder:
-            bundle.save(folder, model.params, model.head, model.backbone, model.calibration)
+            bundle.save(folder, model)
 
     def fit(self, images: Iterable[Image], **published_parameters: Any) -> SimpleNet:
         """Train on pictures of good parts (paths or OpenCV arrays) and return itself.
@@ -126,8 +125,8 @@ class SimpleNet:
                 f"The tensor is {inputs.dtype} {list(inputs.shape)}; expected normalised float32 [B, "
                 f"{', '.join(map(str, expected))}]."
             )
-        scores, patch_scores = self._backend.score_normalised(self.model, inputs.float())
-        return scores, self._smooth(torch.from_numpy(patch_scores)).numpy()
+        patch_scores = self._backend.score_normalised(self.model, inputs.float())
+        return patch_scores.max(axis=(1, 2)), self._smooth(torch.from_numpy(patch_scores)).numpy()
 
     def _predict_loader(self, loader: DataLoader[Any]) -> tuple[NDArray[np.float32], list[Map]]:
         scores: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]

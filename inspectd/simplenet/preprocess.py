@@ -6,14 +6,18 @@ One place for all: calibration, `predict` and the daemon see the same numbers fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inspectd.records import Picture, Rect
 
+Channels = tuple[float, float, float]
+"""One value for each of red, green and blue."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FULL_SCALE = 255.0
@@ -100,14 +104,34 @@ def crop(pixels: Tensor, geometry: Geometry) -> Tensor:
     return pixels[:, top : top + geometry.height, left : left + geometry.width]
 
 
+def network_input(
+    picture: Picture,
+    geometry: Geometry,
+    white_level: int = 65535,
+    mean: Channels = IMAGENET_MEAN,
+    std: Channels = IMAGENET_STD,
+) -> NDArray[np.float32]:
+    """Do everything that lies between a camera's picture and a network on the CPU: float32 [3, H, W]."""
+    return normalised(resize(picture, geometry, white_level), mean, std)
+
+
+def normalised(pixels: Tensor, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD) -> NDArray[np.float32]:
+    """Return what `Normalise` does to one picture [3, H, W] of 0 … 255, in one buffer of its own."""
+    gain = torch.tensor([1 / (FULL_SCALE * s) for s in std])
+    offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
+    buffer = torch.empty(pixels.shape, dtype=torch.float32)
+    buffer.copy_(pixels).mul_(gain[:, None, None]).add_(offset[:, None, None])
+    return cast("NDArray[np.float32]", buffer.numpy())
+
+
 class Normalise:
     """[B, 3, H, W] of 0 … 255 to the backbone's unit: x / 255, minus the mean, by the spread, per channel."""
 
     def __init__(
         self,
         device: torch.device,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: Channels = IMAGENET_MEAN,
+        std: Channels = IMAGENET_STD,
     ) -> None:
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)

@@ -1,0 +1,99 @@
+"""Which device and precision a machine judges with, and why."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from inspectd.engine.openvino import OpenVinoRuntime, is_installed
+from inspectd.engine.runtime import Runtime
+from inspectd.engine.serial import SerialBackend
+from inspectd.engine.torch_runtime import TorchRuntime
+from inspectd.errors import UsageError
+
+if TYPE_CHECKING:
+    from inspectd.engine.station import Backend
+
+CPU = torch.device("cpu")
+PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
+
+
+def choose_backend(device: str = "auto", precision: str = "auto", *, threads: int = 0) -> Backend:
+    """Return the backend that these settings mean on this machine; UsageError when it cannot do them.
+
+    `device`: `auto` (the first NVIDIA GPU, else the CPU), `cpu` (OpenVINO where it is installed, else torch),
+    `cpu:openvino`, `cpu:torch`, `cuda`, `cuda:N`. `precision`: `auto` (bfloat16 where the processor has it,
+    falling back to float32 for models that lose too much; float32 on a GPU), `float32`, `bfloat16`, `float16`.
+    """
+    check_engine(device, precision)
+    gpu = torch_device(device)
+    if gpu.type == "cuda":
+        one = "float32" if precision == "auto" else precision
+        return SerialBackend([TorchRuntime(gpu, one)], gpu, "there is a usable NVIDIA GPU", threads)
+    return _cpu("cpu" if device == "auto" else device, precision, threads)
+
+
+def _cpu(device: str, precision: str, threads: int) -> SerialBackend:
+    if threads:
+        torch.set_num_threads(threads)
+    may_fall_back = device == "cpu"
+    if may_fall_back:
+        device = "cpu:openvino" if is_installed() else "cpu:torch"
+        reasons = [f"{'OpenVINO is' if is_installed() else 'the extra openvino is not'} installed"]
+    else:
+        reasons = ["it was asked for"]
+    if precision == "auto":
+        precisions = ("bfloat16", "float32") if has_bfloat16() else ("float32",)
+        reasons.append(f"this processor {'computes' if has_bfloat16() else 'does not compute'} in bfloat16")
+    else:
+        precisions = (precision,)
+    runtimes: list[Runtime] = [
+        OpenVinoRuntime(one, threads) if device == "cpu:openvino" else TorchRuntime(CPU, one) for one in precisions
+    ]
+    if may_fall_back and device == "cpu:openvino":
+        runtimes += [TorchRuntime(CPU, one) for one in precisions]
+    return SerialBackend(runtimes, CPU, ", ".join(reasons), threads)
+
+
+def check_engine(device: str, precision: str) -> None:
+    """Refuse a device that this machine has not, or a precision that it cannot do (UsageError)."""
+    kind = torch_device(device).type
+    if precision != "auto" and precision not in PRECISIONS[kind]:
+        raise UsageError(
+            f"The precision {precision!r} is not possible on the device {device!r}; expected auto or one of "
+            f"{', '.join(PRECISIONS[kind])}."
+        )
+    if device == "cpu:openvino" and not is_installed():
+        raise UsageError(
+            "The device 'cpu:openvino' needs OpenVINO, which is not installed: pip install 'inspectd[openvino]', or "
+            "use device: cpu."
+        )
+
+
+def torch_device(name: str) -> torch.device:
+    """Return torch's device for a name; UsageError when it is absent."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if not name.startswith("cuda"):
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise UsageError(
+            f"The device {name!r} does not exist: this machine has {count} usable NVIDIA GPUs. "
+            "Use device: auto, or cpu."
+        )
+    return torch.device("cuda", index)
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16, so that it is faster than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return " avx512_bf16" in flags or " amx_bf16" in flags or " bf16 " in flags

@@ -1,0 +1,83 @@
+"""The models that an engine has at hand: each behind its trunk, in the best form that passed the parity gate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from inspectd.engine.parity import Parity, compare, parity_inputs, textbook_scores
+from inspectd.engine.runtime import CannotRunError, Compiled, Form, Head, Runtime, Trunk, trunk_key
+from inspectd.errors import UsageError
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.folded import fold_head
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that may judge."""
+
+    model: Bundle
+    key: tuple[Hashable, Form]
+    trunk: Compiled
+    head: Head
+    parity: Parity
+
+
+class Library:
+    """Prepares each model once; models with the same backbone, weights and input share one trunk."""
+
+    def __init__(self, runtimes: Sequence[Runtime]) -> None:
+        """`runtimes`: in the order in which they are tried."""
+        self._runtimes = runtimes
+        self._trunks: dict[tuple[Hashable, Form], tuple[Trunk, Compiled]] = {}
+        self._prepared: dict[str, Prepared] = {}
+
+    def prepare(self, model: Bundle, *, is_draft: bool = False) -> Prepared:
+        """Return the model in the first form that agrees with the textbook; UsageError when none does.
+
+        `is_draft`: its threshold is still to be set, from the scores of the form that it is prepared in.
+        """
+        if model.digest in self._prepared:
+            return self._prepared[model.digest]
+        inputs, is_own = parity_inputs(model)
+        textbook = textbook_scores(model, inputs)
+        refused: list[str] = []
+        for runtime in self._runtimes:
+            key = (trunk_key(model), runtime.form)
+            try:
+                trunk, compiled = self._trunk(key, model, runtime)
+                head = compiled.add(fold_head(model.head, trunk.channels))
+            except CannotRunError as error:
+                refused.append(str(error))
+                continue
+            scores = compiled.score(inputs, [head] * len(inputs))
+            parity = compare(model, runtime.form, textbook, scores, is_own=is_own, is_draft=is_draft)
+            if parity.is_narrow:
+                if refused:
+                    LOG.warning("model %s: %s. It is judged in %s.", model.label, refused[-1], runtime.form)
+                self._prepared[model.digest] = Prepared(model, key, compiled, head, parity)
+                return self._prepared[model.digest]
+            refused.append(str(parity))
+            self._drop_unused_trunks()
+        raise UsageError(
+            f"The model {model.label} may not judge here: {'; '.join(refused)}. Use precision: float32 or another "
+            "device, or calibrate again."
+        )
+
+    def forget(self, model: Bundle) -> None:
+        """Give up what is held for a model that is not needed any more."""
+        self._prepared.pop(model.digest, None)
+        self._drop_unused_trunks()
+
+    def _trunk(self, key: tuple[Hashable, Form], model: Bundle, runtime: Runtime) -> tuple[Trunk, Compiled]:
+        if key not in self._trunks:
+            trunk = Trunk(model.backbone, model.params.head_shape, model.params.input_shape)
+            self._trunks[key] = (trunk, runtime.compile(trunk))
+        return self._trunks[key]
+
+    def _drop_unused_trunks(self) -> None:
+        used = {prepared.key for prepared in self._prepared.values()}
+        self._trunks = {key: trunk for key, trunk in self._trunks.items() if key in used}

@@ -1,0 +1,96 @@
+"""What a program that runs networks must be able to do, and what it is given to run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inspectd.simplenet import backbone as backbones
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.folded import FoldedHead, fold_pooling
+from inspectd.simplenet.network import HeadShape, grid_size
+
+
+class CannotRunError(Exception):
+    """A runtime cannot run this network; the sentence says why."""
+
+
+Floats = NDArray[np.float32]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How scores come about. Every score, threshold and speed is of one form."""
+
+    device: str
+    """`cpu:openvino`, `cpu:torch` or `cuda:N`."""
+    precision: str
+    """`float32`, `bfloat16` or `float16`: of weights and activations; scores are float32."""
+
+    def __str__(self) -> str:
+        return f"{self.device} {self.precision}"
+
+
+class Trunk(nn.Module):
+    """What models with one backbone share: normalised pictures [B, 3, H, W] to one pooled map per layer."""
+
+    def __init__(self, backbone: nn.Module, shape: HeadShape, input_shape: tuple[int, int, int]) -> None:
+        """`input_shape`: channels, height, width."""
+        super().__init__()
+        self.input_shape = input_shape
+        self.backbone = backbone
+        with torch.inference_mode():
+            features: list[Tensor] = backbone(torch.zeros(1, *input_shape))
+        self.channels = tuple(x.shape[1] for x in features)
+        sizes = [cast("Size", tuple(x.shape[-2:])) for x in features]
+        self.grids = tuple(grid_size(size, shape.patchsize, shape.patchstride) for size in sizes)
+        """Rows and columns of the pooled maps, by layer; the first is the grid of the scores."""
+        self.pooling = fold_pooling(shape, self.channels)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Return [B, n_l, h_l, w_l] per layer."""
+        return cast("list[Tensor]", self.pooling(self.backbone(pictures)))
+
+
+def trunk_key(model: Bundle) -> Hashable:
+    """Return what is equal for models that can share a trunk."""
+    shape = model.params.head_shape
+    pooling = (shape.pretrain_embed_dimension, shape.target_embed_dimension, shape.patchsize, shape.patchstride)
+    return backbone_key(model), model.params.input_shape, pooling
+
+
+def backbone_key(model: Bundle) -> Hashable:
+    """Return the digest of a model's backbone; of a foreign module, the module itself."""
+    if model.calibration is not None:
+        return model.calibration.backbone_digest
+    return backbones.digest(model.backbone) if isinstance(model.backbone, backbones.Backbone) else model.backbone
+
+
+class Head(Protocol):
+    """A head that stands behind a trunk, ready to run."""
+
+
+class Compiled(Protocol):
+    """A trunk, ready to run, with the heads that stand behind it."""
+
+    def add(self, head: FoldedHead) -> Head:
+        """Put a head behind the trunk."""
+
+    def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
+        """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
+
+
+class Runtime(Protocol):
+    """A program that runs networks in one form."""
+
+    form: Form
+
+    def compile(self, trunk: Trunk) -> Compiled:
+        """Make a trunk ready, and leave the trunk itself as it is; CannotRunError when that is impossible."""

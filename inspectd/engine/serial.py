@@ -1,0 +1,74 @@
+"""The simplest backend: pictures are prepared side by side on the CPU, and scored one after another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspectd.engine.library import Library, Prepared
+from inspectd.engine.parity import Parity
+from inspectd.engine.runtime import Floats, Form, Runtime
+from inspectd.engine.station import Flight, Request
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.preprocess import network_input, normalised
+
+
+class SerialBackend:
+    """Scores through one runtime. While one picture is in the network, the next ones of its batch are resized."""
+
+    depth = 1
+
+    def __init__(self, runtimes: Sequence[Runtime], device: torch.device, why: str = "", threads: int = 0) -> None:
+        """`runtimes`: in the order in which they are tried for a model. `device`: torch's, for training."""
+        self.torch_device = device
+        self.form: Form = runtimes[0].form
+        self.why = why
+        self._library = Library(runtimes)
+        self._helpers = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), thread_name_prefix="preprocess")
+
+    def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
+        """Make a model ready to judge; UsageError when no form of it agrees with the textbook."""
+        return self._library.prepare(model, is_draft=is_draft).parity
+
+    def forget(self, model: Bundle) -> None:
+        """Give up what is held for a model that is not needed any more."""
+        self._library.forget(model)
+
+    def submit(self, requests: Sequence[Request]) -> Flight:
+        """Score at once; nothing overlaps here."""
+        scores = self.score(requests)
+        return lambda: scores
+
+    def score(self, requests: Sequence[Request]) -> list[Floats]:
+        """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
+        prepared = [self._library.prepare(request.model) for request in requests]
+        if len(requests) == 1:
+            return [_run(prepared[0], _input(requests[0]))]
+        inputs = self._helpers.map(_input, requests)
+        return [_run(one, input_) for one, input_ in zip(prepared, inputs, strict=True)]
+
+    def score_inputs(self, model: Bundle, pixels: Tensor) -> Floats:
+        """Return raw patch scores [B, h, w] of resized pictures [B, 3, H, W], 0 … 255."""
+        inputs = np.stack([normalised(one, *model.normalisation) for one in pixels])
+        return self.score_normalised(model, torch.from_numpy(inputs))
+
+    def score_normalised(self, model: Bundle, inputs: Tensor) -> Floats:
+        """Return raw patch scores [B, h, w] of normalised inputs float32 [B, 3, H, W]."""
+        prepared = self._library.prepare(model)
+        return prepared.trunk.score(inputs.contiguous().numpy(), [prepared.head] * len(inputs))
+
+
+def _input(request: Request) -> Floats:
+    """Return a normalised picture, float32 [3, H, W]."""
+    model = request.model
+    return network_input(request.picture, request.geometry, model.white_level, *model.normalisation)
+
+
+def _run(prepared: Prepared, input_: Floats) -> Floats:
+    scores: Floats = prepared.trunk.score(input_[None], [prepared.head])[0]
+    return scores

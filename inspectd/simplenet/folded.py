@@ -1,0 +1,187 @@
+"""SimpleNet for inference: everything that is linear behind the backbone, folded into one thin map per layer.
+
+Between the backbone and the first LeakyReLU the textbook form (`network.py`) does nothing that is not linear
+and fixed: neighbourhoods, two average poolings, standardisation, projection, the discriminator's first layer
+and its batch norm in evaluation mode. All of it works on each patch alone, so it commutes with the bilinear
+upsampling of the coarser layers, whose weights sum to one. Therefore
+
+    z = Σ_l upsample(mix_l · pool_l(features_l)) + bias        one value per hidden unit and patch
+    score = stages(LeakyReLU(z))                               1×1 maps with a LeakyReLU before each
+
+where `pool_l` holds the two average poolings of layer l's neighbourhoods: the rows of the embedding that this
+layer reaches, as one small grouped convolution at the layer's own resolution. It does not depend on what was
+trained: heads of one shape share it, and the backbone before it. `mix_l` is all that was trained up to the
+first LeakyReLU, in one matrix.
+
+Only torch; no files, no device choice. Folding is done in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inspectd.simplenet.network import Head, HeadShape
+
+SLOPE = 0.2
+MIN_GROUP_CHANNELS = 16
+"""Convolutions with groups narrower than a vector register waste it; blocks are joined up to this width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the pooling of one shape of head on layers with so many channels is laid out."""
+
+    rows: tuple[tuple[int, ...], ...]
+    """Per layer: which rows of the embedding it reaches."""
+    poolings: tuple[Tensor, ...]
+    """Per layer: weights of the grouped convolution, float64 [n, C / groups, p, p]."""
+    shares: tuple[Tensor | None, ...]
+    """Per layer: what turns the convolution's outputs into those rows, float64 [rows, n]; None: they are them."""
+
+
+class Pooling(nn.Module):
+    """Layers' features [B, C_l, H_l, W_l] to pooled maps [B, n_l, h_l, w_l], each at its layer's resolution."""
+
+    def __init__(self, plan: Plan, shape: HeadShape) -> None:
+        super().__init__()
+        self._padding = (shape.patchsize - 1) // 2
+        self._stride = shape.patchstride
+        self.weights = nn.ParameterList(nn.Parameter(w.float(), requires_grad=False) for w in plan.poolings)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return one map per layer."""
+        return [
+            F.conv2d(x, w, stride=self._stride, padding=self._padding, groups=x.shape[1] // w.shape[1])
+            for x, w in zip(features, self.weights, strict=True)
+        ]
+
+
+class FoldedHead(nn.Module):
+    """Pooled maps [B, n_l, h_l, w_l] to raw patch scores [B, h, w]; higher is worse."""
+
+    def __init__(self, mixes: Sequence[Tensor], bias: Tensor, stages: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """`mixes`: [o, n_l] per layer; `bias`: [o]; `stages`: matrix [o', o] and bias [o'], the last with o' = 1."""
+        super().__init__()
+        self.mixes = nn.ParameterList(_frozen(mix) for mix in mixes)
+        self.bias = _frozen(bias)
+        self.matrices = nn.ParameterList(_frozen(matrix) for matrix, _ in stages)
+        self.biases = nn.ParameterList(_frozen(offset) for _, offset in stages)
+
+    def forward(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Return the scores on the first layer's grid."""
+        z = F.conv2d(pooled[0], self.mixes[0][:, :, None, None], self.bias)  # [B, o, h, w]
+        for x, mix in zip(pooled[1:], list(self.mixes)[1:], strict=True):
+            coarse = F.conv2d(x, mix[:, :, None, None])  # [B, o, h_l, w_l]
+            if coarse.shape[-2:] != z.shape[-2:]:
+                coarse = F.interpolate(coarse, size=z.shape[-2:], mode="bilinear", align_corners=False)
+            z = z + coarse
+        for matrix, offset in zip(self.matrices, self.biases, strict=True):
+            z = F.conv2d(F.leaky_relu(z, SLOPE), matrix[:, :, None, None], offset)  # [B, o', h, w]
+        return z[:, 0]  # [B, h, w]
+
+
+def fold_pooling(shape: HeadShape, channels: Sequence[int]) -> Pooling:
+    """Return what heads of one shape share behind layers with so many `channels`."""
+    return Pooling(_plan_of(shape, channels), shape).eval()
+
+
+def fold_head(head: Head, channels: Sequence[int]) -> FoldedHead:
+    """Return what a trained head adds to that; it is read in evaluation mode, and not changed."""
+    plan = _plan_of(head.shape, channels)
+    stages = list(_affine_stages(head))
+    (matrix, bias), rest = stages[0], stages[1:]
+    mixes = []
+    for rows, share in zip(plan.rows, plan.shares, strict=True):
+        mix = matrix[:, list(rows)]
+        mixes.append(mix if share is None else mix @ share)
+    return FoldedHead(mixes, bias, rest).eval()
+
+
+def _plan_of(shape: HeadShape, channels: Sequence[int]) -> Plan:
+    return _plan(tuple(channels), shape.patchsize, shape.pretrain_embed_dimension, shape.target_embed_dimension)
+
+
+@lru_cache(maxsize=8)
+def _plan(channels: tuple[int, ...], p: int, width: int, target: int) -> Plan:
+    """Lay out both average poolings of the embedding (network.embed) as one convolution per layer."""
+    outer = averaging(width * len(channels), target)  # [target, width·layers]
+    all_rows, poolings, shares = [], [], []
+    for i, count in enumerate(channels):
+        block = outer[:, i * width : (i + 1) * width]
+        rows = block.abs().sum(1).nonzero()[:, 0]
+        matrix = torch.sparse.mm(block[rows].to_sparse(), averaging(count * p * p, width))  # [rows, C·p·p]
+        all_rows.append(tuple(rows.tolist()))
+        if len(rows) > count * p * p:  # more averages than values: take the values, and average while mixing
+            poolings.append(torch.eye(p * p, dtype=torch.float64).view(-1, 1, p, p).repeat(count, 1, 1, 1))
+            shares.append(matrix)
+            continue
+        groups = _groups(matrix, count, p * p)
+        blocks = matrix.view(groups, len(rows) // groups, groups, count // groups, p, p)
+        each = torch.arange(groups)
+        poolings.append(blocks[each, :, each].flatten(0, 1))  # [rows, C / groups, p, p]
+        shares.append(None)
+    return Plan(tuple(all_rows), tuple(poolings), tuple(shares))
+
+
+def averaging(size: int, bins: int) -> Tensor:
+    """Return what adaptive average pooling of `size` values to `bins` does, as a float64 matrix [bins, size]."""
+    matrix = torch.zeros(bins, size, dtype=torch.float64)
+    for i in range(bins):
+        begin, end = i * size // bins, -(-(i + 1) * size // bins)
+        matrix[i, begin:end] = 1 / (end - begin)
+    return matrix
+
+
+def _groups(matrix: Tensor, channels: int, positions: int) -> int:
+    """Return the most groups of channels and rows, alike in size, that [rows, C·p·p] couples only within."""
+    rows = len(matrix)
+    for groups in range(math.gcd(rows, channels), 1, -1):
+        if rows % groups or channels % groups or min(rows, channels) < groups * MIN_GROUP_CHANNELS:
+            continue
+        blocks = matrix.view(groups, rows // groups, groups, channels // groups * positions)
+        each = torch.arange(groups)
+        if blocks[each, :, each].count_nonzero() == matrix.count_nonzero():
+            return groups
+    return 1
+
+
+def _affine_stages(head: Head) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield matrix and bias of what lies between one LeakyReLU and the next; the last gives minus the output."""
+    matrix, bias = torch.diag(1 / head.feature_spread.double()), -head.feature_mean.double() / head.feature_spread
+    for module in _layers(head):
+        if isinstance(module, nn.Linear):
+            weight = module.weight.detach().double()
+            matrix, bias = weight @ matrix, weight @ bias
+            if module.bias is not None:
+                bias = bias + module.bias.detach()
+        elif isinstance(module, nn.BatchNorm1d):
+            mean, variance = cast("Tensor", module.running_mean), cast("Tensor", module.running_var)
+            gain = module.weight.detach().double() / (variance.double() + module.eps).sqrt()
+            matrix, bias = gain[:, None] * matrix, gain * (bias - mean) + module.bias.detach()
+        elif isinstance(module, nn.LeakyReLU) and module.negative_slope == SLOPE:
+            yield matrix, bias
+            matrix, bias = torch.eye(len(bias), dtype=torch.float64), torch.zeros(len(bias), dtype=torch.float64)
+        else:
+            raise TypeError(f"{module} in a head cannot be folded.")
+    yield -matrix, -bias
+
+
+def _layers(head: Head) -> Iterator[nn.Module]:
+    """Yield what a row of the embedding passes, in order."""
+    if head.pre_projection is not None:
+        yield from head.pre_projection.layers
+    for block in head.discriminator.body:
+        yield from cast("nn.Sequential", block)
+    yield head.discriminator.tail
+
+
+def _frozen(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.float().contiguous(), requires_grad=False)
