@@ -11,7 +11,7 @@ import torch
 
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Calibration, CameraRecord, Params, ThresholdRecord
+from inspectd.simplenet.bundle import Bundle, Calibration, CameraRecord, Params, ThresholdRecord
 from inspectd.simplenet.network import Head
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -79,8 +79,10 @@ def write_small_model(folder: Path, threshold: float | None = 1.0, **changes: ob
     params = small_params()
     backbone = backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape)
     folder.mkdir(parents=True)
+    changes.setdefault("backbone_digest", backbones.digest(backbone))
     calibration = None if threshold is None else small_calibration(threshold, **changes)
-    bundle.save(folder, params, Head(params.head_shape).eval(), backbone, calibration)
+    head = Head(params.head_shape).eval()
+    bundle.save(folder, Bundle(params, head, backbone, calibration, "small", "unsaved"))
     if threshold is None:
         (folder / "backbone.pth").unlink()
     return folder

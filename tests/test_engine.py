@@ -1,11 +1,10 @@
-"""The engine thread, with backends that stall, fail and talk nonsense; and the torch backend itself."""
+"""The engine thread, with backends that stall, fail and talk nonsense."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,7 @@ from numpy.typing import NDArray
 
 from inspectd.engine.batcher import Batcher, Job
 from inspectd.engine.engine import Engine
-from inspectd.engine.station import Request, Station
-from inspectd.engine.torch_backend import TorchBackend, choose_device
-from inspectd.errors import UsageError
+from inspectd.engine.station import Flight, Request, Scorer, Station
 from inspectd.judge import Standard
 from inspectd.ledger import Ledger
 from inspectd.records import Frame, Outcome, Reason, Stamp, Verdict
@@ -29,24 +26,19 @@ Scores = NDArray[np.float32]
 class FakeBackend:
     """Answers what it is told to."""
 
-    device = "cpu"
-    precision = "float32"
-
-    def __init__(self, answer: Callable[[Request], Scores]) -> None:
+    def __init__(self, answer: Callable[[Request], Scores], depth: int = 1) -> None:
         self.answer = answer
+        self.depth = depth
 
-    def prepare(self, model: Bundle) -> None:
-        """Nothing to prepare."""
-
-    def score(self, requests: Sequence[Request]) -> list[Scores]:
-        """Ask `answer` for each."""
-        return [self.answer(request) for request in requests]
+    def submit(self, requests: Sequence[Request]) -> Flight:
+        """Ask `answer` for each when the batch is waited for."""
+        return lambda: [self.answer(request) for request in requests]
 
 
 class Hall:
     """An engine between a batcher and a ledger; waits for verdicts without sleeping."""
 
-    def __init__(self, backend: FakeBackend | TorchBackend, deadline_ms: float | None = None) -> None:
+    def __init__(self, backend: Scorer, deadline_ms: float | None = None) -> None:
         self.said: list[Verdict] = []
         self.heard = threading.Condition()
         self.released: list[int] = []
@@ -191,23 +183,50 @@ def test_a_model_without_a_threshold_scores_but_is_never_ok(model: Bundle, halls
     assert (finding.reason, finding.score) == (Reason.NO_THRESHOLD, -5)
 
 
-def test_the_torch_backend_keeps_the_order_of_mixed_models_and_sizes(tmp_path: Path, model: Bundle) -> None:
-    other = bundle.load(write_small_model(tmp_path / "other", threshold=2.0))
-    assert other.digest != model.digest
-    rng = np.random.default_rng(0)
-    requests = [
-        Request(which, which.geometry, rng.integers(0, 255, size, np.uint8))
-        for which, size in ((model, (48, 64, 3)), (other, (100, 30)), (model, (64, 64, 3)), (other, (1, 1, 3)))
-    ]
-    backend = TorchBackend("cpu")
-    together = backend.score(requests)
-    for request, scores in zip(requests, together, strict=True):
-        assert scores.shape == (8, 8)
-        assert np.allclose(scores, backend.score([request])[0], atol=1e-5)
-    assert backend.score([]) == []
+def test_a_second_batch_is_begun_before_the_first_is_waited_for(station: Station, halls: list[Hall]) -> None:
+    events: list[str] = []
+    second = threading.Event()
+
+    class TwoAtOnce:
+        depth = 2
+
+        def submit(self, requests: Sequence[Request]) -> Flight:
+            number = int(requests[0].picture[0, 0, 0])
+            events.append(f"begin {number}")
+            if number == 2:
+                second.set()
+
+            def land() -> list[Scores]:
+                assert second.wait(30), "the second batch was not begun while the first was under way"
+                events.append(f"land {number}")
+                return [grid(0) for _ in requests]
+
+            return land
+
+    hall = Hall(TwoAtOnce())
+    halls.append(hall)
+    hall.batcher._max_batch = 1
+    hall.show(1, station)
+    hall.show(2, station)
+    hall.engine.start()
+    hall.wait_for(2)
+    assert events == ["begin 1", "begin 2", "land 1", "land 2"]
+    assert hall.released == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "cuda:7"])
-def test_a_device_that_does_not_exist_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"'{name}' does not exist"):
-        choose_device(name)
+def test_slots_of_all_batches_under_way_go_back_when_the_device_fails(
+    station: Station, halls: list[Hall], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Request) -> Scores:
+        raise RuntimeError("the device went away")
+
+    hall = Hall(FakeBackend(fail, depth=3))
+    halls.append(hall)
+    hall.batcher._max_batch = 1
+    for number in (1, 2, 3):
+        hall.show(number, station)
+    hall.engine.start()
+    with hall.heard:
+        assert hall.heard.wait_for(lambda: bool(hall.lost), 30)
+    assert sorted(hall.released) == [1, 2, 3]
+    assert "the engine failed" in caplog.text

@@ -27,8 +27,9 @@ def error(ours: object, theirs: object) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
+@pytest.mark.parametrize("device", ["cpu:torch", "cpu:openvino"])
 @pytest.mark.parametrize("case", ["lite0_288", "resnet50_288"])
-def test_features_scores_and_maps(shared: Path, case: str) -> None:
+def test_features_scores_and_maps(shared: Path, case: str, device: str) -> None:
     expected = np.load(shared / "golden" / case / "expected.npz")
     weights = shared / "weights" / "resnet50_upto_layer3.pth" if "resnet" in case else None
     model = bundle.load(shared / "golden" / case, weights)
@@ -40,7 +41,7 @@ def test_features_scores_and_maps(shared: Path, case: str) -> None:
     assert error(patch_scores, expected["patch_scores"]) < 1e-4
     assert error(image_scores(patch_scores), expected["image_scores"]) < 1e-4
 
-    net = SimpleNet("cpu").load_from_path(shared / "golden" / case, weights)
+    net = SimpleNet(device, "float32").load_from_path(shared / "golden" / case, weights)
     scores, maps = net.predict(inputs)
     assert error(scores, expected["image_scores"]) < 1e-4
     assert error(maps, expected["masks"]) < 1e-4

@@ -88,7 +88,7 @@ def test_each_gpu_is_looked_for_and_the_first_one_used(
 ) -> None:
     used: list[str] = []
     names: list[str] = []
-    monkeypatch.setattr("inspectd.engine.torch_backend.choose_device", names.append)
+    monkeypatch.setattr("inspectd.engine.choose.torch_device", names.append)
     monkeypatch.setattr("calibrate.runs.train_run", lambda _, device, **__: used.append(device))
     line = [word for gpu in gpus for word in ("--gpu", gpu)]
     assert mvtec.call(*line, "net", *mvtec.NET, "dataset", "-d", "bolt", "mvtec", data).code == 0

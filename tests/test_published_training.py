@@ -18,7 +18,7 @@ from calibrate.dataset import add_files, find_class
 from calibrate.features import Embedder
 from calibrate.fit import learn, pictures_for
 from calibrate.keep import BestOnTest
-from inspectd.engine.torch_backend import TorchBackend
+from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle, CameraRecord
@@ -70,7 +70,7 @@ def learned(data: Path, *net: object, dataset: tuple[object, ...] = ()) -> Model
     camera, told = CameraRecord("x", None, *pictures.size), Told()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "Embedder", Counted)
-        model = learn(pictures, [], options, TorchBackend("cpu"), run="x", camera=camera, watcher=told).model
+        model = learn(pictures, [], options, choose_backend("cpu"), run="x", camera=camera, watcher=told).model
     return Model(model, told.losses, told.says, sum(embedder.passed for embedder in embedders))
 
 

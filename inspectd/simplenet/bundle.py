@@ -214,7 +214,8 @@ def save(folder: Path, model: Bundle) -> None:
         "backbone.pth": _tensor_bytes(dict(state)),
         **{f"{PARITY}/{i:03d}.png": _png(picture) for i, picture in enumerate(model.parity())},
     }
-    (folder / PARITY).mkdir()
+    if any(name.startswith(PARITY) for name in files):
+        (folder / PARITY).mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
     if calibration is not None:

@@ -23,7 +23,7 @@ from calibrate.fit import Unwatched, learn, pictures_for
 from calibrate.options import Options
 from calibrate.pictures import Pictures
 from calibrate.train import HeadTrainer, Recipe, noise_for, train
-from inspectd.engine.torch_backend import TorchBackend
+from inspectd.engine.choose import choose_backend
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import CameraRecord
 from inspectd.simplenet.network import Head, HeadShape
@@ -76,7 +76,7 @@ def whole_run(paths: list[Path], options, device: str) -> dict[str, object]:  # 
         pictures = pictures_for(options)
         add_files(pictures, paths, 0, lambda: None)
         learn(
-            pictures, [], options, TorchBackend(device), run="x", camera=CameraRecord("x", None, 0, 0), watcher=losses
+            pictures, [], options, choose_backend(device), run="x", camera=CameraRecord("x", None, 0, 0), watcher=losses
         )
     finally:
         dataset_module.read_picture = original

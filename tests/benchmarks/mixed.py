@@ -18,16 +18,17 @@ from calibrate.fit import Learned, learn, pictures_for
 from calibrate.options import options_for
 from calibrate.testing import evaluate
 from calibrate.threshold import held_out_positions
-from inspectd.engine.torch_backend import TorchBackend
+from inspectd.engine.choose import choose_backend
+from inspectd.engine.station import Backend
 from inspectd.simplenet.bundle import CameraRecord
 
 
-def calibrate(paths: list[Path], seed: int, **changes: object) -> tuple[Learned, TorchBackend, list[str]]:
+def calibrate(paths: list[Path], seed: int, **changes: object) -> tuple[Learned, Backend, list[str]]:
     """Run the whole of `calibrate --camera` but for the files."""
     options = options_for(None, (), seed=seed, **changes)
     pictures = pictures_for(options)
     add_files(pictures, paths, 2, lambda: None)
-    backend = TorchBackend("cpu")
+    backend = choose_backend("cpu")
     held = held_out_positions(len(pictures))
     learned = learn(pictures, held, options, backend, run="mixed", camera=CameraRecord("mixed", None, *pictures.size))
     return learned, backend, pictures.names

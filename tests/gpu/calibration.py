@@ -21,7 +21,7 @@ from calibrate.fit import Unwatched, learn, pictures_for
 from calibrate.options import PUBLISHED_LAYERS, Options, check
 from calibrate.threshold import held_out_positions
 from calibrate.train import Recipe
-from inspectd.engine.torch_backend import TorchBackend
+from inspectd.engine.choose import choose_backend
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import CameraRecord
 from inspectd.simplenet.network import HeadShape
@@ -59,8 +59,8 @@ def main() -> None:
     ask.add_argument("--meta_epochs", type=int, default=40)
     ask.add_argument("--gan_epochs", type=int, default=4)
     given = ask.parse_args()
-    backend = TorchBackend(given.device)
-    name = torch.cuda.get_device_name() if backend.device.startswith("cuda") else "CPU"
+    backend = choose_backend(given.device)
+    name = torch.cuda.get_device_name() if backend.torch_device.type == "cuda" else "CPU"
     print(
         f"{given.pictures} pictures, {given.backbone} at {given.size}, {given.meta_epochs} x {given.gan_epochs}: {name}"
     )
@@ -87,7 +87,7 @@ def main() -> None:
             pictures.add(draws.integers(0, 255, (given.size, given.size, 3), np.uint8), str(i))
         tails = []
         for _ in range(2):
-            parts, began = Parts(backend.device), time.perf_counter()
+            parts, began = Parts(str(backend.torch_device)), time.perf_counter()
             held = held_out_positions(len(pictures))
             camera = CameraRecord("benchmark", None, *pictures.size)
             learned = learn(pictures, held, options, backend, run="benchmark", camera=camera, watcher=parts)

@@ -1,0 +1,248 @@
+"""All backends of a CPU answer alike; the parity gate lets none judge that disagrees with the textbook."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_small_model
+
+from inspectd.engine import choose, openvino
+from inspectd.engine.choose import check_engine, choose_backend
+from inspectd.engine.library import Library
+from inspectd.engine.parity import parity_inputs, textbook_scores
+from inspectd.engine.runtime import CannotRunError, Floats, Form, Head, Trunk
+from inspectd.engine.station import Backend, Request
+from inspectd.engine.torch_runtime import TorchRuntime, TorchTrunk
+from inspectd.errors import UsageError
+from inspectd.simplenet import bundle
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.folded import FoldedHead
+
+FORMS = [("cpu:torch", "float32", 1e-4), ("cpu:openvino", "float32", 1e-4)]
+if choose.has_bfloat16():  # a processor without it is asked for nothing
+    FORMS += [("cpu:torch", "bfloat16", 0.1), ("cpu:openvino", "bfloat16", 0.1)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
+    folder = tmp_path_factory.mktemp("backends")
+    return [bundle.load(write_small_model(folder / name, threshold=10.0 * t)) for t, name in enumerate("ab", 1)]
+
+
+@pytest.fixture(scope="module", params=FORMS, ids=lambda form: f"{form[0]}-{form[1]}")
+def backend_and_bound(request: pytest.FixtureRequest) -> tuple[Backend, float]:
+    device, precision, bound = request.param
+    return choose_backend(device, precision), bound
+
+
+def pictures() -> list[np.ndarray]:
+    draws = np.random.default_rng(0)
+    sizes: list[tuple[int, ...]] = [(48, 64, 3), (100, 30), (64, 64, 3), (1, 1, 3)]
+    return [draws.integers(0, 255, size, np.uint8) for size in sizes]
+
+
+def test_scores_are_the_textbooks(backend_and_bound: tuple[Backend, float], models: list[Bundle]) -> None:
+    backend, bound = backend_and_bound
+    requests = [Request(models[i % 2], models[i % 2].geometry, picture) for i, picture in enumerate(pictures())]
+    together = backend.score(requests)
+    for request, scores in zip(requests, together, strict=True):
+        pixels = torch.from_numpy(backend_input(request))
+        with torch.inference_mode():
+            expected = request.model.network(pixels[None])[0].numpy()
+        assert scores.shape == expected.shape
+        assert np.abs(scores - expected).max() <= bound * np.abs(expected).max()
+        assert np.allclose(scores, backend.score([request])[0], atol=1e-6), "alone as in company"
+    assert backend.score([]) == []
+
+
+def backend_input(request: Request) -> Floats:
+    from inspectd.simplenet.preprocess import network_input
+
+    model = request.model
+    return network_input(request.picture, request.geometry, model.white_level, *model.normalisation)
+
+
+def test_inputs_in_every_stage_of_preparation_score_alike(
+    backend_and_bound: tuple[Backend, float], models: list[Bundle]
+) -> None:
+    backend, _ = backend_and_bound
+    request = Request(models[0], models[0].geometry, pictures()[2])
+    normalised = torch.from_numpy(backend_input(request))[None]
+    expected = backend.score([request])[0]
+    assert np.allclose(backend.score_normalised(models[0], normalised)[0], expected, atol=1e-6)
+    assert np.allclose(backend.submit([request])()[0], expected, atol=1e-6)
+
+
+def test_a_score_that_is_no_number_stays_none(backend_and_bound: tuple[Backend, float], models: list[Bundle]) -> None:
+    backend, _ = backend_and_bound
+    broken = torch.full((1, *models[0].params.input_shape), torch.nan)
+    assert np.isnan(backend.score_normalised(models[0], broken)).any()
+
+
+class Counting(TorchRuntime):
+    """Counts what it compiles."""
+
+    def __init__(self, precision: str = "float32") -> None:
+        super().__init__(torch.device("cpu"), precision)
+        self.compiled = 0
+
+    def compile(self, trunk: Trunk) -> TorchTrunk:
+        self.compiled += 1
+        return super().compile(trunk)
+
+
+def test_models_with_the_same_backbone_share_one_trunk(models: list[Bundle]) -> None:
+    runtime = Counting()
+    library = Library([runtime])
+    first, second = (library.prepare(model) for model in models)
+    assert first.trunk is second.trunk
+    assert first.head is not second.head
+    assert runtime.compiled == 1
+    library.forget(models[0])
+    assert library.prepare(models[1]) is second
+    library.forget(models[1])
+    assert library.prepare(models[1]).trunk is not second.trunk, "the last one took the trunk with it"
+
+
+def test_loaded_together_models_share_the_backbone_in_memory(tmp_path: Path) -> None:
+    folders = [write_small_model(tmp_path / name, threshold=t) for t, name in enumerate("abc", 1)]
+    shared: dict[str, torch.nn.Module] = {}
+    loaded = [bundle.load(folder, shared=shared) for folder in folders]
+    assert all(model.backbone is loaded[0].backbone for model in loaded)
+    assert len(shared) == 1
+    assert bundle.load(folders[0]).backbone is not loaded[0].backbone
+
+
+class Wrong(TorchRuntime):
+    """A form that scores otherwise than the textbook."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__(torch.device("cpu"), "float32")
+        self.form = Form("cpu:wrong", "float8")
+        self._by = by
+
+    def compile(self, trunk: Trunk) -> TorchTrunk:
+        compiled, by = super().compile(trunk), self._by
+
+        class Shifted(TorchTrunk):
+            def __init__(self) -> None:
+                pass
+
+            def add(self, head: FoldedHead) -> FoldedHead:
+                return compiled.add(head)
+
+            def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
+                scores: Floats = compiled.score(inputs, heads) + np.float32(by)
+                return scores
+
+        return Shifted()
+
+
+def room(model: Bundle) -> float:
+    calibration = model.calibration
+    assert calibration is not None
+    assert calibration.threshold is not None
+    return calibration.threshold.value - float(np.median(calibration.held_out_scores))
+
+
+def test_a_form_that_is_too_far_from_the_textbook_falls_back_and_says_so(
+    models: list[Bundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    library = Library([Wrong(0.6 * room(models[0])), TorchRuntime(torch.device("cpu"), "float32")])
+    with caplog.at_level(logging.WARNING):
+        prepared = library.prepare(models[0])
+    assert prepared.parity.form == Form("cpu:torch", "float32")
+    assert "cpu:wrong float8 differs from the textbook" in caplog.text
+    assert "judged in cpu:torch float32" in caplog.text
+    near = Library([Wrong(0.4 * room(models[0]))]).prepare(models[0])
+    assert near.parity.form.precision == "float8"
+    assert near.parity.band == pytest.approx(0.4 * room(models[0]), rel=1e-3)
+
+
+@pytest.mark.parametrize("by", [1e3, float("nan"), float("inf")])
+def test_a_model_that_no_form_agrees_on_is_refused(models: list[Bundle], by: float) -> None:
+    with pytest.raises(UsageError, match=r"may not judge here: cpu:wrong float8 differs .* allowed"):
+        Library([Wrong(by)]).prepare(models[0])
+
+
+@pytest.mark.parametrize("by", [float("nan"), float("inf")])
+def test_a_draft_may_be_far_off_but_not_without_number(models: list[Bundle], by: float) -> None:
+    assert Library([Wrong(1e3)]).prepare(models[0], is_draft=True).parity.band == pytest.approx(1e3, rel=1e-3)
+    with pytest.raises(UsageError, match="may not judge"):
+        Library([Wrong(by)]).prepare(models[0], is_draft=True)
+
+
+def test_the_gate_takes_the_calibrations_own_pictures(models: list[Bundle]) -> None:
+    assert parity_inputs(models[0])[1] is False, "the small model was written without any"
+    own = [np.full((48, 64, 3), grey, np.uint8) for grey in (0, 100)]
+    model = dataclasses.replace(models[0], parity=lambda: list(own))
+    inputs, is_own = parity_inputs(model)
+    assert (len(inputs), is_own) == (2, True)
+    parity = Library([TorchRuntime(torch.device("cpu"), "float32")]).prepare(model).parity
+    assert "2 of its calibration's pictures" in str(parity)
+    assert parity.band < 1e-3 * np.abs(textbook_scores(model, inputs)).max()
+
+
+def test_a_network_that_a_runtime_cannot_run_is_run_by_the_next(
+    models: list[Bundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unable(TorchRuntime):
+        def compile(self, trunk: Trunk) -> TorchTrunk:
+            raise CannotRunError("it has a layer that nobody knows")
+
+    cpu = torch.device("cpu")
+    with caplog.at_level(logging.WARNING):
+        Library([Unable(cpu, "float32"), TorchRuntime(cpu, "float32")]).prepare(models[0])
+    assert "a layer that nobody knows" in caplog.text
+
+
+def test_openvino_says_what_it_cannot_run() -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.eigvals(pictures)
+
+    with pytest.raises(CannotRunError, match="OpenVINO cannot run"):
+        openvino.OpenVinoRuntime("float32").request(Odd(), [(1, 3, 4, 4)])
+
+
+def test_openvino_tells_nobody_that_it_is_used() -> None:
+    import sys
+
+    openvino.OpenVinoRuntime("float32")
+    assert sys.modules["openvino_telemetry"] is None
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "cuda:7"])
+def test_a_device_that_does_not_exist_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' does not exist"):
+        check_engine(name, "auto")
+
+
+def test_a_precision_that_the_device_cannot_do_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"'float16' is not possible on the device 'cpu'; expected auto"):
+        choose_backend("cpu", "float16")
+
+
+def test_openvino_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "is_installed", lambda: False)
+    with pytest.raises(UsageError, match=r"pip install 'inspectd\[openvino\]'"):
+        check_engine("cpu:openvino", "auto")
+    backend = choose_backend("cpu")
+    assert backend.form.device == "cpu:torch"
+    assert "not installed" in backend.why
+
+
+@pytest.mark.parametrize(("has", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_takes_the_precision_that_the_processor_is_fast_in(
+    monkeypatch: pytest.MonkeyPatch, has: bool, precision: str
+) -> None:
+    monkeypatch.setattr(choose, "has_bfloat16", lambda: has)
+    assert choose_backend("cpu").form == Form("cpu:openvino", precision)
+    assert choose_backend("cpu:torch").form == Form("cpu:torch", precision)
+    assert choose_backend("cpu", "float32").form.precision == "float32"

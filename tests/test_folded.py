@@ -1,0 +1,115 @@
+"""The folded form is the textbook's, for whatever shape of head; fused batch norms change nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from inspectd.simplenet import backbone as backbones
+from inspectd.simplenet.folded import averaging, fold_head, fold_pooling
+from inspectd.simplenet.fusing import fused
+from inspectd.simplenet.network import Head, HeadShape
+
+
+def lived_in(head: Head, seed: int) -> Head:
+    """Give a head the statistics that a training would."""
+    torch.manual_seed(seed)
+    head.feature_mean.normal_()
+    head.feature_spread.uniform_(0.5, 2)
+    for module in head.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return head.eval()
+
+
+def error(ours: Tensor, theirs: Tensor) -> float:
+    """max|a−b| / max|b|."""
+    assert ours.shape == theirs.shape
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+shapes = st.builds(
+    HeadShape,
+    pretrain_embed_dimension=st.sampled_from([5, 64, 100, 192, 512]),
+    target_embed_dimension=st.sampled_from([3, 64, 150, 192]),
+    patchsize=st.sampled_from([1, 2, 3, 5]),
+    patchstride=st.sampled_from([1, 2]),
+    pre_proj=st.integers(0, 3),
+    proj_layer_type=st.integers(0, 2),
+    dsc_layers=st.integers(1, 3),
+    dsc_hidden=st.sampled_from([None, 16, 50]),
+    embedding_size=st.sampled_from([None, 20]),
+)
+layers = st.lists(st.sampled_from([7, 16, 24, 40, 112, 128]), min_size=1, max_size=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes, channels=layers, seed=st.integers(0, 1000))
+def test_folded_is_textbook(shape: HeadShape, channels: list[int], seed: int) -> None:
+    head = lived_in(Head(shape), seed)
+    features = [torch.randn(2, c, *((12, 9) if i == 0 else (6, 7))) for i, c in enumerate(channels)]
+    with torch.inference_mode():
+        folded = fold_head(head, channels)(fold_pooling(shape, channels)(features))
+        assert error(folded, head(features)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [(HeadShape(), (512, 1024)), (HeadShape(1024, 1024), (512, 1024)), (HeadShape(512, 512), (40, 112))],
+)
+def test_folded_is_textbook_at_published_sizes(shape: HeadShape, channels: tuple[int, ...]) -> None:
+    head = lived_in(Head(shape), 0)
+    features = [torch.rand(1, c, side, side) for c, side in zip(channels, (16, 8), strict=True)]
+    with torch.inference_mode():
+        pooling = fold_pooling(shape, channels)
+        assert error(fold_head(head, channels)(pooling(features)), head(features)) <= 1e-5
+    dense = shape.target_embed_dimension * sum(channels) * shape.patchsize**2
+    assert sum(w.numel() for w in pooling.weights) < 0.07 * dense, "the pooling is thin"
+
+
+def test_averaging_is_torchs_adaptive_pooling() -> None:
+    for size, bins in ((10, 3), (3, 10), (360, 512), (7, 7)):
+        rows = torch.randn(4, size, dtype=torch.float64)
+        theirs = torch.nn.functional.adaptive_avg_pool1d(rows[:, None], bins)[:, 0]
+        assert torch.allclose(rows @ averaging(size, bins).T, theirs)
+
+
+def test_a_layer_that_cannot_be_folded_is_an_error_and_not_left_out() -> None:
+    head = Head(HeadShape(8, 8, dsc_hidden=4))
+    head.discriminator.body.block1.append(nn.Tanh())  # type: ignore[operator,union-attr]
+    with pytest.raises(TypeError, match="Tanh"):
+        fold_head(head, [4])
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "left"),
+    [
+        ("tf_efficientnet_lite0", ("blocks.2", "blocks.4"), 0),
+        ("resnet18", ("layer2", "layer3"), 0),
+        ("vgg19_bn", ("features.12",), 0),
+        ("densenet121", ("features.denseblock1",), 6),  # these stand before a convolution, not behind one
+    ],
+)
+def test_fused_batch_norms_change_nothing_but_their_number(name: str, layers: tuple[str, ...], left: int) -> None:
+    torch.manual_seed(0)
+    backbone = backbones.create(name, layers, (3, 64, 64))
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2)
+    before = backbones.digest(backbone)
+    pictures = torch.randn(2, 3, 64, 64)
+    faster = fused(backbone, pictures)
+    with torch.inference_mode():
+        for ours, theirs in zip(faster(pictures), backbone(pictures), strict=True):
+            assert error(ours, theirs) <= 1e-5
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in faster.modules()) == left
+    assert backbones.digest(backbone) == before, "the original stays as it was"
