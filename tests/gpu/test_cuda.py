@@ -17,8 +17,8 @@ pytestmark = pytest.mark.gpu
 def test_scores_on_the_gpu_are_those_of_the_cpu(tmp_path: Path) -> None:
     model = write_small_model(tmp_path / "model")
     pictures = [np.random.default_rng(i).integers(0, 255, (70, 90, 3), np.uint8) for i in range(5)]
-    expected, _ = SimpleNet("cpu").load_from_path(model).predict(pictures)
-    scores, _ = SimpleNet("cuda").load_from_path(model).predict(pictures)
+    expected, _ = SimpleNet("cpu", "float32").load_from_path(model).predict(pictures)
+    scores, _ = SimpleNet("cuda", "float32").load_from_path(model).predict(pictures)
     assert np.abs(scores - expected).max() / np.abs(expected).max() < 1e-4
 
 
