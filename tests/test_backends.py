@@ -207,8 +207,11 @@ def test_openvino_says_what_it_cannot_run() -> None:
         def forward(self, pictures: torch.Tensor) -> torch.Tensor:
             return torch.linalg.eigvals(pictures)
 
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers), list(root.filters))
     with pytest.raises(CannotRunError, match="OpenVINO cannot run"):
         openvino.OpenVinoRuntime("float32").request(Odd(), [(1, 3, 4, 4)])
+    assert (root.level, root.handlers, root.filters) == before, "the daemon's log goes on as it was"
 
 
 def test_openvino_tells_nobody_that_it_is_used() -> None:
@@ -246,3 +249,11 @@ def test_auto_takes_the_precision_that_the_processor_is_fast_in(
     assert choose_backend("cpu").form == Form("cpu:openvino", precision)
     assert choose_backend("cpu:torch").form == Form("cpu:torch", precision)
     assert choose_backend("cpu", "float32").form.precision == "float32"
+
+
+def test_a_model_is_judged_in_the_form_that_its_threshold_was_set_in(tmp_path: Path) -> None:
+    folder = write_small_model(tmp_path / "model", device="cpu:torch", precision="float32")
+    model, cpu = bundle.load(folder), torch.device("cpu")
+    runtimes = [Wrong(0.0), TorchRuntime(cpu, "float32")]
+    assert Library(runtimes).prepare(model).parity.form == Form("cpu:torch", "float32")
+    assert Library(runtimes[:1]).prepare(model).parity.form == Form("cpu:wrong", "float8"), "what else there is"

@@ -150,7 +150,7 @@ def test_metrics_agree_with_the_laws(tmp_path: Path, small_model: Path) -> None:
     assert metric("last_seq") == sum(metric("verdicts_total", f',verdict="{v}"') for v in ("ok", "ng", "fault"))
     assert metric("camera_state", ',state="running"') == 1
     assert metric("latency_seconds_count") > 0
-    assert 'inspectd_info{device="cpu"' in text
+    assert 'inspectd_info{device="cpu:openvino"' in text
 
 
 def _metrics_port(pid: int) -> int:

@@ -129,7 +129,7 @@ def test_what_the_models_know(trained: Path) -> None:
     model = bundle.load(trained / "models/0")
     assert (model.params.input_shape, model.geometry.resize) == ((3, 64, 64), 72)
     calibration = calibration_of(trained / "models/0")
-    assert (calibration.device, calibration.pictures, len(calibration.held_out_scores)) == ("cpu", 10, 2)
+    assert (calibration.device, calibration.pictures, len(calibration.held_out_scores)) == ("cpu:openvino", 10, 2)
     threshold = calibration.threshold
     assert threshold is not None
     assert (threshold.rate, threshold.confidence, threshold.parts_needed) == (0.2, 0.8, 8)

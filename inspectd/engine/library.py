@@ -38,6 +38,7 @@ class Library:
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Prepared:
         """Return the model in the first form that agrees with the textbook; UsageError when none does.
 
+        The form that its threshold was set in is tried first.
         `is_draft`: its threshold is still to be set, from the scores of the form that it is prepared in.
         """
         if model.digest in self._prepared:
@@ -45,7 +46,7 @@ class Library:
         inputs, is_own = parity_inputs(model)
         textbook = textbook_scores(model, inputs)
         refused: list[str] = []
-        for runtime in self._runtimes:
+        for runtime in sorted(self._runtimes, key=lambda runtime: not _is_calibrated_in(model, runtime.form)):
             key = (trunk_key(model), runtime.form)
             try:
                 trunk, compiled = self._trunk(key, model, runtime)
@@ -81,3 +82,8 @@ class Library:
     def _drop_unused_trunks(self) -> None:
         used = {prepared.key for prepared in self._prepared.values()}
         self._trunks = {key: trunk for key, trunk in self._trunks.items() if key in used}
+
+
+def _is_calibrated_in(model: Bundle, form: Form) -> bool:
+    calibration = model.calibration
+    return calibration is not None and (calibration.device, calibration.precision) == (form.device, form.precision)

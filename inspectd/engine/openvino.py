@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -50,7 +52,7 @@ class OpenVinoRuntime:
         """Return an inference request of a module whose inputs have these shapes."""
         examples = tuple(torch.zeros(*shape) for shape in shapes)
         try:
-            with warnings.catch_warnings():
+            with _logging_untouched(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, about shapes that are constant here and meant to be
                 graph = _openvino().convert_model(module, example_input=examples, input=[tuple(s) for s in shapes])
             return self._core.compile_model(graph, "CPU", self._settings).create_infer_request()
@@ -119,6 +121,18 @@ class _FromTuple(nn.Module):
 
     def forward(self, *pooled: Tensor) -> Tensor:
         return cast("Tensor", self.head(pooled))
+
+
+@contextmanager
+def _logging_untouched() -> Iterator[None]:
+    """Undo what OpenVINO's converter does to the root logger, and leaves so when it fails."""
+    root = logging.getLogger()
+    level, handlers, filters = root.level, list(root.handlers), list(root.filters)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:], root.filters[:] = handlers, filters
 
 
 def _openvino() -> Any:
