@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from inspectd.simplenet import backbone as backbones
@@ -38,30 +37,27 @@ def error(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-shapes = st.builds(
-    HeadShape,
-    pretrain_embed_dimension=st.sampled_from([5, 64, 100, 192, 512]),
-    target_embed_dimension=st.sampled_from([3, 64, 150, 192]),
-    patchsize=st.sampled_from([1, 2, 3, 5]),
-    patchstride=st.sampled_from([1, 2]),
-    pre_proj=st.integers(0, 3),
-    proj_layer_type=st.integers(0, 2),
-    dsc_layers=st.integers(1, 3),
-    dsc_hidden=st.sampled_from([None, 16, 50]),
-    embedding_size=st.sampled_from([None, 20]),
-)
-layers = st.lists(st.sampled_from([7, 16, 24, 40, 112, 128]), min_size=1, max_size=3)
-
-
-@settings(max_examples=40, deadline=None)
-@given(shape=shapes, channels=layers, seed=st.integers(0, 1000))
-def test_folded_is_textbook(shape: HeadShape, channels: list[int], seed: int) -> None:
+@pytest.mark.parametrize("seed", range(40))
+def test_folded_is_textbook(seed: int) -> None:
+    draw = random.Random(seed)
+    shape = HeadShape(
+        pretrain_embed_dimension=draw.choice([5, 64, 100, 192, 512]),
+        target_embed_dimension=draw.choice([3, 64, 150, 192]),
+        patchsize=draw.choice([1, 2, 3, 5]),
+        patchstride=draw.choice([1, 2]),
+        pre_proj=draw.randrange(4),
+        proj_layer_type=draw.randrange(3),
+        dsc_layers=draw.choice([1, 2, 3]),
+        dsc_hidden=draw.choice([None, 16, 50]),
+        embedding_size=draw.choice([None, 20]),
+    )
+    channels = [draw.choice([7, 16, 24, 40, 112, 128]) for _ in range(draw.choice([1, 2, 3]))]
     torch.manual_seed(seed)
     features = [torch.randn(2, c, *((12, 9) if i == 0 else (6, 7))).relu() for i, c in enumerate(channels)]
     head = lived_in(Head(shape), features)
     with torch.inference_mode():
         folded = fold_head(head, channels)(fold_pooling(shape, channels)(features))
-        assert error(folded, head(features)) <= 1e-5
+        assert error(folded, head(features)) <= 1e-5, f"{shape} on {channels}"
 
 
 @pytest.mark.parametrize(
