@@ -29,6 +29,7 @@ from inspectd.engine.station import Backend
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import CALIBRATION_VERSION, Bundle, Calibration, CameraRecord, ThresholdRecord
+from inspectd.simplenet.files import sha256
 from inspectd.simplenet.framing import find_framing
 from inspectd.simplenet.network import Head
 from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD
@@ -140,7 +141,9 @@ def learn(
     trained = training.run(keeper or KeepLast())
 
     digest = backbones.digest(trained.backbone)
-    name = f"{digest} {run} {options.seed}"
+    # Of the head too: a second training with the same settings, on other pictures, is another model.
+    weights = b"".join(tensor.numpy().tobytes() for tensor in trained.head.state_dict().values())
+    name = sha256(digest.encode() + weights)
     draft = Bundle(params, trained.head, trained.backbone, None, run, f"{name} draft", lambda: pictures.raw)
     form = backend.prepare(draft, is_draft=True).form
     scores = _scores(pictures, held_out, draft, backend, watcher)

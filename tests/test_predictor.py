@@ -135,3 +135,13 @@ def test_the_package_itself_loads_nothing_heavy() -> None:
 
     code = "import sys, inspectd; sys.exit('torch' in sys.modules or 'cv2' in sys.modules or 'zmq' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_second_fit_judges_with_what_it_learned_and_not_with_the_first() -> None:
+    draws = np.random.default_rng(0)
+    bright, dark = ([draws.normal(grey, 4, (64, 64, 3)).astype(np.uint8) for _ in range(12)] for grey in (200, 60))
+    net = SimpleNet("cpu").fit(bright, imagesize=64, steps=40)
+    net.predict(dark[0])
+    twice, _ = net.fit(dark, imagesize=64, steps=40).predict(dark[0])
+    once, _ = SimpleNet("cpu").fit(dark, imagesize=64, steps=40).predict(dark[0])
+    assert twice == pytest.approx(once, abs=1e-6)
