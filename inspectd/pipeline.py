@@ -84,6 +84,7 @@ class Pipeline:
         self.ledger = Ledger(self.publisher.put)
         self.batcher = Batcher(config.engine.max_batch, config.engine.batch_wait_ms)
         self.engine = Engine(backend, self.batcher, self.ledger, progress=progress.beat("engine"), on_lost=on_lost)
+        self._pin = backend.pin
         self.supervisors: dict[str, Supervisor] = {}
         self.taps = {camera.name: Tap() for camera in config.enabled_cameras}
         self.control = Control(config.control.bind, self.taps, on_lost=on_lost)
@@ -184,6 +185,7 @@ class Pipeline:
             intake,
             frozen_ms=camera.frozen_ms,
             is_finite=source.is_finite and not camera.loop,
+            pin=self._pin,
         )
 
     def _on_published(self, verdict: Verdict, published_ns: int) -> None:
@@ -291,7 +293,7 @@ class Intake:
 def build(config: Config, *, on_lost: Callable[[str], None], progress: Progress) -> Pipeline:
     """Load the models, choose the engine, build the stages; UsageError when nothing could be judged."""
     engine = config.engine
-    backend = choose_backend(engine.device, engine.precision, threads=engine.threads)
+    backend = choose_backend(engine.device, engine.precision, threads=engine.threads, max_batch=engine.max_batch)
     LOG.info("engine: %s (%s)", backend.form, backend.why)
     stations = load_stations(config, backend)
     return Pipeline(config, stations, backend, on_lost=on_lost, progress=progress)

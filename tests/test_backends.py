@@ -16,7 +16,7 @@ from inspectd.engine import choose, openvino
 from inspectd.engine.choose import check_engine, choose_backend
 from inspectd.engine.library import Library
 from inspectd.engine.parity import parity_inputs, textbook_scores
-from inspectd.engine.runtime import CannotRunError, Floats, Form, Head, Trunk
+from inspectd.engine.runtime import CannotRunError, Floats, Form, Head, Lap, Trunk, no_lap
 from inspectd.engine.station import Backend, Request
 from inspectd.engine.torch_runtime import TorchRuntime, TorchTrunk
 from inspectd.errors import UsageError
@@ -89,7 +89,7 @@ class Counting(TorchRuntime):
     """Counts what it compiles."""
 
     def __init__(self, precision: str = "float32") -> None:
-        super().__init__(torch.device("cpu"), precision)
+        super().__init__(precision)
         self.compiled = 0
 
     def compile(self, trunk: Trunk) -> TorchTrunk:
@@ -123,7 +123,7 @@ class Wrong(TorchRuntime):
     """A form that scores otherwise than the textbook."""
 
     def __init__(self, by: float) -> None:
-        super().__init__(torch.device("cpu"), "float32")
+        super().__init__("float32")
         self.form = Form("cpu:wrong", "float8")
         self._by = by
 
@@ -137,8 +137,8 @@ class Wrong(TorchRuntime):
             def add(self, head: FoldedHead) -> FoldedHead:
                 return compiled.add(head)
 
-            def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
-                scores: Floats = compiled.score(inputs, heads) + np.float32(by)
+            def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
+                scores: Floats = compiled.score(inputs, heads, lap) + np.float32(by)
                 return scores
 
         return Shifted()
@@ -154,7 +154,7 @@ def room(model: Bundle) -> float:
 def test_a_form_that_is_too_far_from_the_textbook_falls_back_and_says_so(
     models: list[Bundle], caplog: pytest.LogCaptureFixture
 ) -> None:
-    library = Library([Wrong(0.6 * room(models[0])), TorchRuntime(torch.device("cpu"), "float32")])
+    library = Library([Wrong(0.6 * room(models[0])), TorchRuntime("float32")])
     with caplog.at_level(logging.WARNING):
         prepared = library.prepare(models[0])
     assert prepared.parity.form == Form("cpu:torch", "float32")
@@ -184,7 +184,7 @@ def test_the_gate_takes_the_calibrations_own_pictures(models: list[Bundle]) -> N
     model = dataclasses.replace(models[0], parity=lambda: list(own))
     inputs, is_own = parity_inputs(model)
     assert (len(inputs), is_own) == (2, True)
-    parity = Library([TorchRuntime(torch.device("cpu"), "float32")]).prepare(model).parity
+    parity = Library([TorchRuntime("float32")]).prepare(model).parity
     assert "2 of its calibration's pictures" in str(parity)
     assert parity.band < 1e-3 * np.abs(textbook_scores(model, inputs)).max()
 
@@ -196,9 +196,8 @@ def test_a_network_that_a_runtime_cannot_run_is_run_by_the_next(
         def compile(self, trunk: Trunk) -> TorchTrunk:
             raise CannotRunError("it has a layer that nobody knows")
 
-    cpu = torch.device("cpu")
     with caplog.at_level(logging.WARNING):
-        Library([Unable(cpu, "float32"), TorchRuntime(cpu, "float32")]).prepare(models[0])
+        Library([Unable("float32"), TorchRuntime("float32")]).prepare(models[0])
     assert "a layer that nobody knows" in caplog.text
 
 
@@ -253,7 +252,7 @@ def test_auto_takes_the_precision_that_the_processor_is_fast_in(
 
 def test_a_model_is_judged_in_the_form_that_its_threshold_was_set_in(tmp_path: Path) -> None:
     folder = write_small_model(tmp_path / "model", device="cpu:torch", precision="float32")
-    model, cpu = bundle.load(folder), torch.device("cpu")
-    runtimes = [Wrong(0.0), TorchRuntime(cpu, "float32")]
+    model = bundle.load(folder)
+    runtimes = [Wrong(0.0), TorchRuntime("float32")]
     assert Library(runtimes).prepare(model).parity.form == Form("cpu:torch", "float32")
     assert Library(runtimes[:1]).prepare(model).parity.form == Form("cpu:wrong", "float8"), "what else there is"

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -221,3 +221,25 @@ def test_the_memory_outlives_its_maker_and_leaves_nothing_behind() -> None:
     del picture
     gc.collect()
     assert "inspectd-ring" not in Path("/proc/self/maps").read_text(encoding="ascii", errors="replace")
+
+
+def test_memory_that_was_pinned_is_unpinned_while_it_is_still_mapped(ring_and_fd: tuple[Ring, int]) -> None:
+    """A driver that is told too late keeps pages of memory that somebody else has got since."""
+    told: list[tuple[int, int, bool]] = []
+
+    def pin(address: int, size: int) -> Callable[[], None]:
+        def is_mapped() -> bool:
+            maps = Path("/proc/self/maps").read_text().splitlines()
+            return any(line.startswith(f"{address:x}-") and "inspectd-ring" in line for line in maps)
+
+        return lambda: told.append((address, size, is_mapped()))
+
+    ring = Ring.attach(ring_and_fd[1], 3, 2 * PAGE, pin)
+    picture = ring.view(1, (8, 8), "uint8")
+    del ring
+    gc.collect()
+    assert not told, "a picture in it is still in use"
+    address = picture.ctypes.data - 2 * PAGE
+    del picture
+    gc.collect()
+    assert told == [(address, 6 * PAGE, True)]

@@ -19,7 +19,7 @@ import msgspec
 
 from inspectd.cameras import link
 from inspectd.cameras.link import Captured, CaptureSettings, Failed, Message, Opened
-from inspectd.cameras.ring import Ring
+from inspectd.cameras.ring import Pin, Ring
 from inspectd.errors import CameraError
 from inspectd.records import Frame, Stamp
 
@@ -29,8 +29,9 @@ KILL_WAIT_S = 2.0
 class Life:
     """A running capture child. `receive`, `kill` belong to one thread; frames may be released from any."""
 
-    def __init__(self, settings: CaptureSettings) -> None:
-        """Start the child. OSError when no process can be started."""
+    def __init__(self, settings: CaptureSettings, pin: Pin | None = None) -> None:
+        """Start the child. `pin`: what the engine wants done with the ring. OSError when no process can be started."""
+        self._pin = pin
         self.settings = settings
         self.opened: Opened | None = None
         self._ring: Ring | None = None
@@ -74,7 +75,7 @@ class Life:
             if len(fds) != 1:
                 raise CameraError("the capture process offered no ring")
             try:
-                self._ring = Ring.attach(fds[0], message.slots, message.slot_bytes)
+                self._ring = Ring.attach(fds[0], message.slots, message.slot_bytes, self._pin)
             finally:
                 os.close(fds[0])
             self.opened = message

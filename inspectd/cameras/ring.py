@@ -13,6 +13,7 @@ import fcntl
 import math
 import mmap
 import os
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,6 +23,19 @@ from inspectd.records import Picture
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 MAX_SLOT_BYTES = 512 * 1024 * 1024
+
+Pin = Callable[[int, int], Callable[[], None]]
+"""Address and size of new memory: makes it fit for a device's copies. The result is called before it is unmapped."""
+
+
+class _Mapping(mmap.mmap):
+    """Shared memory that says so before it is unmapped, which happens when the last picture in it is let go."""
+
+    before_unmap: Callable[[], None] | None = None
+
+    def __del__(self) -> None:
+        if self.before_unmap is not None:
+            self.before_unmap()
 
 
 class Ring:
@@ -47,7 +61,7 @@ class Ring:
             raise
 
     @classmethod
-    def attach(cls, fd: int, slots: int, slot_bytes: int) -> Ring:
+    def attach(cls, fd: int, slots: int, slot_bytes: int, pin: Pin | None = None) -> Ring:
         """Map a ring that came over a socket; refuse one that is unsealed or of another size."""
         size = os.fstat(fd).st_size
         try:
@@ -59,7 +73,10 @@ class Ring:
                 f"the capture process offered a ring of {size} bytes with seals {seals:#x}; "
                 f"expected {slots} sealed slots of {slot_bytes} bytes"
             )
-        return cls(mmap.mmap(fd, size), slots, slot_bytes)
+        memory = _Mapping(fd, size)
+        if pin is not None:
+            memory.before_unmap = pin(np.frombuffer(memory, np.uint8).ctypes.data, size)
+        return cls(memory, slots, slot_bytes)
 
     def view(self, slot: int, shape: tuple[int, ...], dtype: DTypeLike) -> Picture:
         """Return the start of a slot as an array of `shape`; CameraError when it does not fit."""

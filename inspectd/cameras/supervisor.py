@@ -19,6 +19,7 @@ import msgspec
 
 from inspectd.cameras.life import Life
 from inspectd.cameras.link import Alive, Captured, CaptureSettings, Ended, Failed, Opened, Unreadable
+from inspectd.cameras.ring import Pin
 from inspectd.errors import CameraError
 from inspectd.records import Frame, Reason, Stamp
 
@@ -94,11 +95,13 @@ class Supervisor:
         *,
         frozen_ms: float = 1000,
         is_finite: bool = False,
+        pin: Pin | None = None,
     ) -> None:
         self.name = name
         self.is_finite = is_finite
         self._settings = settings
         self._events = events
+        self._pin = pin
         self._frozen_ms = frozen_ms
 
         self._state = State.STARTING
@@ -156,7 +159,7 @@ class Supervisor:
                 f"its last capture process ({self._stuck.pid}) is stuck in the kernel; re-plug the camera",
             )
         try:
-            life = Life(msgspec.structs.replace(self._settings, first=self._taken))
+            life = Life(msgspec.structs.replace(self._settings, first=self._taken), self._pin)
         except OSError as error:
             return _Gone(Reason.CAMERA_LOST, f"no capture process could be started: {error.strerror}")
         try:

@@ -8,31 +8,34 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from inspectd.engine.flights import FlightBackend
 from inspectd.engine.openvino import OpenVinoRuntime, is_installed
 from inspectd.engine.runtime import Runtime
 from inspectd.engine.serial import SerialBackend
+from inspectd.engine.streams import CudaDevice
 from inspectd.engine.torch_runtime import TorchRuntime
 from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
     from inspectd.engine.station import Backend
 
-CPU = torch.device("cpu")
 PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
 
 
-def choose_backend(device: str = "auto", precision: str = "auto", *, threads: int = 0) -> Backend:
+def choose_backend(device: str = "auto", precision: str = "auto", *, threads: int = 0, max_batch: int = 16) -> Backend:
     """Return the backend that these settings mean on this machine; UsageError when it cannot do them.
 
     `device`: `auto` (the first NVIDIA GPU, else the CPU), `cpu` (OpenVINO where it is installed, else torch),
-    `cpu:openvino`, `cpu:torch`, `cuda`, `cuda:N`. `precision`: `auto` (bfloat16 where the processor has it,
-    falling back to float32 for models that lose too much; float32 on a GPU), `float32`, `bfloat16`, `float16`.
+    `cpu:openvino`, `cpu:torch`, `cuda`, `cuda:N`. `precision`: `auto` (float16 on a GPU, bfloat16 where the
+    processor has it, and float32 for models that lose too much), `float32`, `bfloat16`, `float16`.
+    `max_batch`: the most pictures that a GPU takes in one pass.
     """
     check_engine(device, precision)
     gpu = torch_device(device)
     if gpu.type == "cuda":
-        one = "float32" if precision == "auto" else precision
-        return SerialBackend([TorchRuntime(gpu, one)], gpu, "there is a usable NVIDIA GPU", threads)
+        precisions = ("float16", "float32") if precision == "auto" else (precision,)
+        why = "there is a usable NVIDIA GPU" if device == "auto" else "it was asked for"
+        return FlightBackend(CudaDevice(gpu), precisions, why, max_batch)
     return _cpu("cpu" if device == "auto" else device, precision, threads)
 
 
@@ -51,11 +54,11 @@ def _cpu(device: str, precision: str, threads: int) -> SerialBackend:
     else:
         precisions = (precision,)
     runtimes: list[Runtime] = [
-        OpenVinoRuntime(one, threads) if device == "cpu:openvino" else TorchRuntime(CPU, one) for one in precisions
+        OpenVinoRuntime(one, threads) if device == "cpu:openvino" else TorchRuntime(one) for one in precisions
     ]
     if may_fall_back and device == "cpu:openvino":
-        runtimes += [TorchRuntime(CPU, one) for one in precisions]
-    return SerialBackend(runtimes, CPU, ", ".join(reasons), threads)
+        runtimes += [TorchRuntime(one) for one in precisions]
+    return SerialBackend(runtimes, ", ".join(reasons), threads)
 
 
 def check_engine(device: str, precision: str) -> None:

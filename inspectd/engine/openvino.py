@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inspectd.engine.runtime import CannotRunError, Floats, Form, Head, Trunk
+from inspectd.engine.runtime import CannotRunError, Floats, Form, Head, Lap, Trunk, no_lap
 from inspectd.simplenet.folded import FoldedHead
 
 ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
@@ -68,8 +68,7 @@ class OpenVinoTrunk:
     def __init__(self, trunk: Trunk, runtime: OpenVinoRuntime) -> None:
         self._runtime = runtime
         self._request = runtime.request(_AsTuple(trunk), [(1, *trunk.input_shape)])
-        weights = trunk.pooling.weights
-        self._pooled = [(1, w.shape[0], *grid) for w, grid in zip(weights, trunk.grids, strict=True)]
+        self._pooled = [(1, *shape) for shape in trunk.shapes]
 
     def add(self, head: FoldedHead) -> OpenVinoHead:
         """Compile a head behind the trunk."""
@@ -78,13 +77,15 @@ class OpenVinoTrunk:
             request.set_input_tensor(i, self._request.get_output_tensor(i))
         return OpenVinoHead(request)
 
-    def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
+    def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
         scores = []
         for i, head in enumerate(heads):
             self._request.set_input_tensor(_openvino().Tensor(inputs[i : i + 1], shared_memory=True))
             self._request.infer()
+            lap("backbone")
             scores.append(cast("OpenVinoHead", head).run())
+            lap("head")
         return np.stack(scores)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -23,6 +23,12 @@ class CannotRunError(Exception):
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
+Lap = Callable[[str], None]
+"""Called with a stage's name as soon as that stage has really ended: for benchmarks."""
+
+
+def no_lap(_stage: str) -> None:
+    """Time nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,11 @@ class Trunk(nn.Module):
         """Rows and columns of the pooled maps, by layer; the first is the grid of the scores."""
         self.pooling = fold_pooling(shape, self.channels)
 
+    @property
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """Channels, height and width of each map that a pass returns."""
+        return [(len(w), *grid) for w, grid in zip(self.pooling.weights, self.grids, strict=True)]
+
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """Return [B, n_l, h_l, w_l] per layer."""
         return cast("list[Tensor]", self.pooling(self.backbone(pictures)))
@@ -83,7 +94,7 @@ class Compiled(Protocol):
     def add(self, head: FoldedHead) -> Head:
         """Put a head behind the trunk."""
 
-    def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
+    def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
 
 

@@ -1,9 +1,10 @@
-"""The simplest backend: pictures are prepared side by side on the CPU, and scored one after another."""
+"""The backend of a CPU: pictures are prepared side by side on the CPU, and scored one after another."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from inspectd.engine.library import Library, Prepared
 from inspectd.engine.parity import Parity
-from inspectd.engine.runtime import Floats, Form, Runtime
+from inspectd.engine.runtime import Floats, Form, Lap, Runtime, no_lap
 from inspectd.engine.station import Flight, Request
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input, normalised
@@ -22,10 +23,10 @@ class SerialBackend:
     """Scores through one runtime. While one picture is in the network, the next ones of its batch are resized."""
 
     depth = 1
+    torch_device = torch.device("cpu")
 
-    def __init__(self, runtimes: Sequence[Runtime], device: torch.device, why: str = "", threads: int = 0) -> None:
-        """`runtimes`: in the order in which they are tried for a model. `device`: torch's, for training."""
-        self.torch_device = device
+    def __init__(self, runtimes: Sequence[Runtime], why: str = "", threads: int = 0) -> None:
+        """`runtimes`: in the order in which they are tried for a model."""
         self.form: Form = runtimes[0].form
         self.why = why
         self._library = Library(runtimes)
@@ -65,6 +66,29 @@ class SerialBackend:
         scores[~inputs.isfinite().flatten(1).all(1).numpy()] = np.nan
         return scores
 
+    def stages(self, requests: Sequence[Request]) -> dict[str, float]:
+        """Score one picture after the other and return how long each stage took, in seconds for all of them."""
+        seconds: dict[str, float] = {}
+        began = time.perf_counter()
+
+        def lap(stage: str) -> None:
+            nonlocal began
+            now = time.perf_counter()
+            seconds[stage] = seconds.get(stage, 0.0) + now - began
+            began = now
+
+        for request in requests:
+            prepared = self._library.prepare(request.model)
+            began = time.perf_counter()
+            input_ = _input(request)
+            lap("preprocess")
+            _run(prepared, input_, lap)
+        return seconds
+
+    def pin(self, _address: int, _size: int) -> Callable[[], None]:
+        """Do nothing: a CPU reads a camera's memory as it is."""
+        return lambda: None
+
 
 def _input(request: Request) -> Floats:
     """Return a normalised picture, float32 [3, H, W]."""
@@ -72,6 +96,6 @@ def _input(request: Request) -> Floats:
     return network_input(request.picture, request.geometry, model.white_level, *model.normalisation)
 
 
-def _run(prepared: Prepared, input_: Floats) -> Floats:
-    scores: Floats = prepared.trunk.score(input_[None], [prepared.head])[0]
+def _run(prepared: Prepared, input_: Floats, lap: Lap = no_lap) -> Floats:
+    scores: Floats = prepared.trunk.score(input_[None], [prepared.head], lap)[0]
     return scores

@@ -79,3 +79,9 @@ class Backend(Scorer, Protocol):
 
     def score_normalised(self, model: Bundle, inputs: Tensor) -> NDArray[np.float32]:
         """Return raw patch scores [B, h, w] of normalised inputs float32 [B, 3, H, W]."""
+
+    def stages(self, requests: Sequence[Request]) -> dict[str, float]:
+        """Score pictures with nothing overlapping; return the seconds that each stage took: for benchmarks."""
+
+    def pin(self, address: int, size: int) -> Callable[[], None]:
+        """Make memory that pictures will lie in fit for fast copies; call the result before it is unmapped."""
