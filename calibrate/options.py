@@ -33,7 +33,6 @@ STABLE_RECIPE = Recipe(
 EMBEDDED_SHAPE = HeadShape(512, 512, pre_proj=0, dsc_hidden=512)
 STABLE_SHAPE = HeadShape(1536, 1536, pre_proj=0, dsc_hidden=512)
 """Without a projection: with standardised features it changed nothing but the time."""
-PUBLISHED_LAYERS = ("layer2", "layer3")
 IMAGE_SIZE = 288
 PUBLISHED_SCHEDULE = frozenset({"meta_epochs", "gan_epochs", "batch_size"})
 MOST = 65_536
@@ -92,7 +91,7 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
     if backbones.resolve(name) == backbones.EMBEDDED:
         options = Options(layers=tuple(layers) or backbones.EMBEDDED_LAYERS)
     else:
-        options = Options(name, layers=tuple(layers) or PUBLISHED_LAYERS, shape=STABLE_SHAPE)
+        options = Options(name, layers=tuple(layers) or backbones.PUBLISHED_LAYERS, shape=STABLE_SHAPE)
     given = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & PUBLISHED_SCHEDULE:
         schedule = dataclasses.replace(options.recipe, patches_per_step=None, steps=None, cosine=False)

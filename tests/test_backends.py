@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -256,3 +257,19 @@ def test_a_model_is_judged_in_the_form_that_its_threshold_was_set_in(tmp_path: P
     runtimes = [Wrong(0.0), TorchRuntime("float32")]
     assert Library(runtimes).prepare(model).parity.form == Form("cpu:torch", "float32")
     assert Library(runtimes[:1]).prepare(model).parity.form == Form("cpu:wrong", "float8"), "what else there is"
+
+
+def test_only_the_helpers_of_a_backend_are_single_threaded(models: list[Bundle]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        backend = choose_backend("cpu:torch", "float32")
+        backend.score([Request(models[0], models[0].geometry, pictures()[0])])
+        seen: list[int] = []
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        assert (torch.get_num_threads(), seen) == (2, [2])
+        assert list(backend._helpers.map(lambda _: torch.get_num_threads(), range(8))) == [1] * 8  # type: ignore[attr-defined]
+    finally:
+        torch.set_num_threads(threads)

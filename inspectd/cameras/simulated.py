@@ -17,7 +17,8 @@ class SimulatedGrabber:
     """`sim://line?seed=1&fps=10&parts=100&defects=0.3&width=640&height=480`, one part in every frame.
 
     Without `fps` it is read like a folder: nothing is ever lost. `hang=N`, `unplug=N` and `freeze=N` make
-    the camera misbehave once, at part N: never answer again, go away, repeat its picture.
+    the camera misbehave once, at part N: never answer again, go away, repeat its picture. `ahead=N` renders N
+    parts before the first one is due and shows them again and again, so that a fast camera costs nothing.
     """
 
     format = ""
@@ -45,6 +46,7 @@ class SimulatedGrabber:
         self._misbehave_at: dict[str, int] = {
             what: int(numbers[what]) for what in ("hang", "unplug", "freeze") if what in numbers
         }
+        self._ahead = [self._line.render(i) for i in range(int(numbers.get("ahead", 0)))]
         self._due_s = time.monotonic()
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | None:
@@ -59,7 +61,8 @@ class SimulatedGrabber:
             raise CameraError("the simulated camera was unplugged")
         if self._is_now("freeze"):
             return Nothing(is_repeat=True)
-        picture = self._line.render(self._number)
+        number = self._number
+        picture = self._ahead[number % len(self._ahead)] if self._ahead else self._line.render(number)
         self._number += 1
         return Grabbed(picture, time.monotonic_ns(), f"part-{self._number - 1:06d}")
 
@@ -74,7 +77,7 @@ class SimulatedGrabber:
 
 
 def _numbers(query: str) -> dict[str, float]:
-    known = ("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze")
+    known = ("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze", "ahead")
     found = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         try:

@@ -21,6 +21,7 @@ COMMANDS = {
     "install": "Put a calibrated model where the daemon looks, and back.",
     "run": "The daemon.",
     "check": "Say everything that is wrong with a configuration.",
+    "bench": "Throughput and latency per stage on this machine.",
     "cameras": "List what is plugged in.",
 }
 

@@ -105,12 +105,14 @@ class CudaTrunk:
     """A trunk and the banks of heads behind it."""
 
     def __init__(self, trunk: Trunk, runtime: CudaRuntime) -> None:
-        self.input_shape, self.grid = trunk.input_shape, trunk.grids[0]
+        self.input_shape = trunk.input_shape
+        self.grid = trunk.grids[0] if trunk.grids else (0, 0)
         self._runtime = runtime
         module = fused(trunk, torch.zeros(1, *trunk.input_shape))
         target = runtime.device.torch_device
         self._module = module.to(target, runtime.dtype).to(memory_format=torch.channels_last)
         self._banks: dict[Hashable, HeadBank] = {}
+        self._alone: dict[int, Callable[[], object]] = {}
 
     def add(self, head: FoldedHead) -> CudaHead:
         """Put a head into the bank of its kind."""
@@ -150,6 +152,18 @@ class CudaTrunk:
         compute.run(lambda: scores.copy_(graph.scores[:count]))
         compute.record().wait()
         return cast("Floats", scores.numpy())
+
+    def run(self, inputs: Floats) -> None:
+        """Pass inputs through the trunk in one graph, and drop what comes out."""
+        pictures, compute = torch.from_numpy(inputs), self._runtime.compute
+        if len(inputs) not in self._alone:
+            held = torch.zeros(inputs.shape, dtype=self._runtime.dtype, device=self._runtime.device.torch_device)
+            held = held.contiguous(memory_format=torch.channels_last)
+            compute.run(lambda: held.copy_(pictures))
+            compute.record().wait()
+            self._alone[len(inputs)] = self._runtime.device.graph(compute, lambda: self._module(held))
+        compute.run(self._alone[len(inputs)])
+        compute.record().wait()
 
     def graph(self, bank: HeadBank, count: int) -> Graph:
         """Return the graph for `count` pictures or the most that fit; captured when it is asked for first."""

@@ -80,6 +80,10 @@ class FlightBackend:
         self._land_all()
         self._library.forget(model)
 
+    def backbone_alone(self, model: Bundle) -> Callable[[Floats], None]:
+        """Return what passes normalised inputs [B, 3, H, W] through a model's backbone and nothing else."""
+        return self._library.backbone_alone(model).run
+
     def pin(self, address: int, size: int) -> Callable[[], None]:
         """Page-lock a camera's memory, so that the device copies from it by itself."""
         return self._device.pin(address, size)

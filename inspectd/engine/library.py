@@ -73,6 +73,12 @@ class Library:
         self._prepared.pop(model.digest, None)
         self._drop_unused_trunks()
 
+    def backbone_alone(self, model: Bundle) -> Compiled:
+        """Return the backbone of a model without what stands behind it, in the model's form: for benchmarks."""
+        form = self.prepare(model).key[1]
+        runtime = next(runtime for runtime in self._runtimes if runtime.form == form)
+        return runtime.compile(Trunk(model.backbone, None, model.params.input_shape))
+
     def _trunk(self, key: tuple[Hashable, Form], model: Bundle, runtime: Runtime) -> tuple[Trunk, Compiled]:
         if key not in self._trunks:
             trunk = Trunk(model.backbone, model.params.head_shape, model.params.input_shape)

@@ -88,6 +88,12 @@ class OpenVinoTrunk:
             lap("head")
         return np.stack(scores)
 
+    def run(self, inputs: Floats) -> None:
+        """Pass inputs through the trunk, and drop what comes out."""
+        for i in range(len(inputs)):
+            self._request.set_input_tensor(_openvino().Tensor(inputs[i : i + 1], shared_memory=True))
+            self._request.infer()
+
 
 class OpenVinoHead:
     """A compiled head that reads its trunk's outputs."""

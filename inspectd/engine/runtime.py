@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.folded import FoldedHead, fold_pooling
+from inspectd.simplenet.folded import FoldedHead, Pooling, fold_pooling
 from inspectd.simplenet.network import HeadShape, grid_size
 
 
@@ -47,27 +47,33 @@ class Form:
 class Trunk(nn.Module):
     """What models with one backbone share: normalised pictures [B, 3, H, W] to one pooled map per layer."""
 
-    def __init__(self, backbone: nn.Module, shape: HeadShape, input_shape: tuple[int, int, int]) -> None:
-        """`input_shape`: channels, height, width."""
+    def __init__(self, backbone: nn.Module, shape: HeadShape | None, input_shape: tuple[int, int, int]) -> None:
+        """`input_shape`: channels, height, width. `shape` None: the backbone alone."""
         super().__init__()
         self.input_shape = input_shape
         self.backbone = backbone
         with torch.inference_mode():
             features: list[Tensor] = backbone(torch.zeros(1, *input_shape))
         self.channels = tuple(x.shape[1] for x in features)
-        sizes = [cast("Size", tuple(x.shape[-2:])) for x in features]
-        self.grids = tuple(grid_size(size, shape.patchsize, shape.patchstride) for size in sizes)
+        self.grids: tuple[Size, ...] = ()
         """Rows and columns of the pooled maps, by layer; the first is the grid of the scores."""
-        self.pooling = fold_pooling(shape, self.channels)
+        self.pooling: Pooling | None = None
+        if shape is not None:
+            sizes = [cast("Size", tuple(x.shape[-2:])) for x in features]
+            self.grids = tuple(grid_size(size, shape.patchsize, shape.patchstride) for size in sizes)
+            self.pooling = fold_pooling(shape, self.channels)
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
         """Channels, height and width of each map that a pass returns."""
+        if self.pooling is None:
+            return []
         return [(len(w), *grid) for w, grid in zip(self.pooling.weights, self.grids, strict=True)]
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """Return [B, n_l, h_l, w_l] per layer."""
-        return cast("list[Tensor]", self.pooling(self.backbone(pictures)))
+        features: list[Tensor] = self.backbone(pictures)
+        return features if self.pooling is None else self.pooling(features)
 
 
 def trunk_key(model: Bundle) -> Hashable:
@@ -96,6 +102,9 @@ class Compiled(Protocol):
 
     def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
+
+    def run(self, inputs: Floats) -> None:
+        """Pass normalised inputs [B, 3, H, W] through the trunk, and drop what comes out: for benchmarks."""
 
 
 class Runtime(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ class SerialBackend:
         self.form: Form = runtimes[0].form
         self.why = why
         self._library = Library(runtimes)
-        self._helpers = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), thread_name_prefix="preprocess")
+        self._helpers = _helpers(threads or len(os.sched_getaffinity(0)))
 
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
         """Make a model ready to judge; UsageError when no form of it agrees with the textbook."""
@@ -48,8 +49,6 @@ class SerialBackend:
     def score(self, requests: Sequence[Request]) -> list[Floats]:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
         prepared = [self._library.prepare(request.model) for request in requests]
-        if len(requests) == 1:
-            return [_run(prepared[0], _input(requests[0]))]
         inputs = self._helpers.map(_input, requests)
         return [_run(one, input_) for one, input_ in zip(prepared, inputs, strict=True)]
 
@@ -61,9 +60,10 @@ class SerialBackend:
     def score_normalised(self, model: Bundle, inputs: Tensor) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs float32 [B, 3, H, W]."""
         prepared = self._library.prepare(model)
-        scores = prepared.trunk.score(inputs.contiguous().numpy(), [prepared.head] * len(inputs))
+        given = inputs.contiguous().numpy()
+        scores = prepared.trunk.score(given, [prepared.head] * len(given))
         # Some runtimes' activations turn a NaN into a zero, and the score into one that looks like any other.
-        scores[~inputs.isfinite().flatten(1).all(1).numpy()] = np.nan
+        scores[~np.isfinite(given).all(axis=(1, 2, 3))] = np.nan
         return scores
 
     def stages(self, requests: Sequence[Request]) -> dict[str, float]:
@@ -80,14 +80,39 @@ class SerialBackend:
         for request in requests:
             prepared = self._library.prepare(request.model)
             began = time.perf_counter()
-            input_ = _input(request)
+            input_ = self._helpers.submit(_input, request).result()
             lap("preprocess")
             _run(prepared, input_, lap)
         return seconds
 
+    def backbone_alone(self, model: Bundle) -> Callable[[Floats], None]:
+        """Return what passes normalised inputs [B, 3, H, W] through a model's backbone and nothing else."""
+        return self._library.backbone_alone(model).run
+
     def pin(self, _address: int, _size: int) -> Callable[[], None]:
         """Do nothing: a CPU reads a camera's memory as it is."""
         return lambda: None
+
+
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Return threads in which torch starts no others.
+
+    torch's own threads go on spinning for a while after each operation, on cores that the network needs next:
+    with them a small network behind OpenVINO took twice as long.
+    """
+    threads = torch.get_num_threads()
+    all_here = threading.Barrier(count + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)  # of this thread, and of threads that are yet to use torch
+        all_here.wait()
+
+    pool = ThreadPoolExecutor(count, "preprocess", initializer=begin)
+    for _ in range(count):
+        pool.submit(int)
+    all_here.wait()
+    torch.set_num_threads(threads)
+    return pool
 
 
 def _input(request: Request) -> Floats:

@@ -83,5 +83,8 @@ class Backend(Scorer, Protocol):
     def stages(self, requests: Sequence[Request]) -> dict[str, float]:
         """Score pictures with nothing overlapping; return the seconds that each stage took: for benchmarks."""
 
+    def backbone_alone(self, model: Bundle) -> Callable[[NDArray[np.float32]], None]:
+        """Return what passes normalised inputs [B, 3, H, W] through a model's backbone only: for benchmarks."""
+
     def pin(self, address: int, size: int) -> Callable[[], None]:
         """Make memory that pictures will lie in fit for fast copies; call the result before it is unmapped."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from inspectd.engine.runtime import Floats, Form, Head, Lap, Trunk, no_lap
 from inspectd.simplenet.folded import FoldedHead
@@ -43,9 +44,18 @@ class TorchTrunk:
         with torch.inference_mode():
             scores = []
             for one, head in zip(inputs, heads, strict=True):
-                picture = torch.from_numpy(one)[None].to(self._dtype, memory_format=torch.channels_last)
-                pooled = self._module(picture)
+                pooled = self._pooled(one)
                 lap("backbone")
                 scores.append(cast("FoldedHead", head)(pooled)[0].float())
                 lap("head")
             return cast("Floats", torch.stack(scores).numpy())
+
+    def run(self, inputs: Floats) -> None:
+        """Pass inputs through the trunk, and drop what comes out."""
+        with torch.inference_mode():
+            for one in inputs:
+                self._pooled(one)
+
+    def _pooled(self, one: Floats) -> list[Tensor]:
+        picture = torch.from_numpy(one)[None].to(self._dtype, memory_format=torch.channels_last)
+        return cast("list[Tensor]", self._module(picture))

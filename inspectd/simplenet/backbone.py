@@ -22,6 +22,7 @@ from inspectd.errors import UsageError
 
 EMBEDDED = "tf_efficientnet_lite0"
 EMBEDDED_LAYERS = ("blocks.2", "blocks.4")
+PUBLISHED_LAYERS = ("layer2", "layer3")
 
 # What the published names mean in timm: the paper's weights, not the newer recipes of timm's bare names.
 PUBLISHED_NAMES = {

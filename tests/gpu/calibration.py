@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from calibrate.fit import Unwatched, learn, pictures_for
-from calibrate.options import PUBLISHED_LAYERS, Options, check
+from calibrate.options import Options, check
 from calibrate.threshold import held_out_positions
 from calibrate.train import Recipe
 from inspectd.engine.choose import choose_backend
@@ -68,12 +68,12 @@ def main() -> None:
         weights = Path(folder) / "random.pth"
         torch.manual_seed(0)
         shape = (3, given.size, given.size)
-        torch.save(backbones.create(given.backbone, PUBLISHED_LAYERS, shape).model.state_dict(), weights)
+        torch.save(backbones.create(given.backbone, backbones.PUBLISHED_LAYERS, shape).model.state_dict(), weights)
         recipe = Recipe(meta_epochs=given.meta_epochs, gan_epochs=given.gan_epochs)
         options = check(
             Options(
                 backbone=given.backbone,
-                layers=PUBLISHED_LAYERS,
+                layers=backbones.PUBLISHED_LAYERS,
                 weights=weights,
                 height=given.size,
                 width=given.size,

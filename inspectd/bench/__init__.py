@@ -1,0 +1,1 @@
+"""What `inspectd bench` measures: the engine by itself, and a whole daemon with simulated cameras."""

@@ -1,0 +1,221 @@
+"""The engine by itself: forms of one network take turns, so that a noisy machine disturbs all of them alike."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspectd.bench.models import Kind, random_models
+from inspectd.bench.rows import Row, percentile
+from inspectd.engine.runtime import Form
+from inspectd.engine.station import Backend, Request
+from inspectd.judge import Standard, judge
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.preprocess import network_input
+
+ROUND_S = 0.5
+STAGED_FRAMES = 16
+LEAST_CALLS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is measured."""
+
+    kind: Kind
+    picture: tuple[int, int]
+    """Width, height."""
+    batches: Sequence[int]
+    models: Sequence[int]
+    seconds: float
+    """For each form."""
+    with_textbook: bool = True
+
+
+@dataclass(slots=True)
+class _Contender:
+    call: Callable[[], object]
+    times_s: list[float] = field(default_factory=list)
+
+
+def measure(backend: Backend, job: Job) -> Iterator[Row]:
+    """Yield a row for each form, batch and number of models."""
+    models = random_models(job.kind, max(job.models))
+    draws = np.random.default_rng(0)
+    width, height = job.picture
+    pictures = [draws.integers(0, 255, (height, width, 3), np.uint8) for _ in range(max(job.batches))]
+    textbook = _Textbook(models[0], backend.torch_device) if job.with_textbook else None
+    form = backend.form
+    prepared = 0
+    for count in sorted(job.models):
+        for model in models[prepared:count]:
+            form = backend.prepare(model, is_draft=True).form
+        prepared = count
+        memory = (_host_mb(), _device_mb(backend.torch_device))
+        for batch in job.batches:
+            turn = itertools.cycle(models[:count])
+            # Each call has the next models of the list: 32 models at batch 1 take turns.
+            flights = itertools.cycle(
+                [
+                    [Request(model, model.geometry, pictures[i]) for i, model in zip(range(batch), turn, strict=False)]
+                    for _ in range(max(1, -(-count // batch)))
+                ]
+            )
+            whole = _Pipelined(backend, flights)
+            inputs = np.stack([network_input(one, models[0].geometry) for one in pictures[:batch]])
+            tensor, alone = torch.from_numpy(inputs), backend.backbone_alone(models[0])
+            contenders = {
+                "folded": _Contender(whole),
+                "network": _Contender(partial(backend.score_normalised, models[0], tensor)),
+                "backbone": _Contender(partial(alone, inputs)),
+            }
+            if textbook is not None:
+                first = [Request(models[0], models[0].geometry, one) for one in pictures[:batch]]
+                contenders["textbook"] = _Contender(partial(textbook, first))
+            _take_turns(contenders.values(), job.seconds)
+            whole.land()
+            stages = _stages(backend, [next(flights) for _ in range(max(1, STAGED_FRAMES // batch))])
+            yield from _rows(contenders, job, form, batch, count, stages, memory)
+
+
+def trace(backend: Backend, job: Job, path: Path) -> None:
+    """Write what happens in a few batches as a trace for chrome://tracing or Perfetto."""
+    from torch.profiler import ProfilerActivity, profile
+
+    model = random_models(job.kind, 1)[0]
+    backend.prepare(model, is_draft=True)
+    width, height = job.picture
+    picture = np.zeros((height, width, 3), np.uint8)
+    requests = [Request(model, model.geometry, picture)] * max(job.batches)
+    activities = [ProfilerActivity.CPU]
+    if backend.torch_device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    backend.score(requests)
+    with profile(activities=activities) as profiler:
+        under_way = [backend.submit(requests) for _ in range(backend.depth)]
+        for flight in under_way:
+            flight()
+    profiler.export_chrome_trace(str(path))
+
+
+class _Pipelined:
+    """Keeps as many batches under way as the engine does; a call begins one and ends one."""
+
+    def __init__(self, backend: Backend, flights: Iterator[list[Request]]) -> None:
+        self._backend, self._flights = backend, flights
+        self._under_way = [backend.submit(next(flights)) for _ in range(backend.depth - 1)]
+
+    def __call__(self) -> None:
+        self._under_way.append(self._backend.submit(next(self._flights)))
+        self._under_way.pop(0)()
+
+    def land(self) -> None:
+        """End what is still under way."""
+        for flight in self._under_way:
+            flight()
+
+
+class _Textbook:
+    """The published operations in the published order, one picture at a time, float32."""
+
+    def __init__(self, model: Bundle, device: torch.device) -> None:
+        self._network = model.network.to(device)
+        self._device = device
+
+    def __call__(self, requests: Sequence[Request]) -> list[Tensor]:
+        with torch.inference_mode():
+            return [self._score(request) for request in requests]
+
+    def _score(self, request: Request) -> Tensor:
+        input_ = torch.from_numpy(network_input(request.picture, request.geometry))[None]
+        scores: Tensor = self._network(input_.to(self._device))[0]
+        return scores.cpu()
+
+
+def _take_turns(contenders: Iterable[_Contender], seconds: float) -> None:
+    """Give each contender rounds of its own until it had its time."""
+    contenders = list(contenders)
+    for one in contenders:
+        one.call()  # the first is another one: memory is taken, algorithms are chosen
+    while any(sum(one.times_s) < seconds or len(one.times_s) < LEAST_CALLS for one in contenders):
+        for one in contenders:
+            end = time.perf_counter() + min(ROUND_S, seconds)
+            while True:
+                began = time.perf_counter()
+                one.call()
+                now = time.perf_counter()
+                one.times_s.append(now - began)
+                if now >= end:
+                    break
+
+
+def _stages(backend: Backend, batches: Sequence[list[Request]]) -> dict[str, float]:
+    """Return the median time of each stage, in milliseconds for one frame."""
+    seen: dict[str, list[float]] = {}
+    for requests in batches:
+        for stage, seconds in backend.stages(requests).items():
+            seen.setdefault(stage, []).append(seconds * 1e3 / len(requests))
+        scores = backend.score(requests)
+        began = time.perf_counter()
+        for request, one in zip(requests, scores, strict=True):
+            height, width = request.picture.shape[:2]
+            standard = Standard(float(np.median(one)), [0.0], "bench")  # half of the picture is a defect
+            judge(one, standard, (width, height), request.geometry.area(width, height))
+        seen.setdefault("mask", []).append((time.perf_counter() - began) * 1e3 / len(requests))
+    return {stage: statistics.median(values) for stage, values in seen.items()}
+
+
+def _rows(
+    contenders: dict[str, _Contender],
+    job: Job,
+    form: Form,
+    batch: int,
+    models: int,
+    stages: dict[str, float],
+    memory: tuple[float, float | None],
+) -> Iterator[Row]:
+    medians = {name: statistics.median(one.times_s) for name, one in contenders.items()}
+    for name in ("textbook", "backbone", "folded"):
+        if name not in contenders:
+            continue
+        times_s = contenders[name].times_s
+        is_whole = name == "folded"
+        yield Row(
+            device=form.device.partition(":")[0] if name == "textbook" else form.device,
+            precision="float32" if name == "textbook" else form.precision,
+            form=name,
+            backbone=job.kind.backbone,
+            size=f"{job.kind.width}x{job.kind.height}",
+            picture="" if name == "backbone" else f"{job.picture[0]}x{job.picture[1]}",
+            batch=batch,
+            models=models if is_whole else 1,
+            cameras=0,
+            frames_per_s=batch * len(times_s) / sum(times_s),
+            p50_ms=medians[name] * 1e3,
+            p95_ms=percentile(times_s, 0.95) * 1e3,
+            p99_ms=percentile(times_s, 0.99) * 1e3,
+            stages_ms=stages if is_whole else {},
+            host_mb=memory[0] if is_whole else None,
+            device_mb=memory[1] if is_whole else None,
+            to_textbook=medians["textbook"] / medians[name] if is_whole and "textbook" in medians else None,
+            to_backbone=medians["network"] / medians["backbone"] if is_whole else None,
+        )
+
+
+def _host_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def _device_mb(device: torch.device) -> float | None:
+    return torch.cuda.memory_allocated(device) / 1e6 if device.type == "cuda" else None
