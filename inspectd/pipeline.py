@@ -5,7 +5,7 @@ How a frame becomes a verdict:
     Supervisor (one thread per camera)   hears from its capture child: a picture lies in a ring slot
       -> Intake.on_frame                 opens a ledger entry: from here on a verdict is owed
       -> Batcher.put                     the newest of each camera waits for the engine
-    Engine (one thread)                  takes a batch, scores it, judges each picture
+    Engine (two threads)                 begins a batch; waits for its scores, judges each picture
       -> Ledger.close                    the first closer wins
       -> Publisher.put                   in the order of `seq`
     Publisher (one thread)               sends `verdict/` and `mask/`
@@ -82,8 +82,16 @@ class Pipeline:
             progress=progress.beat("publisher"),
         )
         self.ledger = Ledger(self.publisher.put)
-        self.batcher = Batcher(config.engine.max_batch, config.engine.batch_wait_ms)
-        self.engine = Engine(backend, self.batcher, self.ledger, progress=progress.beat("engine"), on_lost=on_lost)
+        wait_ms = config.engine.batch_wait_ms if backend.gains_from_batches else 0.0
+        self.batcher = Batcher(config.engine.max_batch, wait_ms)
+        self.engine = Engine(
+            backend,
+            self.batcher,
+            self.ledger,
+            beginning=progress.beat("engine"),
+            landing=progress.beat("landing"),
+            on_lost=on_lost,
+        )
         self._pin = backend.pin
         self.supervisors: dict[str, Supervisor] = {}
         self.taps = {camera.name: Tap() for camera in config.enabled_cameras}

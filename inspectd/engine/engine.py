@@ -1,11 +1,15 @@
-"""The engine: one thread that owns the device. Batches in, closed ledger entries out."""
+"""The engine: batches in, closed ledger entries out.
+
+Two threads: one begins batches, the other waits for them and judges. A frame that comes while the device works
+is on its way at once (uploaded, resized), up to the number of batches that the backend takes at a time.
+"""
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -45,49 +49,83 @@ class Engine:
         batcher: Batcher,
         ledger: Ledger,
         *,
-        progress: Callable[[], None] = lambda: None,
+        beginning: Callable[[], None] = lambda: None,
+        landing: Callable[[], None] = lambda: None,
         on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`beginning`, `landing`: called again and again by each thread, as long as it is not stuck."""
         self._scorer = scorer
         self._batcher = batcher
         self._ledger = ledger
-        self._progress = progress
+        self._beat_beginning, self._beat_landing = beginning, landing
         self._on_lost = on_lost
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._places = threading.Semaphore(scorer.depth)
+        self._under_way: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._threads = (
+            threading.Thread(target=self._begin_batches, name="engine", daemon=True),
+            threading.Thread(target=self._land_batches, name="landing", daemon=True),
+        )
 
     def start(self) -> None:
         """Begin to take batches."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Finish the batch at hand and take no other."""
+        """Finish the batches under way and take no other."""
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread; False when it is still busy (or hangs) after `timeout_s`."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        """Wait for the threads; False when one is still busy (or hangs) after `timeout_s`."""
+        give_up_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, give_up_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self) -> None:
-        under_way: deque[_Batch] = deque()
+    def _begin_batches(self) -> None:
         try:
             while not self._stop.is_set():
-                self._progress()
-                jobs = self._batcher.take(0 if under_way else IDLE_S)
-                batch = self._begin(jobs)
-                if batch is not None:
-                    under_way.append(batch)
-                if under_way and (batch is None or len(under_way) >= self._scorer.depth):
-                    self._finish(under_way.popleft())
-            while under_way:
-                self._finish(under_way.popleft())
+                self._beat_beginning()
+                # First a place, then the frames: the newest at the moment when there is something to do with them.
+                if not self._places.acquire(timeout=IDLE_S):
+                    continue
+                batch = self._begin(self._batcher.take(IDLE_S))
+                if batch is None:
+                    self._places.release()
+                else:
+                    self._under_way.put(batch)
         except Exception as error:  # a thread's top: an engine that failed cannot be trusted any more
-            for batch in under_way:
-                _release(batch.jobs)
             LOG.exception("the engine failed")
-            self._on_lost(f"the engine failed: {type(error).__name__}: {error}")
+            self._fail(error)
+        finally:
+            self._under_way.put(None)
+
+    def _land_batches(self) -> None:
+        has_failed = False
+        while True:
+            self._beat_landing()
+            try:
+                batch = self._under_way.get(timeout=IDLE_S)
+            except queue.Empty:
+                continue
+            if batch is None:
+                break
+            if has_failed:
+                _release(batch.jobs)
+                continue
+            try:
+                self._finish(batch)
+            except Exception as error:  # a thread's top, too
+                LOG.exception("the engine failed")
+                has_failed = True
+                self._fail(error)
+            self._places.release()
+
+    def _fail(self, error: Exception) -> None:
+        self._stop.set()
+        self._on_lost(f"the engine failed: {type(error).__name__}: {error}")
 
     def _begin(self, jobs: list[Job]) -> _Batch | None:
         """Hand a batch to the device; None when nothing of it is still wanted."""

@@ -15,6 +15,7 @@ Nothing is allocated once a picture of the largest size has been seen.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -47,9 +48,10 @@ Work = Callable[[], object]
 
 
 class FlightBackend:
-    """Scores pictures on one GPU. Used by one thread at a time."""
+    """Scores pictures on one GPU. One thread submits and prepares; flights may be landed by another."""
 
     depth = SLOTS
+    gains_from_batches = True
 
     def __init__(self, device: Device, precisions: Sequence[str], why: str = "", max_batch: int = 16) -> None:
         """`precisions`: in the order in which they are tried for a model."""
@@ -65,6 +67,7 @@ class FlightBackend:
         self._slots = [_Slot(device, max_batch) for _ in range(SLOTS)]
         self._free = deque(self._slots)
         self._under_way: deque[_Part] = deque()
+        self._landing = threading.Lock()
 
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
         """Make a model ready to judge: pass the gate, and capture a graph for each batch size."""
@@ -208,18 +211,22 @@ class FlightBackend:
             self._device.synchronise()  # its constants were written on another stream
 
     def _take_slot(self) -> _Slot:
-        if not self._free:
-            self._land(self._under_way[0])
-        return self._free.popleft()
+        while True:
+            try:
+                return self._free.popleft()
+            except IndexError:
+                for part in tuple(self._under_way)[:1]:  # the other thread may have landed it meanwhile
+                    self._land(part)
 
     def _land(self, part: _Part) -> list[Floats]:
         """Wait for a part and return its scores in the order of its requests."""
-        if part.scores is None:
-            part.done.wait()  # the one wait of the host
-            part.scores = part.slot.scores(part)
-            self._under_way.remove(part)
-            self._free.append(part.slot)
-        return part.scores
+        with self._landing:
+            if part.scores is None:
+                part.done.wait()  # the one wait of the host
+                part.scores = part.slot.scores(part)
+                self._free.append(part.slot)
+                self._under_way.remove(part)
+            return part.scores
 
     def _land_all(self) -> None:
         while self._under_way:

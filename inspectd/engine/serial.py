@@ -21,9 +21,10 @@ from inspectd.simplenet.preprocess import network_input, normalised
 
 
 class SerialBackend:
-    """Scores through one runtime. While one picture is in the network, the next ones of its batch are resized."""
+    """Scores through one runtime. While one picture is in the network, the next ones are resized."""
 
-    depth = 1
+    depth = 2
+    gains_from_batches = False
     torch_device = torch.device("cpu")
 
     def __init__(self, runtimes: Sequence[Runtime], why: str = "", threads: int = 0) -> None:
@@ -42,15 +43,14 @@ class SerialBackend:
         self._library.forget(model)
 
     def submit(self, requests: Sequence[Request]) -> Flight:
-        """Score at once; nothing overlaps here."""
-        scores = self.score(requests)
-        return lambda: scores
+        """Begin to resize; the flight's caller passes the pictures through the network."""
+        prepared = [self._library.prepare(request.model) for request in requests]
+        inputs = [self._helpers.submit(_input, request) for request in requests]
+        return lambda: [_run(one, input_.result()) for one, input_ in zip(prepared, inputs, strict=True)]
 
     def score(self, requests: Sequence[Request]) -> list[Floats]:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
-        prepared = [self._library.prepare(request.model) for request in requests]
-        inputs = self._helpers.map(_input, requests)
-        return [_run(one, input_) for one, input_ in zip(prepared, inputs, strict=True)]
+        return self.submit(requests)()
 
     def score_inputs(self, model: Bundle, pixels: Tensor) -> Floats:
         """Return raw patch scores [B, h, w] of resized pictures [B, 3, H, W], 0 … 255."""
@@ -105,6 +105,7 @@ def _helpers(count: int) -> ThreadPoolExecutor:
 
     def begin() -> None:
         torch.set_num_threads(1)  # of this thread, and of threads that are yet to use torch
+        torch.get_num_threads()  # from here on this thread's number is its own
         all_here.wait()
 
     pool = ThreadPoolExecutor(count, "preprocess", initializer=begin)

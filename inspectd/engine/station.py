@@ -39,14 +39,18 @@ class Request:
 
 
 Flight = Callable[[], list[NDArray[np.float32]]]
-"""A batch under way: calling it, once, waits for it and returns the patch scores [h, w] of each request."""
+"""A batch under way: calling it, once, waits for it and returns the patch scores [h, w] of each request.
+
+Flights are called in the order in which they were submitted, by one thread, which may be another one."""
 
 
 class Scorer(Protocol):
-    """What the engine needs of a backend. Used by one thread at a time."""
+    """What the engine needs of a backend. One thread submits, one calls the flights."""
 
     depth: int
     """How many batches may be under way at once."""
+    gains_from_batches: bool
+    """Whether a frame may wait for others to share a pass with; else it would wait for nothing."""
 
     def submit(self, requests: Sequence[Request]) -> Flight:
         """Begin to score pictures; they must stay as they are until the flight has landed."""
