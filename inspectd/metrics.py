@@ -116,6 +116,14 @@ class _LedgerCollector(Collector):
         yield states
         daemon = self._status.daemon()
         yield GaugeMetricFamily("inspectd_uptime_seconds", "Since the daemon started.", daemon.uptime_s)
+        band = GaugeMetricFamily(
+            "inspectd_parity_band",
+            "Largest difference of a patch score from the textbook form in float32, in units of the scores.",
+            labels=["model", "device", "precision"],
+        )
+        for label, model in daemon.models.items():
+            band.add_metric([label, model.device, model.precision], model.band)
+        yield band
         facts = {"version": VERSION, "device": daemon.device, "precision": daemon.precision}
         yield InfoMetricFamily("inspectd", "This daemon.", facts)
 

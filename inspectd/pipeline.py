@@ -19,7 +19,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from torch import nn
@@ -33,6 +33,7 @@ from inspectd.config import CameraConfig, Config
 from inspectd.engine.batcher import Batcher, Job, Policy
 from inspectd.engine.choose import choose_backend
 from inspectd.engine.engine import Engine
+from inspectd.engine.parity import Parity
 from inspectd.engine.station import Backend, Station
 from inspectd.errors import UsageError
 from inspectd.judge import Standard
@@ -46,6 +47,7 @@ from inspectd.simplenet.preprocess import Geometry
 from inspectd.status import Running, Status
 from inspectd.tap import Tap
 from inspectd.wire.control import Control
+from inspectd.wire.messages import ModelMessage
 from inspectd.wire.publisher import Publisher
 
 LOG = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ class Pipeline:
                     for c in config.cameras
                 },
                 {c.name: public_address(str(c.source)) for c in config.cameras},
+                _forms(stations.values()),
             ),
             self.ledger,
             self.supervisors,
@@ -309,16 +312,17 @@ def build(config: Config, *, on_lost: Callable[[str], None], progress: Progress)
 
 def load_stations(config: Config, backend: Backend) -> dict[str, Station | str]:
     """Load every enabled camera's model; one that cannot be used costs its camera only, if others can."""
-    models: dict[str, Bundle] = {}
+    models: dict[str, tuple[Bundle, Parity]] = {}
     backbones: dict[str, nn.Module] = {}
     stations: dict[str, Station | str] = {}
     for camera in config.enabled_cameras:
         try:
             if camera.model not in models:
                 model = bundle.load(Path(camera.model), shared=backbones)
-                LOG.info("model %s: %s", model.label, backend.prepare(model))
-                models[camera.model] = model
-            stations[camera.name] = make_station(camera, models[camera.model])
+                parity = backend.prepare(model)
+                LOG.info("model %s: %s", model.label, parity)
+                models[camera.model] = model, parity
+            stations[camera.name] = make_station(camera, *models[camera.model])
         except UsageError as error:
             LOG.error("camera %s has no model: %s", camera.name, error)
             stations[camera.name] = str(error)
@@ -327,7 +331,7 @@ def load_stations(config: Config, backend: Backend) -> dict[str, Station | str]:
     return stations
 
 
-def make_station(camera: CameraConfig, model: Bundle) -> Station:
+def make_station(camera: CameraConfig, model: Bundle, parity: Parity | None = None) -> Station:
     """Join a camera's settings with its model; UsageError when they contradict each other."""
     calibration = model.calibration
     geometry = model.geometry
@@ -345,7 +349,7 @@ def make_station(camera: CameraConfig, model: Bundle) -> Station:
         threshold = calibration.threshold.value
     held_out = sorted(calibration.held_out_scores) if calibration is not None else []
     standard = None if threshold is None else Standard(threshold, held_out, model.label)
-    return Station(model, geometry, standard)
+    return Station(model, geometry, standard, parity)
 
 
 def find_mismatch(station: Station, source: Source, opened: Opened) -> str | None:
@@ -390,6 +394,17 @@ def roi_mismatch(geometry: Geometry, width: int, height: int) -> str | None:
     if x + w <= width and y + h <= height:
         return None
     return f"the roi {list(geometry.roi)} does not lie inside the picture of {width}x{height}"
+
+
+def _forms(stations: Iterable[Station | str]) -> dict[str, ModelMessage]:
+    """Return by model what the parity gate found."""
+    return {
+        station.model.label: ModelMessage(
+            station.parity.form.device, station.parity.form.precision, station.parity.band
+        )
+        for station in stations
+        if isinstance(station, Station) and station.parity is not None
+    }
 
 
 def _has_ended(supervisor: Supervisor) -> bool:

@@ -14,7 +14,7 @@ from inspectd.cameras.supervisor import Supervisor
 from inspectd.ledger import Ledger
 from inspectd.records import Verdict
 from inspectd.version import VERSION
-from inspectd.wire.messages import PROTOCOL, CameraState, DaemonMessage, StateMessage, counts_message
+from inspectd.wire.messages import PROTOCOL, CameraState, DaemonMessage, ModelMessage, StateMessage, counts_message
 
 LATENCIES = 1000  # the newest ones that p99_ms is taken from
 
@@ -31,6 +31,8 @@ class Running:
     """By camera: run name and digest."""
     sources: Mapping[str, str]
     """By camera: what its configuration names."""
+    forms: Mapping[str, ModelMessage]
+    """By model: run name and digest."""
 
 
 class Status:
@@ -85,6 +87,7 @@ class Status:
             device=self._running.device,
             precision=self._running.precision,
             cameras={name: self.state(name) for name in self.cameras()},
+            models=dict(self._running.forms),
         )
 
     def report(self) -> dict[str, Any]:

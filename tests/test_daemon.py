@@ -314,4 +314,7 @@ def test_state_is_published_every_second_and_says_how_it_is(tmp_path: Path, smal
     assert state["fps"] is None or 1 < state["fps"] < 60
     assert 0 <= state["last_frame_age_ms"] < 1000 * (time.monotonic() - began)
     assert daemon.daemon_states[0]["cameras"].keys() == {"top"}
+    (form,) = daemon.daemon_states[0]["models"].values()
+    assert form["device"].startswith(("cpu:", "cuda:"))
+    assert 0 <= form["band"] < 1e6
     json.dumps(daemon.daemon_states, allow_nan=False)

@@ -38,7 +38,7 @@ FIELDS = words(
 STATE_FIELDS = words(
     "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms"
 )
-DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras")
+DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models")
 REASONS = words(
     "camera_lost camera_frozen deadline overload identity picture no_model no_threshold engine bypass shutdown"
 )

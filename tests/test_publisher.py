@@ -46,7 +46,7 @@ class States:
         )  # fmt: skip
 
     def daemon(self) -> DaemonMessage:
-        return DaemonMessage(1, "e1", "0", 1.0, True, "cpu", "float32", {"cam1": "running", "cam10": "running"})
+        return DaemonMessage(1, "e1", "0", 1.0, True, "cpu", "float32", {"cam1": "running", "cam10": "running"}, {})
 
 
 class Ear:

@@ -71,8 +71,11 @@ def command(
     from inspectd.bench import engine
     from inspectd.bench.models import Kind
     from inspectd.engine.choose import choose_backend, torch_device
+    from inspectd.errors import UsageError
 
     torch_device(device)
+    if trace is not None and not trace.absolute().parent.is_dir():
+        raise UsageError(f"--profile {trace}: the folder {trace.absolute().parent} does not exist.")
     kinds = [
         Kind(name, layer or _usual_layers(name), *wh)
         for name in backbone or (EMBEDDED,)

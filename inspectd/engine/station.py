@@ -27,6 +27,8 @@ class Station:
     geometry: Geometry
     standard: Standard | None
     """None: the model has no threshold, and nothing may be called ok."""
+    parity: Parity | None = None
+    """What the gate found: the form that the model is judged in, and its band."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,14 @@ class StateMessage(msgspec.Struct, frozen=True):
     p99_ms: float | None
 
 
+class ModelMessage(msgspec.Struct, frozen=True):
+    """The form that a model is judged in, and how far its patch scores were from the textbook's in float32."""
+
+    device: str
+    precision: str
+    band: float
+
+
 class DaemonMessage(msgspec.Struct, frozen=True):
     """Topic `daemon/`: once a second and at every change. None for 3 s: the daemon is gone."""
 
@@ -115,6 +123,8 @@ class DaemonMessage(msgspec.Struct, frozen=True):
     device: str
     precision: str
     cameras: dict[str, CameraState]
+    models: dict[str, ModelMessage]
+    """By run name and digest."""
 
 
 def verdict_message(
