@@ -160,7 +160,9 @@ def test_a_state_can_be_read_back(state: str) -> None:
     values: tuple[Any, ...] = (1, "e", "top", state, False, None, None, 0, None, None, {}, counts, None)
     said = dict(zip(STATE_FIELDS, values, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(said), type=StateMessage)) == said
-    daemon = dict(zip(DAEMON_FIELDS, (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}), strict=True))
+    models = {"top 0123": {"device": "cpu:torch", "precision": "float32", "band": 1e-5}}
+    facts = (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}, models)
+    daemon = dict(zip(DAEMON_FIELDS, facts, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(daemon), type=DaemonMessage)) == daemon
 
 
