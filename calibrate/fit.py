@@ -28,11 +28,12 @@ from calibrate.train import HeadTrainer, noise_for, standardise, train
 from inspectd.engine.station import Backend
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.bundle import CALIBRATION_VERSION, Bundle, Calibration, CameraRecord, ThresholdRecord
+from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.files import sha256
 from inspectd.simplenet.framing import find_framing
 from inspectd.simplenet.network import Head
 from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from inspectd.simplenet.schema import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
 from inspectd.version import VERSION
 
 LOG_LINES = 100

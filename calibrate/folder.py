@@ -131,9 +131,8 @@ def _write_curve(folder: Path, curve: Curve) -> None:
 def _read_back(folder: Path, pictures: Pictures, learned: Learned, backend: Backend) -> None:
     """Load what was written and score a picture with it: a run that does not load is not a run."""
     written = bundle.load(folder)
-    request = [Request(written, written.geometry, pictures.raw[0])]
-    read = backend.score(request)[0]
-    expected = backend.score_inputs(learned.model, pictures.input(0)[None])[0]
+    requests = [Request(model, model.geometry, pictures.raw[0]) for model in (written, learned.model)]
+    read, expected = backend.score(requests)
     backend.forget(written)
     if not np.allclose(read, expected, rtol=READ_BACK_TOLERANCE, atol=READ_BACK_TOLERANCE):
         difference = float(np.abs(read - expected).max())

@@ -15,9 +15,9 @@ from calibrate.train import Recipe
 from inspectd.errors import UsageError
 from inspectd.records import Rect
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.bundle import Params
 from inspectd.simplenet.network import HeadShape
 from inspectd.simplenet.preprocess import Geometry
+from inspectd.simplenet.schema import Params
 
 STABLE_RECIPE = Recipe(
     noise="differences",

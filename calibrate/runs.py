@@ -25,8 +25,9 @@ from inspectd.engine.station import Backend
 from inspectd.errors import StartError, UsageError
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Bundle, CameraRecord
+from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.files import new_folder
+from inspectd.simplenet.schema import CameraRecord
 
 EXAMPLES = 6
 """Test pictures with their maps in the report."""

@@ -25,7 +25,7 @@ from inspectd.cameras.sources import Source, parse_source
 from inspectd.config import CameraConfig
 from inspectd.errors import StartError, UsageError
 from inspectd.records import Frame, Picture, Rect
-from inspectd.simplenet.bundle import CameraRecord
+from inspectd.simplenet.schema import CameraRecord
 
 CAPTURE = ".capture"
 LIVE_PARTS = 200

@@ -11,8 +11,9 @@ import torch
 
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Bundle, Calibration, CameraRecord, Params, ThresholdRecord
+from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.network import Head
+from inspectd.simplenet.schema import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -49,7 +50,7 @@ def small_params(size: int = 64) -> Params:
 def small_calibration(threshold: float, **changes: object) -> Calibration:
     """A calibration as `calibrate` writes it."""
     facts = {
-        "version": bundle.CALIBRATION_VERSION,
+        "version": CALIBRATION_VERSION,
         "run": "small",
         "created": "2026-01-01T00:00:00Z",
         "threshold": ThresholdRecord(threshold, 0.01, 0.95, 0.2, 299, 0.0),

@@ -16,11 +16,12 @@ from inspectd.config import CameraConfig
 from inspectd.engine.batcher import Batcher
 from inspectd.engine.station import Station
 from inspectd.errors import UsageError
+from inspectd.intake import Intake
 from inspectd.ledger import Ledger
-from inspectd.pipeline import Intake, make_station
+from inspectd.pipeline import make_station
 from inspectd.records import Frame, Outcome, Reason, Stamp, Verdict
 from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import CameraRecord
+from inspectd.simplenet.schema import CameraRecord
 from inspectd.tap import Tap
 
 DEVICE = Source(Kind.DEVICE, "/dev/video0")

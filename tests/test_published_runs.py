@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from inspectd import SimpleNet
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Calibration
+from inspectd.simplenet.schema import Calibration
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

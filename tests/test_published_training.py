@@ -21,7 +21,8 @@ from calibrate.keep import BestOnTest
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.bundle import Bundle, CameraRecord
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.schema import CameraRecord
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,9 +9,10 @@ import torch
 
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Bundle, Calibration, CameraRecord, Params, ThresholdRecord
+from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.network import Head
 from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from inspectd.simplenet.schema import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
 
 THRESHOLD = 1e3
 """Far above any score: every part is ok."""
@@ -55,7 +56,7 @@ def write_random_model(folder: Path, kind: Kind) -> None:
 
 def _calibration(kind: Kind, backbone_digest: str) -> Calibration:
     return Calibration(
-        version=bundle.CALIBRATION_VERSION,
+        version=CALIBRATION_VERSION,
         run="bench",
         created="",
         threshold=ThresholdRecord(THRESHOLD, 0.01, 0.95, 1.0, 299, 0.0),

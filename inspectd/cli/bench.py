@@ -46,7 +46,12 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 @click.option("--cameras", type=click.IntRange(0, 64), default=0, help="Also run a daemon with so many.")
 @click.option("--fps", type=click.FloatRange(0.1, 1000), default=30, show_default=True, help="Of each of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of rows for machines.")
-@click.option("--profile", "trace", type=click.Path(path_type=Path, dir_okay=False), help="Write a trace, too.")
+@click.option(
+    "--profile",
+    "trace",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a trace of the last network, too.",
+)
 def command(
     device: str,
     precision: tuple[str, ...],

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from inspectd.engine.cuda import BatchLimit, CudaHead, CudaRuntime, CudaTrunk, G
 from inspectd.engine.gpu_preprocess import Preparation, preparing
 from inspectd.engine.library import Library, Prepared
 from inspectd.engine.parity import Parity
-from inspectd.engine.runtime import Floats, Lap, no_lap
+from inspectd.engine.runtime import Floats, Lap, Stopwatch, no_lap
 from inspectd.engine.station import Flight, Request
 from inspectd.engine.streams import Device, Event
 from inspectd.simplenet.bundle import Bundle
@@ -102,20 +101,11 @@ class FlightBackend:
 
     def stages(self, requests: Sequence[Request]) -> dict[str, float]:
         """Score with the host waiting after each stage; return the seconds of each."""
-        seconds: dict[str, float] = {}
         self._device.synchronise()
-        began = time.perf_counter()
-
-        def lap(stage: str) -> None:
-            nonlocal began
-            self._device.synchronise()
-            now = time.perf_counter()
-            seconds[stage] = seconds.get(stage, 0.0) + now - began
-            began = now
-
-        for part in self._launch(requests, lap):
+        watch = Stopwatch(self._device.synchronise)
+        for part in self._launch(requests, watch):
             self._land(part)
-        return seconds
+        return watch.seconds
 
     def score_inputs(self, model: Bundle, pixels: Tensor) -> Floats:
         """Return raw patch scores [B, h, w] of resized pictures [B, 3, H, W], 0 … 255."""
@@ -130,8 +120,9 @@ class FlightBackend:
     def _launch(self, requests: Sequence[Request], lap: Lap) -> list[_Part]:
         parts, begin = [], 0
         while begin < len(requests):
-            rows = [_Row(one, self._library.prepare(one.model)) for one in requests[begin:]]
-            parts.append(self._launch_part(rows[: self._limit.largest], lap))
+            some = requests[begin : begin + self._limit.largest]
+            rows = [_Row(one, self._library.prepare(one.model)) for one in some]
+            parts.append(self._launch_part(rows, lap))
             begin += len(parts[-1].order)
         return parts
 
@@ -229,8 +220,8 @@ class FlightBackend:
             return part.scores
 
     def _land_all(self) -> None:
-        while self._under_way:
-            self._land(self._under_way[0])
+        for part in tuple(self._under_way):
+            self._land(part)
 
 
 class _Row:

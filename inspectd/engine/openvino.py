@@ -39,11 +39,6 @@ class OpenVinoRuntime:
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
 
-    @staticmethod
-    def has_bfloat16() -> bool:
-        """Whether this processor computes in bfloat16."""
-        return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
     def compile(self, trunk: Trunk) -> OpenVinoTrunk:
         """Compile a trunk for one picture at a time."""
         return OpenVinoTrunk(trunk, self)

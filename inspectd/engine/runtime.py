@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -29,6 +30,22 @@ Lap = Callable[[str], None]
 
 def no_lap(_stage: str) -> None:
     """Time nothing."""
+
+
+class Stopwatch:
+    """A lap that adds up the seconds of each stage. `settle`: waits until what was queued has really ended."""
+
+    def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._settle = settle
+        self._began = time.perf_counter()
+
+    def __call__(self, stage: str) -> None:
+        """End a stage; the next begins."""
+        self._settle()
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._began
+        self._began = now
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from inspectd.engine.library import Library, Prepared
 from inspectd.engine.parity import Parity
-from inspectd.engine.runtime import Floats, Form, Lap, Runtime, no_lap
+from inspectd.engine.runtime import Floats, Form, Lap, Runtime, Stopwatch, no_lap
 from inspectd.engine.station import Flight, Request
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input, normalised
@@ -68,22 +67,13 @@ class SerialBackend:
 
     def stages(self, requests: Sequence[Request]) -> dict[str, float]:
         """Score one picture after the other and return how long each stage took, in seconds for all of them."""
-        seconds: dict[str, float] = {}
-        began = time.perf_counter()
-
-        def lap(stage: str) -> None:
-            nonlocal began
-            now = time.perf_counter()
-            seconds[stage] = seconds.get(stage, 0.0) + now - began
-            began = now
-
-        for request in requests:
-            prepared = self._library.prepare(request.model)
-            began = time.perf_counter()
+        prepared = [self._library.prepare(request.model) for request in requests]
+        watch = Stopwatch()
+        for one, request in zip(prepared, requests, strict=True):
             input_ = self._helpers.submit(_input, request).result()
-            lap("preprocess")
-            _run(prepared, input_, lap)
-        return seconds
+            watch("preprocess")
+            _run(one, input_, watch)
+        return watch.seconds
 
     def backbone_alone(self, model: Bundle) -> Callable[[Floats], None]:
         """Return what passes normalised inputs [B, 3, H, W] through a model's backbone and nothing else."""

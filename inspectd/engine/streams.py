@@ -70,6 +70,9 @@ class CudaDevice:
         # float32 means float32: TF32 keeps ten bits of the mantissa.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
+        # Sums of products stay in float32 where a long one is split over several units.
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
     def stream(self) -> CudaStream:
         """Return a new stream."""

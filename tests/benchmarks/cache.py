@@ -25,8 +25,8 @@ from calibrate.pictures import Pictures
 from calibrate.train import HeadTrainer, Recipe, noise_for, train
 from inspectd.engine.choose import choose_backend
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.bundle import CameraRecord
 from inspectd.simplenet.network import Head, HeadShape
+from inspectd.simplenet.schema import CameraRecord
 
 ALLOWED = 1.15
 TOLERANCE = 1e-3

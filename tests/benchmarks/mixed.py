@@ -20,7 +20,7 @@ from calibrate.testing import evaluate
 from calibrate.threshold import held_out_positions
 from inspectd.engine.choose import choose_backend
 from inspectd.engine.station import Backend
-from inspectd.simplenet.bundle import CameraRecord
+from inspectd.simplenet.schema import CameraRecord
 
 
 def calibrate(paths: list[Path], seed: int, **changes: object) -> tuple[Learned, Backend, list[str]]:

@@ -65,9 +65,8 @@ class FakeDevice:
         self._random = random.Random(seed)
         self._streams: list[FakeStream] = []
         self.captures = 0
-        self.pinned_bytes = 0
-        self.largest_capture: int | None = None
-        """More pictures than this do not fit."""
+        self.allocations = 0
+        """Of page-locked memory."""
 
     def stream(self) -> FakeStream:
         """Return a new stream; each has its own speed."""
@@ -76,7 +75,7 @@ class FakeDevice:
 
     def pinned(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Return host memory, full of what was there before."""
-        self.pinned_bytes += 1
+        self.allocations += 1
         return torch.full(tuple(shape), 77, dtype=dtype)
 
     def graph(self, stream: FakeStream, work: Callable[[], object]) -> Callable[[], object]:
@@ -94,14 +93,9 @@ class FakeDevice:
             self.step()
 
     def pin(self, address: int, size: int) -> Callable[[], None]:
-        """Note that the memory is pinned."""
-        del address
-        self.pinned_bytes += size
-
-        def unpin() -> None:
-            self.pinned_bytes -= size
-
-        return unpin
+        """Do nothing: it is a CPU's memory."""
+        del address, size
+        return lambda: None
 
     def step(self) -> None:
         """Let one stream do one piece of work."""

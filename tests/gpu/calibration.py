@@ -23,8 +23,8 @@ from calibrate.threshold import held_out_positions
 from calibrate.train import Recipe
 from inspectd.engine.choose import choose_backend
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.bundle import CameraRecord
 from inspectd.simplenet.network import HeadShape
+from inspectd.simplenet.schema import CameraRecord
 
 
 class Parts(Unwatched):

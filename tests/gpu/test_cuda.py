@@ -57,7 +57,7 @@ def test_batches_in_flight_are_scored_as_on_the_cpu(models: list[Bundle], seed: 
     backend = flights()
     for model in models:
         backend.prepare(model)
-    check(*fly(backend, models, seed))
+    check(*fly(backend, models, seed), bound=5e-3)  # a grey level may be rounded the other way on the device
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

@@ -1,0 +1,152 @@
+"""What happens with everything that one camera says, until the engine has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from inspectd.cameras.discovery import stable_paths
+from inspectd.cameras.link import Opened
+from inspectd.cameras.sources import Source
+from inspectd.config import CameraConfig
+from inspectd.engine.batcher import Batcher, Job, Policy
+from inspectd.engine.station import Station
+from inspectd.ledger import Ledger
+from inspectd.records import Finding, Frame, Picture, Reason, Stamp, fault
+from inspectd.simplenet.preprocess import Geometry
+from inspectd.tap import Tap
+
+
+class Intake:
+    """One camera's. Called from its supervisor's thread."""
+
+    def __init__(
+        self,
+        camera: CameraConfig,
+        policy: Policy,
+        source: Source,
+        station: Station | str,
+        ledger: Ledger,
+        batcher: Batcher,
+        tap: Tap,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._camera = camera
+        self._policy = policy
+        self._source = source
+        self._station = station
+        self._ledger = ledger
+        self._batcher = batcher
+        self._tap = tap
+        self._changed = changed
+        self._mismatch: str | None = None
+
+    def on_opened(self, opened: Opened) -> None:
+        """Check that this is the camera that the model was calibrated for."""
+        self._mismatch = None
+        if isinstance(self._station, Station) and self._source.is_device:
+            self._mismatch = find_mismatch(self._station, self._source, opened)
+        self._changed(self._camera.name)
+
+    def on_frame(self, frame: Frame) -> None:
+        """Owe a verdict, and queue the picture for the engine, or say at once why it cannot be judged."""
+        self._tap.offer(frame)
+        entry = self._ledger.open_frame(frame.stamp)
+        if entry is None:
+            frame.release()
+            return
+        problem = self._problem(frame)
+        if isinstance(self._station, str) or problem is not None:
+            frame.release()
+            self._ledger.close(entry, problem or fault(Reason.NO_MODEL, str(self._station)))
+            return
+        gives_way = self._batcher.put(Job(frame, entry, self._station))
+        if gives_way is not None:
+            self._give_way(gives_way)
+
+    def on_missed(self, stamp: Stamp) -> None:
+        """A frame for which no slot was free."""
+        entry = self._ledger.open_frame(stamp)
+        if entry is not None and self._policy == "every":
+            self._ledger.close(entry, _overload())
+        elif entry is not None:
+            self._ledger.displace(entry)
+
+    def on_unreadable(self, stamp: Stamp, why: str) -> None:
+        """A picture of a finite source that cannot be read still gets its verdict."""
+        entry = self._ledger.open_frame(stamp)
+        if entry is not None:
+            self._ledger.close(entry, fault(Reason.PICTURE, why))
+
+    def on_gone(self, reason: Reason, why: str) -> None:
+        """One fault at the transition; afterwards `state/` tells."""
+        self._ledger.declare(self._camera.name, fault(reason, why))
+
+    def on_state(self) -> None:
+        """Tell the subscribers."""
+        self._changed(self._camera.name)
+
+    def _problem(self, frame: Frame) -> Finding | None:
+        if isinstance(self._station, str):
+            return None
+        height, width = frame.picture.shape[:2]
+        why = self._mismatch or roi_mismatch(self._station.geometry, width, height)
+        if why is None and self._source.is_camera:
+            why = framing_mismatch(self._station, frame.picture)
+        if why is None:
+            return None
+        return fault(Reason.IDENTITY, why, model=self._station.model.label)
+
+    def _give_way(self, job: Job) -> None:
+        job.frame.release()
+        if self._policy == "every":
+            self._ledger.close(job.entry, _overload())
+        else:
+            self._ledger.displace(job.entry)
+
+
+def find_mismatch(station: Station, source: Source, opened: Opened) -> str | None:
+    """Return why a device is not the one that the model was calibrated for, or None."""
+    if station.model.calibration is None:
+        return None
+    record = station.model.calibration.camera
+    if record.identity is not None:
+        names = stable_paths(source.address)
+        if record.identity not in names:
+            return f"the model was calibrated on {record.identity}; this camera is {names[0] if names else 'unknown'}"
+        if record.format is not None and opened.format and record.format != opened.format:
+            return f"the model was calibrated with format {record.format}; this camera gives {opened.format}"
+        if (record.width, record.height) != (opened.width, opened.height):
+            return (
+                f"the model was calibrated at {record.width}x{record.height}; "
+                f"this camera gives {opened.width}x{opened.height}"
+            )
+    return None
+
+
+def framing_mismatch(station: Station, picture: Picture) -> str | None:
+    """Return why a camera's picture does not show the scene that the model was calibrated on, or None."""
+    calibration = station.model.calibration
+    framing = calibration.framing if calibration else None
+    if framing is None:
+        return None
+    similarity = framing.similarity(picture)
+    if similarity >= framing.limit:
+        return None
+    return (
+        f"the picture does not show the scene that the model was calibrated on (similarity {similarity:.2f}, expected "
+        f"at least {framing.limit:.2f}); was the camera moved, or is it another one?"
+    )
+
+
+def roi_mismatch(geometry: Geometry, width: int, height: int) -> str | None:
+    """Return why the ROI does not lie inside a picture, or None; a scaled ROI always does."""
+    if geometry.roi is None or geometry.picture is not None:
+        return None
+    x, y, w, h = geometry.roi
+    if x + w <= width and y + h <= height:
+        return None
+    return f"the roi {list(geometry.roi)} does not lie inside the picture of {width}x{height}"
+
+
+def _overload() -> Finding:
+    return fault(Reason.OVERLOAD, "frames come faster than they can be inspected; this one was not")

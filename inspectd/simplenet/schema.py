@@ -1,0 +1,115 @@
+"""What `params.pkl` and `calibration.json` of a model folder hold. Only data; `bundle.py` reads and writes it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from inspectd.simplenet.framing import Framing
+from inspectd.simplenet.network import HeadShape
+
+CALIBRATION_VERSION = 1
+
+Positive = Annotated[int, Meta(ge=1, le=1 << 20)]
+RectSpec = tuple[int, int, int, int]
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"backbone": "backbone.name"}):
+    """params.pkl: the published parameters under their published names."""
+
+    backbone: str
+    layers_to_extract_from: tuple[str, ...]
+    input_shape: tuple[Positive, Positive, Positive]
+    """Channels, height, width."""
+    pretrain_embed_dimension: Positive
+    target_embed_dimension: Positive
+    patchsize: Positive = 3
+    patchstride: Positive = 1
+    pre_proj: Annotated[int, Meta(ge=0, le=64)] = 1
+    proj_layer_type: int = 0
+    dsc_layers: Annotated[int, Meta(ge=1, le=64)] = 2
+    dsc_hidden: Positive | None = 1024
+    embedding_size: Positive | None = None
+
+    @property
+    def head_shape(self) -> HeadShape:
+        """The head's arithmetic."""
+        return HeadShape(
+            self.pretrain_embed_dimension,
+            self.target_embed_dimension,
+            self.patchsize,
+            self.patchstride,
+            self.pre_proj,
+            self.proj_layer_type,
+            self.dsc_layers,
+            self.dsc_hidden,
+            self.embedding_size,
+        )
+
+
+class CameraRecord(msgspec.Struct, frozen=True):
+    """The camera that the good parts were seen with; `identity` None: a file, folder, network or simulation."""
+
+    source: str
+    identity: str | None
+    width: int
+    height: int
+    format: str | None = None
+    """FOURCC that was asked of the camera; None: its own choice."""
+
+
+class ThresholdRecord(msgspec.Struct, frozen=True):
+    """A threshold and what can be said about it. Rates and confidence are shares, 0 … 1."""
+
+    value: float
+    rate: float
+    """The false-reject rate that was asked for."""
+    confidence: float
+    proven_rate: float
+    """With `confidence`, at most this share of good parts scores above `value`."""
+    parts_needed: int
+    """Held-out good parts that can prove `rate`."""
+    margin: float
+    """How far above the largest held-out score `value` was put, because `rate` could not be proven."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the bound is as good as what was asked for."""
+        return self.proven_rate <= self.rate
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """calibration.json: what the published two files lack."""
+
+    version: int
+    run: str
+    created: str
+    threshold: ThresholdRecord | None
+    """None: no part was held out, so none could be set."""
+    held_out_scores: tuple[float, ...]
+    """Ascending."""
+    device: str
+    precision: str
+    """The form whose scores these are."""
+    camera: CameraRecord
+    roi: RectSpec | None
+    white_level: int
+    """The value of a 16-bit picture that is white."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    backbone_digest: str
+    seed: int
+    pictures: int
+    pictures_digest: str
+    statistics: dict[str, float]
+    """Of the training pictures: mean grey level and spread, 0 … 255."""
+    recipe: dict[str, float | int | bool | str | None]
+    versions: dict[str, str]
+    files: dict[str, str]
+    """SHA-256 of the other files of this folder."""
+    resize: int | None = None
+    """The shorter side before the centre was cropped; None: no crop."""
+    framing: Framing | None = None
+    """How the camera looked at the parts; None: parts or textures vary too much to tell a moved camera."""
