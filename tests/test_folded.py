@@ -56,7 +56,7 @@ def test_folded_is_textbook(seed: int) -> None:
     features = [torch.randn(2, c, *((12, 9) if i == 0 else (6, 7))).relu() for i, c in enumerate(channels)]
     head = lived_in(Head(shape), features)
     with torch.inference_mode():
-        folded = fold_head(head, channels)(fold_pooling(shape, channels)(features))
+        folded = fold_head(head, channels).scores(fold_pooling(shape, channels)(features))
         assert error(folded, head(features)) <= 1e-5, f"{shape} on {channels}"
 
 
@@ -70,7 +70,7 @@ def test_folded_is_textbook_at_published_sizes(shape: HeadShape, channels: tuple
     head = lived_in(Head(shape), features)
     with torch.inference_mode():
         pooling = fold_pooling(shape, channels)
-        assert error(fold_head(head, channels)(pooling(features)), head(features)) <= 1e-5
+        assert error(fold_head(head, channels).scores(pooling(features)), head(features)) <= 1e-5
     dense = shape.target_embed_dimension * sum(channels) * shape.patchsize**2
     assert sum(w.numel() for w in pooling.weights) < 0.2 * dense, "the pooling is thin"
 

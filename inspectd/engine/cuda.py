@@ -20,7 +20,7 @@ from inspectd.engine.runtime import Floats, Form, Head, Lap, Trunk, no_lap
 from inspectd.engine.streams import Device, Event, Stream
 from inspectd.engine.torch_runtime import DTYPES
 from inspectd.errors import UsageError
-from inspectd.simplenet.folded import SLOPE, FoldedHead
+from inspectd.simplenet.folded import FoldedHead
 from inspectd.simplenet.fusing import fused
 
 LOG = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class CudaTrunk:
 
     def add(self, head: FoldedHead) -> CudaHead:
         """Put a head into the bank of its kind."""
-        key = tuple(tuple(weight.shape) for weight in _weights(head))
+        key = tuple(tuple(weight.shape) for weight in head.tensors)
         if key not in self._banks:
             self._banks[key] = HeadBank(head, self._runtime)
         bank = self._banks[key]
@@ -197,8 +197,8 @@ class HeadBank:
 
     def __init__(self, head: FoldedHead, runtime: CudaRuntime) -> None:
         self.graphs: dict[int, Graph] = {}
-        self._runtime, self._layers = runtime, len(head.mixes)
-        self._stacks = [self._stack(weight, CAPACITIES[0]) for weight in _weights(head)]
+        self._runtime = runtime
+        self._stacks = head.like([self._stack(weight, CAPACITIES[0]) for weight in head.tensors])
         self._free = list(range(CAPACITIES[0]))
 
     def add(self, head: FoldedHead) -> int:
@@ -206,10 +206,9 @@ class HeadBank:
         if not self._free:
             self._grow()
         row = self._free.pop(0)
-        weights = _weights(head)
 
         def write() -> None:
-            for stack, weight in zip(self._stacks, weights, strict=True):
+            for stack, weight in zip(self._stacks.tensors, head.tensors, strict=True):
                 stack[row].copy_(weight)
 
         self._runtime.compute.run(write)  # behind every batch that still reads the row's last head
@@ -223,11 +222,11 @@ class HeadBank:
     def _grow(self) -> None:
         """Take the next capacity; graphs hold the old matrices and are captured again."""
         self._runtime.device.synchronise()
-        old = len(self._stacks[0])
+        old = len(self._stacks.bias)
         new = next(capacity for capacity in CAPACITIES if capacity > old)
         self.graphs.clear()
-        grown = [self._stack(stack[0], new) for stack in self._stacks]
-        for stack, larger in zip(self._stacks, grown, strict=True):
+        grown = self._stacks.like([self._stack(stack[0], new) for stack in self._stacks.tensors])
+        for stack, larger in zip(self._stacks.tensors, grown.tensors, strict=True):
             larger[:old].copy_(stack)
         self._stacks = grown
         self._free += range(old, new)
@@ -238,38 +237,16 @@ class HeadBank:
         return torch.zeros(capacity, *like.shape, dtype=self._runtime.dtype, device=target)
 
     def __call__(self, pooled: Sequence[Tensor], rows: Tensor) -> Tensor:
-        """Return float32 scores [B, h, w] of pooled maps [B, n_l, h_l, w_l]; the arithmetic of FoldedHead."""
-        mixes, bias, stages = self._stacks[: self._layers], self._stacks[self._layers], self._stacks[self._layers + 1 :]
-        matrices, biases = stages[: len(stages) // 2], stages[len(stages) // 2 :]
-        z = _mixed(pooled[0], mixes[0], rows)  # [B, o, h, w]
-        for x, mix in zip(pooled[1:], mixes[1:], strict=True):
-            coarse = _mixed(x, mix, rows)
-            if coarse.shape[-2:] != z.shape[-2:]:
-                coarse = F.interpolate(coarse, size=z.shape[-2:], mode="bilinear", align_corners=False)
-            z = z + coarse
-        height, width = z.shape[-2:]
-        z = z.permute(0, 2, 3, 1).flatten(1, 2) + bias.index_select(0, rows)[:, None]  # [B, h·w, o]
-        for i, (matrix, offset) in enumerate(zip(matrices, biases, strict=True)):
-            z = F.leaky_relu(z, SLOPE)
-            if i == len(matrices) - 1:  # one number per patch: it costs nothing to keep all its bits
-                z, matrix, offset = z.float(), matrix.float(), offset.float()  # noqa: PLW2901
-            z = _applied(z, matrix, rows) + offset.index_select(0, rows)[:, None]
-        return z[..., 0].view(len(z), height, width)
+        """Return float32 scores [B, h, w] of pooled maps [B, n_l, h_l, w_l], each by the row that it names."""
 
+        def linear(x: Tensor, matrices: Tensor, biases: Tensor | None) -> Tensor:
+            patches = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, h·w, n]; a view where the maps are channels-last
+            if len(matrices) == 1:  # a single head needs no copies of itself
+                z = F.linear(patches, matrices[0])
+            else:
+                z = torch.bmm(patches, matrices.index_select(0, rows).transpose(1, 2))
+            if biases is not None:
+                z = z + biases.index_select(0, rows)[:, None]
+            return z.view(len(x), *x.shape[-2:], -1).permute(0, 3, 1, 2)  # [B, o, h, w]
 
-def _weights(head: FoldedHead) -> list[Tensor]:
-    return [*head.mixes, head.bias, *head.matrices, *head.biases]
-
-
-def _mixed(x: Tensor, mix: Tensor, rows: Tensor) -> Tensor:
-    """Return [B, o, h, w] of maps [B, n, h, w] and matrices [M, o, n]."""
-    patches = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view where the maps are channels-last
-    mixed = _applied(patches, mix, rows)
-    return mixed.view(len(x), *x.shape[-2:], -1).permute(0, 3, 1, 2)
-
-
-def _applied(patches: Tensor, matrices: Tensor, rows: Tensor) -> Tensor:
-    """Return [B, P, o] of [B, P, n], each by its row of [M, o, n]; a single head needs no copies of itself."""
-    if len(matrices) == 1:
-        return F.linear(patches, matrices[0])
-    return torch.bmm(patches, matrices.index_select(0, rows).transpose(1, 2))
+        return self._stacks.scores(pooled, linear)

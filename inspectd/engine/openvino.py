@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +20,8 @@ from inspectd.engine.runtime import CannotRunError, Floats, Form, Head, Lap, Tru
 from inspectd.simplenet.folded import FoldedHead
 
 ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
+PARTS = 16
+"""So many parts of a score are rounded each, and then added."""
 
 
 def is_installed() -> bool:
@@ -32,6 +36,7 @@ class OpenVinoRuntime:
         """`threads` 0: OpenVINO's own choice, one for each physical core."""
         self.form = Form("cpu:openvino", precision)
         self._core = _openvino().Core()
+        self._type = getattr(_openvino().Type, ELEMENT_TYPES[precision])
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": ELEMENT_TYPES[precision],
@@ -43,61 +48,112 @@ class OpenVinoRuntime:
         """Compile a trunk for one picture at a time."""
         return OpenVinoTrunk(trunk, self)
 
-    def request(self, module: nn.Module, shapes: Sequence[Sequence[int]]) -> Any:
-        """Return an inference request of a module whose inputs have these shapes."""
+    def request(
+        self,
+        module: nn.Module,
+        shapes: Sequence[Sequence[int]],
+        *,
+        narrow_inputs: Iterable[int] = (),
+        narrow_outputs: Iterable[int] = (),
+    ) -> Any:
+        """Return an inference request of a module whose inputs have these shapes.
+
+        The inputs and outputs with the given numbers are of the precision's own type, all others float32.
+        """
         examples = tuple(torch.zeros(*shape) for shape in shapes)
         try:
             with _logging_untouched(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, about shapes that are constant here and meant to be
                 graph = _openvino().convert_model(module, example_input=examples, input=[tuple(s) for s in shapes])
-            return self._core.compile_model(graph, "CPU", self._settings).create_infer_request()
+            typed = _openvino().preprocess.PrePostProcessor(graph)
+            for i in narrow_inputs:
+                typed.input(i).tensor().set_element_type(self._type)
+            for i in narrow_outputs:
+                typed.output(i).tensor().set_element_type(self._type)
+            return self._core.compile_model(typed.build(), "CPU", self._settings).create_infer_request()
         except Exception as error:
             raise CannotRunError(
                 f"OpenVINO cannot run this network ({str(error).strip().splitlines()[0][:200]})"
             ) from error
 
+    def tensor(self, values: Tensor) -> Any:
+        """Return a copy of float32 `values` in the precision's own type."""
+        copy = _openvino().Tensor(self._type, _openvino().Shape(list(values.shape)))
+        if self.form.precision == "bfloat16":  # which numpy has not
+            np.copyto(copy.data.view(np.int16), values.bfloat16().view(torch.int16).numpy())
+        else:
+            np.copyto(copy.data, values.numpy())
+        return copy
+
 
 class OpenVinoTrunk:
-    """A compiled trunk; its outputs lie where the heads read them."""
+    """A compiled trunk; heads of one shape share one request, of which their weights are inputs.
+
+    So a head takes the memory of its weights and no more, is there at once, and needs no time to change places
+    with another. Its products are as fast as those of constant weights.
+    """
 
     def __init__(self, trunk: Trunk, runtime: OpenVinoRuntime) -> None:
         self._runtime = runtime
-        self._request = runtime.request(_AsTuple(trunk), [(1, *trunk.input_shape)])
+        layers = len(trunk.channels)
+        self._request = runtime.request(_AsTuple(trunk), [(1, *trunk.input_shape)], narrow_outputs=range(layers))
         self._pooled = [(1, *shape) for shape in trunk.shapes]
+        self._head_requests: dict[Hashable, Any] = {}
+        self._one_at_a_time = threading.Lock()
 
     def add(self, head: FoldedHead) -> OpenVinoHead:
-        """Compile a head behind the trunk."""
-        request = self._runtime.request(_FromTuple(head), self._pooled)
+        """Put a head behind the trunk."""
+        head = _in_parts(head)
+        if head.shape not in self._head_requests:
+            self._head_requests[head.shape] = self._compile(head)
+        is_matrix = {id(matrix) for matrix in (*head.mixes, *head.matrices)}
+        openvino, runtime = _openvino(), self._runtime
+        tensors = [runtime.tensor(t) if id(t) in is_matrix else openvino.Tensor(t.numpy()) for t in head.tensors]
+        return OpenVinoHead(self._head_requests[head.shape], len(self._pooled), tensors)
+
+    def _compile(self, head: FoldedHead) -> Any:
+        shapes = [*self._pooled, *head.shape]
+        narrow = [i for i, shape in enumerate(shapes) if len(shape) > 1]  # all but biases
+        request = self._runtime.request(_HeadOfInputs(head, len(self._pooled)), shapes, narrow_inputs=narrow)
         for i in range(len(self._pooled)):
             request.set_input_tensor(i, self._request.get_output_tensor(i))
-        return OpenVinoHead(request)
+        return request
 
     def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
         scores = []
-        for i, head in enumerate(heads):
-            self._request.set_input_tensor(_openvino().Tensor(inputs[i : i + 1], shared_memory=True))
-            self._request.infer()
-            lap("backbone")
-            scores.append(cast("OpenVinoHead", head).run())
-            lap("head")
+        for one, head in zip(inputs, heads, strict=True):
+            with self._one_at_a_time:
+                self._pass(one)
+                lap("backbone")
+                scores.append(cast("OpenVinoHead", head).run())
+                lap("head")
         return np.stack(scores)
 
     def run(self, inputs: Floats) -> None:
         """Pass inputs through the trunk, and drop what comes out."""
-        for i in range(len(inputs)):
-            self._request.set_input_tensor(_openvino().Tensor(inputs[i : i + 1], shared_memory=True))
-            self._request.infer()
+        for one in inputs:
+            with self._one_at_a_time:
+                self._pass(one)
+
+    def _pass(self, one: Floats) -> None:
+        self._request.set_input_tensor(_openvino().Tensor(one[None], shared_memory=True))
+        self._request.infer()
 
 
 class OpenVinoHead:
-    """A compiled head that reads its trunk's outputs."""
+    """The weights of a head, and the request that they are inputs of; it reads its trunk's outputs."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, first: int, tensors: Sequence[Any]) -> None:
+        """`first`: the number of the first weight among the inputs."""
         self._request = request
+        self._first = first
+        self._tensors = tensors
 
     def run(self) -> Floats:
         """Return raw patch scores [h, w] of what the trunk saw last."""
+        for i, tensor in enumerate(self._tensors, self._first):
+            self._request.set_input_tensor(i, tensor)
         self._request.infer()
         scores: Floats = self._request.get_output_tensor(0).data[0].copy()
         return scores
@@ -114,15 +170,36 @@ class _AsTuple(nn.Module):
         return tuple(self.trunk(pictures))
 
 
-class _FromTuple(nn.Module):
-    """OpenVINO's inputs are one argument each."""
+class _HeadOfInputs(nn.Module):
+    """OpenVINO's inputs are one argument each: pooled maps, then a head's weights."""
 
-    def __init__(self, head: FoldedHead) -> None:
+    def __init__(self, like: FoldedHead, layers: int) -> None:
         super().__init__()
-        self.head = head
+        self._like = like
+        self._layers = layers
 
-    def forward(self, *pooled: Tensor) -> Tensor:
-        return cast("Tensor", self.head(pooled))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self._like.like(inputs[self._layers :]).scores(inputs[: self._layers], _multiplied)
+
+
+def _multiplied(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply a matrix to each patch as a product, which OpenVINO also does fast if the matrix is not constant."""
+    z = (matrix @ x.flatten(2)).view(len(x), len(matrix), *x.shape[-2:])
+    return z if bias is None else z + bias[:, None, None]
+
+
+def _in_parts(head: FoldedHead) -> FoldedHead:
+    """Return a head that adds up its score from several products.
+
+    OpenVINO rounds products to bfloat16, but not their sum: scores do not come in steps of half a percent.
+    """
+    if not head.matrices:
+        return head
+    *others, last = head.matrices  # last: [1, o]
+    owners = torch.arange(last.shape[1]) % PARTS
+    parts = last * (owners == torch.arange(PARTS)[:, None])  # [PARTS, o]
+    bias = torch.cat([head.biases[-1], torch.zeros(PARTS - 1)])
+    return replace(head, matrices=(*others, parts), biases=(*head.biases[:-1], bias))
 
 
 @contextmanager

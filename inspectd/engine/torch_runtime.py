@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import cast
 
@@ -34,10 +35,11 @@ class TorchTrunk:
         self._dtype = dtype
         module = fused(trunk, torch.zeros(1, *trunk.input_shape))
         self._module = module.to(dtype).to(memory_format=torch.channels_last)
+        self._one_at_a_time = threading.Lock()
 
     def add(self, head: FoldedHead) -> FoldedHead:
         """Put a head behind the trunk."""
-        return head.to(self._dtype)
+        return head.like([weight.to(self._dtype) for weight in head.tensors])
 
     def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
@@ -46,7 +48,7 @@ class TorchTrunk:
             for one, head in zip(inputs, heads, strict=True):
                 pooled = self._pooled(one)
                 lap("backbone")
-                scores.append(cast("FoldedHead", head)(pooled)[0].float())
+                scores.append(cast("FoldedHead", head).scores(pooled)[0])
                 lap("head")
             return cast("Floats", torch.stack(scores).numpy())
 
@@ -58,4 +60,5 @@ class TorchTrunk:
 
     def _pooled(self, one: Floats) -> list[Tensor]:
         picture = torch.from_numpy(one)[None].to(self._dtype, memory_format=torch.channels_last)
-        return cast("list[Tensor]", self._module(picture))
+        with self._one_at_a_time:  # a backbone notes its layers' features while it runs
+            return cast("list[Tensor]", self._module(picture))

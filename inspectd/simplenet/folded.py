@@ -19,7 +19,7 @@ Only torch; no files, no device choice. Folding is done in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from inspectd.simplenet.network import Head, HeadShape
 
 SLOPE = 0.2
-MIN_GROUP_CHANNELS = 16
-"""Convolutions with groups narrower than a vector register waste it; blocks are joined up to this width."""
+MIN_GROUP_CHANNELS = 4
+"""Convolutions with very narrow groups are slow; blocks are joined up to this width. On a CPU 4 beats 2 and 8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +64,58 @@ class Pooling(nn.Module):
         ]
 
 
-class FoldedHead(nn.Module):
-    """Pooled maps [B, n_l, h_l, w_l] to raw patch scores [B, h, w]; higher is worse."""
+Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Applies a matrix and a bias to each patch of a map [B, n, h, w], and returns [B, o, h, w]."""
 
-    def __init__(self, mixes: Sequence[Tensor], bias: Tensor, stages: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """`mixes`: [o, n_l] per layer; `bias`: [o]; `stages`: matrix [o', o] and bias [o'], the last with o' = 1."""
-        super().__init__()
-        self.mixes = nn.ParameterList(_frozen(mix) for mix in mixes)
-        self.bias = _frozen(bias)
-        self.matrices = nn.ParameterList(_frozen(matrix) for matrix, _ in stages)
-        self.biases = nn.ParameterList(_frozen(offset) for _, offset in stages)
 
-    def forward(self, pooled: Sequence[Tensor]) -> Tensor:
-        """Return the scores on the first layer's grid."""
-        z = F.conv2d(pooled[0], self.mixes[0][:, :, None, None], self.bias)  # [B, o, h, w]
-        for x, mix in zip(pooled[1:], list(self.mixes)[1:], strict=True):
-            coarse = F.conv2d(x, mix[:, :, None, None])  # [B, o, h_l, w_l]
+def convolved(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply a matrix [o, n] and a bias [o] as a 1×1 convolution."""
+    return F.conv2d(x, matrix[:, :, None, None], bias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldedHead:
+    """What was trained, as a few matrices; a runtime may hold them in another type, or stacks of many heads'."""
+
+    mixes: tuple[Tensor, ...]
+    """Per layer, [o, n_l]."""
+    bias: Tensor
+    """[o]."""
+    matrices: tuple[Tensor, ...]
+    """One for each LeakyReLU, [o', o]."""
+    biases: tuple[Tensor, ...]
+    """[o'] each. What comes out last is added up to the score: trained heads have one row there."""
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of it in one list."""
+        return [*self.mixes, self.bias, *self.matrices, *self.biases]
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes in that list: heads with the same ones can take each other's place."""
+        return tuple(tuple(tensor.shape) for tensor in self.tensors)
+
+    def like(self, tensors: Sequence[Tensor]) -> FoldedHead:
+        """Return a head of this shape that consists of other `tensors`, in the order of that list."""
+        layers, stages = len(self.mixes), len(self.matrices)
+        bias, rest = tensors[layers], tensors[layers + 1 :]
+        return FoldedHead(tuple(tensors[:layers]), bias, tuple(rest[:stages]), tuple(rest[stages:]))
+
+    def scores(self, pooled: Sequence[Tensor], linear: Linear = convolved) -> Tensor:
+        """Return raw patch scores float32 [B, h, w] of pooled maps [B, n_l, h_l, w_l], on the first layer's grid."""
+        z = linear(pooled[0], self.mixes[0], self.bias)  # [B, o, h, w]
+        for x, mix in zip(pooled[1:], self.mixes[1:], strict=True):
+            coarse = linear(x, mix, None)  # [B, o, h_l, w_l]
             if coarse.shape[-2:] != z.shape[-2:]:
                 coarse = F.interpolate(coarse, size=z.shape[-2:], mode="bilinear", align_corners=False)
             z = z + coarse
-        for matrix, offset in zip(self.matrices, self.biases, strict=True):
-            z = F.conv2d(F.leaky_relu(z, SLOPE), matrix[:, :, None, None], offset)  # [B, o', h, w]
-        return z[:, 0]  # [B, h, w]
+        for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True), 1):
+            z = F.leaky_relu(z, SLOPE)
+            if i == len(self.matrices):  # one number per patch: it costs next to nothing to keep all its bits
+                z, matrix, bias = z.float(), matrix.float(), bias.float()  # noqa: PLW2901
+            z = linear(z, matrix, bias)  # [B, o', h, w]
+        return z.float().sum(1)
 
 
 def fold_pooling(shape: HeadShape, channels: Sequence[int]) -> Pooling:
@@ -102,7 +132,7 @@ def fold_head(head: Head, channels: Sequence[int]) -> FoldedHead:
     for rows, share in zip(plan.rows, plan.shares, strict=True):
         mix = matrix[:, list(rows)]
         mixes.append(mix if share is None else mix @ share)
-    return FoldedHead(mixes, bias, rest).eval()
+    return FoldedHead(_single(mixes), bias.float(), _single(m for m, _ in rest), _single(b for _, b in rest))
 
 
 def _plan_of(shape: HeadShape, channels: Sequence[int]) -> Plan:
@@ -183,5 +213,5 @@ def _layers(head: Head) -> Iterator[nn.Module]:
     yield head.discriminator.tail
 
 
-def _frozen(values: Tensor) -> nn.Parameter:
-    return nn.Parameter(values.float().contiguous(), requires_grad=False)
+def _single(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(tensor.float().contiguous() for tensor in tensors)
