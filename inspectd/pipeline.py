@@ -83,8 +83,7 @@ class Pipeline:
             progress=progress.beat("publisher"),
         )
         self.ledger = Ledger(self.publisher.put)
-        wait_ms = config.engine.batch_wait_ms if backend.gains_from_batches else 0.0
-        self.batcher = Batcher(config.engine.max_batch, wait_ms)
+        self.batcher = Batcher(backend.max_batch, config.engine.batch_wait_ms if backend.max_batch > 1 else 0.0)
         self.engine = Engine(
             backend,
             self.batcher,

@@ -210,7 +210,7 @@ def test_openvino_says_what_it_cannot_run() -> None:
     root = logging.getLogger()
     before = (root.level, list(root.handlers), list(root.filters))
     with pytest.raises(CannotRunError, match="OpenVINO cannot run"):
-        openvino.OpenVinoRuntime("float32").request(Odd(), [(1, 3, 4, 4)])
+        openvino.OpenVinoRuntime("float32").requests(Odd(), [(1, 3, 4, 4)])
     assert (root.level, root.handlers, root.filters) == before, "the daemon's log goes on as it was"
 
 

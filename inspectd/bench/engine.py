@@ -6,7 +6,7 @@ import itertools
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,10 +43,27 @@ class Job:
     with_textbook: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Contender:
     call: Callable[[], object]
-    times_s: list[float] = field(default_factory=list)
+    pictures: int
+    """In each call."""
+    calls_s: list[float] = field(default_factory=list)
+    rounds_s: list[float] = field(default_factory=list)
+    """Seconds a call, on average over each round."""
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds a frame in the median round: calls that overlap end unevenly."""
+        return statistics.median(self.rounds_s) / self.pictures
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A form of the network: as many pictures as it takes at once, and one batch with nothing else under way."""
+
+    flow: _Contender
+    single: _Contender
 
 
 def measure(backend: Backend, job: Job) -> Iterator[Row]:
@@ -56,13 +73,13 @@ def measure(backend: Backend, job: Job) -> Iterator[Row]:
     width, height = job.picture
     pictures = [draws.integers(0, 255, (height, width, 3), np.uint8) for _ in range(max(job.batches))]
     textbook = _Textbook(models[0], backend.torch_device) if job.with_textbook else None
-    form = backend.form
-    prepared = 0
+    form = backend.prepare(models[0], is_draft=True).form
+    alone = backend.backbone_alone(models[0])
+    prepared = 1
     for count in sorted(job.models):
         for model in models[prepared:count]:
-            form = backend.prepare(model, is_draft=True).form
+            backend.prepare(model, is_draft=True)
         prepared = count
-        memory = (_host_mb(), _device_mb(backend.torch_device))
         for batch in job.batches:
             turn = itertools.cycle(models[:count])
             # Each call has the next models of the list: 32 models at batch 1 take turns.
@@ -74,19 +91,28 @@ def measure(backend: Backend, job: Job) -> Iterator[Row]:
             )
             whole = _Pipelined(backend, flights)
             inputs = np.stack([network_input(one, models[0].geometry) for one in pictures[:batch]])
-            tensor, alone = torch.from_numpy(inputs), backend.backbone_alone(models[0])
-            contenders = {
-                "folded": _Contender(whole),
-                "network": _Contender(partial(backend.score_normalised, models[0], tensor)),
-                "backbone": _Contender(partial(alone, inputs)),
+            many = np.concatenate([inputs] * backend.tracks)
+            network = _Contender(partial(backend.score_normalised, models[0], torch.from_numpy(many)), len(many))
+            flow = _Contender(partial(alone, many), len(many))
+            single = flow if backend.tracks == 1 else _Contender(partial(alone, inputs), batch)
+            forms = {
+                "backbone": _Form(flow, single),
+                "folded": _Form(
+                    _Contender(whole, batch),
+                    _Contender(lambda flights=flights: backend.score(next(flights)), batch),  # type: ignore[misc]
+                ),
             }
             if textbook is not None:
                 first = [Request(models[0], models[0].geometry, one) for one in pictures[:batch]]
-                contenders["textbook"] = _Contender(partial(textbook, first))
-            _take_turns(contenders.values(), job.seconds)
+                plain = _Contender(partial(textbook, first), batch)
+                forms = {"textbook": _Form(plain, plain)} | forms
+            _take_turns(
+                {network, *(one for form_ in forms.values() for one in (form_.flow, form_.single))}, job.seconds
+            )
             whole.land()
             stages = _stages(backend, [next(flights) for _ in range(max(1, STAGED_FRAMES // batch))])
-            yield from _rows(contenders, job, form, batch, count, stages, memory)
+            memory = (_host_mb(), _device_mb(backend.torch_device))
+            yield from _rows(forms, network, job, form, batch, count, stages, memory)
 
 
 def trace(backend: Backend, job: Job, path: Path) -> None:
@@ -141,21 +167,20 @@ class _Textbook:
             return list(self._network(torch.stack(inputs).to(self._device)).cpu())
 
 
-def _take_turns(contenders: Iterable[_Contender], seconds: float) -> None:
+def _take_turns(contenders: Collection[_Contender], seconds: float) -> None:
     """Give each contender rounds of its own until it had its time."""
-    contenders = list(contenders)
     for one in contenders:
         one.call()  # the first is another one: memory is taken, algorithms are chosen
-    while any(sum(one.times_s) < seconds or len(one.times_s) < LEAST_CALLS for one in contenders):
+    while any(sum(one.calls_s) < seconds or len(one.calls_s) < LEAST_CALLS for one in contenders):
         for one in contenders:
-            end = time.perf_counter() + min(ROUND_S, seconds)
-            while True:
-                began = time.perf_counter()
+            start = began = time.perf_counter()
+            calls = 0
+            while calls == 0 or began - start < min(ROUND_S, seconds):
                 one.call()
                 now = time.perf_counter()
-                one.times_s.append(now - began)
-                if now >= end:
-                    break
+                one.calls_s.append(now - began)
+                began, calls = now, calls + 1
+            one.rounds_s.append((began - start) / calls)
 
 
 def _stages(backend: Backend, batches: Sequence[list[Request]]) -> dict[str, float]:
@@ -175,7 +200,8 @@ def _stages(backend: Backend, batches: Sequence[list[Request]]) -> dict[str, flo
 
 
 def _rows(
-    contenders: dict[str, _Contender],
+    forms: dict[str, _Form],
+    network: _Contender,
     job: Job,
     form: Form,
     batch: int,
@@ -183,11 +209,8 @@ def _rows(
     stages: dict[str, float],
     memory: tuple[float, float | None],
 ) -> Iterator[Row]:
-    medians = {name: statistics.median(one.times_s) for name, one in contenders.items()}
-    for name in ("textbook", "backbone", "folded"):
-        if name not in contenders:
-            continue
-        times_s = contenders[name].times_s
+    for name, one in forms.items():
+        times_s = one.single.calls_s
         is_whole = name == "folded"
         yield Row(
             device=form.device.partition(":")[0] if name == "textbook" else form.device,
@@ -199,15 +222,15 @@ def _rows(
             batch=batch,
             models=models if is_whole else 1,
             cameras=0,
-            frames_per_s=batch * len(times_s) / sum(times_s),
-            p50_ms=medians[name] * 1e3,
+            frames_per_s=1 / one.flow.frame_s,
+            p50_ms=statistics.median(times_s) * 1e3,
             p95_ms=percentile(times_s, 0.95) * 1e3,
             p99_ms=percentile(times_s, 0.99) * 1e3,
             stages_ms=stages if is_whole else {},
             host_mb=memory[0] if is_whole else None,
             device_mb=memory[1] if is_whole else None,
-            to_textbook=medians["textbook"] / medians[name] if is_whole and "textbook" in medians else None,
-            to_backbone=medians["network"] / medians["backbone"] if is_whole else None,
+            to_textbook=forms["textbook"].flow.frame_s / one.flow.frame_s if is_whole and "textbook" in forms else None,
+            to_backbone=network.frame_s / forms["backbone"].flow.frame_s if is_whole else None,
         )
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=False):
-    """One measurement. Times are in milliseconds, of a batch; memory is in MB of 10⁶ bytes."""
+    """One measurement. Times are in milliseconds, of a batch with nothing else under way; memory in MB of 10⁶ bytes."""
 
     device: str
     precision: str
@@ -25,6 +25,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=False):
     models: int
     cameras: int
     frames_per_s: float
+    """With as many batches under way as the engine keeps."""
     p50_ms: float
     p95_ms: float
     p99_ms: float
@@ -34,9 +35,9 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=False):
     """Resident memory of the process that judges."""
     device_mb: float | None
     to_textbook: float | None = None
-    """How many times faster than the textbook row of this run, from picture to scores."""
+    """How many times as many frames a second as the textbook row of this run, from picture to scores."""
     to_backbone: float | None = None
-    """Time of the whole network over that of its backbone alone, both from normalised inputs."""
+    """Time for a frame in the whole network over that in its backbone alone, both from normalised inputs."""
     overhead_p99_ms: float | None = None
     """Of the daemon: (received − captured) − (scored − started)."""
     displaced: int | None = None

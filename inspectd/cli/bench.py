@@ -128,10 +128,8 @@ def _daemon(
 
 def _say(row: Row) -> None:
     """Say that something was measured, while the rest takes its time."""
-    print(
-        f"{row.form}, {row.backbone} {row.size}, batch {row.batch}, {row.models} models: {row.p50_ms:.2f} ms",
-        file=sys.stderr,
-    )
+    what = f"{row.form}, {row.backbone} {row.size}, batch {row.batch}, {row.models} models"
+    print(f"{what}: {row.frames_per_s:.1f} frames/s", file=sys.stderr)
 
 
 def _print(rows: list[Row]) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.flights import FlightBackend
 from inspectd.engine.openvino import OpenVinoRuntime, is_installed
 from inspectd.engine.runtime import Runtime
-from inspectd.engine.serial import SerialBackend
 from inspectd.engine.streams import CudaDevice
 from inspectd.engine.torch_runtime import TorchRuntime
 from inspectd.errors import UsageError
@@ -39,7 +39,7 @@ def choose_backend(device: str = "auto", precision: str = "auto", *, threads: in
     return _cpu("cpu" if device == "auto" else device, precision, threads)
 
 
-def _cpu(device: str, precision: str, threads: int) -> SerialBackend:
+def _cpu(device: str, precision: str, threads: int) -> CpuBackend:
     if threads:
         torch.set_num_threads(threads)
     may_fall_back = device == "cpu"
@@ -54,11 +54,11 @@ def _cpu(device: str, precision: str, threads: int) -> SerialBackend:
     else:
         precisions = (precision,)
     runtimes: list[Runtime] = [
-        OpenVinoRuntime(one, threads) if device == "cpu:openvino" else TorchRuntime(one) for one in precisions
+        OpenVinoRuntime(one, threads) if device == "cpu:openvino" else TorchRuntime(one, threads) for one in precisions
     ]
     if may_fall_back and device == "cpu:openvino":
-        runtimes += [TorchRuntime(one) for one in precisions]
-    return SerialBackend(runtimes, ", ".join(reasons), threads)
+        runtimes += [TorchRuntime(one, threads) for one in precisions]
+    return CpuBackend(runtimes, ", ".join(reasons), threads)
 
 
 def check_engine(device: str, precision: str) -> None:

@@ -104,6 +104,8 @@ class Graph:
 class CudaTrunk:
     """A trunk and the banks of heads behind it."""
 
+    tracks = 1
+
     def __init__(self, trunk: Trunk, runtime: CudaRuntime) -> None:
         self.input_shape = trunk.input_shape
         self.grid = trunk.grids[0] if trunk.grids else (0, 0)

@@ -50,11 +50,12 @@ class FlightBackend:
     """Scores pictures on one GPU. One thread submits and prepares; flights may be landed by another."""
 
     depth = SLOTS
-    gains_from_batches = True
+    tracks = 1
 
     def __init__(self, device: Device, precisions: Sequence[str], why: str = "", max_batch: int = 16) -> None:
         """`precisions`: in the order in which they are tried for a model."""
         self.torch_device = device.torch_device
+        self.max_batch = max_batch
         self.why = why
         self._device = device
         self._upload, self._compute, self._download = device.stream(), device.stream(), device.stream()

@@ -35,6 +35,11 @@ class Library:
         self._trunks: dict[tuple[Hashable, Form], tuple[Trunk, Compiled]] = {}
         self._prepared: dict[str, Prepared] = {}
 
+    @property
+    def tracks(self) -> int:
+        """How many pictures are scored at once, of whichever model."""
+        return min((prepared.trunk.tracks for prepared in self._prepared.values()), default=1)
+
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Prepared:
         """Return the model in the first form that agrees with the textbook; UsageError when none does.
 

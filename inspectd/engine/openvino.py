@@ -5,18 +5,28 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
-import threading
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inspectd.engine.runtime import CannotRunError, Floats, Form, Head, Lap, Trunk, no_lap
+from inspectd.engine.runtime import (
+    CannotRunError,
+    Floats,
+    Form,
+    Head,
+    Lap,
+    Trunk,
+    no_lap,
+    tracks_for,
+    usable_cores,
+)
 from inspectd.simplenet.folded import FoldedHead
 
 ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
@@ -33,34 +43,35 @@ class OpenVinoRuntime:
     """Compiles trunks and heads for this processor."""
 
     def __init__(self, precision: str, threads: int = 0) -> None:
-        """`threads` 0: OpenVINO's own choice, one for each physical core."""
+        """`threads` 0: one for each core; a picture alone is spread over physical cores only."""
         self.form = Form("cpu:openvino", precision)
+        self._cores = usable_cores(threads)
         self._core = _openvino().Core()
         self._type = getattr(_openvino().Type, ELEMENT_TYPES[precision])
-        self._settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": ELEMENT_TYPES[precision],
-        }
-        if threads:
-            self._settings["INFERENCE_NUM_THREADS"] = threads
+        precision_hint = {"INFERENCE_PRECISION_HINT": ELEMENT_TYPES[precision], "PERFORMANCE_HINT": "LATENCY"}
+        self._on_all_cores = precision_hint | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        # Unpinned: else the tracks are all bound to the first core.
+        self._on_one_core = precision_hint | {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
 
     def compile(self, trunk: Trunk) -> OpenVinoTrunk:
-        """Compile a trunk for one picture at a time."""
-        return OpenVinoTrunk(trunk, self)
+        """Compile a trunk for one picture at a time on each track."""
+        return OpenVinoTrunk(trunk, self, tracks_for(trunk, self._cores))
 
-    def request(
+    def requests(
         self,
         module: nn.Module,
         shapes: Sequence[Sequence[int]],
+        tracks: int = 1,
         *,
         narrow_inputs: Iterable[int] = (),
         narrow_outputs: Iterable[int] = (),
-    ) -> Any:
-        """Return an inference request of a module whose inputs have these shapes.
+    ) -> list[Any]:
+        """Return an inference request for each track of a module whose inputs have these shapes.
 
         The inputs and outputs with the given numbers are of the precision's own type, all others float32.
         """
         examples = tuple(torch.zeros(*shape) for shape in shapes)
+        settings = self._on_all_cores if tracks == 1 else self._on_one_core
         try:
             with _logging_untouched(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, about shapes that are constant here and meant to be
@@ -70,7 +81,9 @@ class OpenVinoRuntime:
                 typed.input(i).tensor().set_element_type(self._type)
             for i in narrow_outputs:
                 typed.output(i).tensor().set_element_type(self._type)
-            return self._core.compile_model(typed.build(), "CPU", self._settings).create_infer_request()
+            graph = typed.build()
+            # Compiled for each track, not for several streams: requests of one compiled model wait for each other.
+            return [self._core.compile_model(graph, "CPU", settings).create_infer_request() for _ in range(tracks)]
         except Exception as error:
             raise CannotRunError(
                 f"OpenVINO cannot run this network ({str(error).strip().splitlines()[0][:200]})"
@@ -87,75 +100,103 @@ class OpenVinoRuntime:
 
 
 class OpenVinoTrunk:
-    """A compiled trunk; heads of one shape share one request, of which their weights are inputs.
+    """A compiled trunk, and one compiled head for each shape of head, whose inputs are the weights.
 
     So a head takes the memory of its weights and no more, is there at once, and needs no time to change places
     with another. Its products are as fast as those of constant weights.
     """
 
-    def __init__(self, trunk: Trunk, runtime: OpenVinoRuntime) -> None:
+    def __init__(self, trunk: Trunk, runtime: OpenVinoRuntime, tracks: int) -> None:
+        self.tracks = tracks
         self._runtime = runtime
-        layers = len(trunk.channels)
-        self._request = runtime.request(_AsTuple(trunk), [(1, *trunk.input_shape)], narrow_outputs=range(layers))
+        outputs = range(len(trunk.channels))
+        requests = runtime.requests(_AsTuple(trunk), [(1, *trunk.input_shape)], tracks, narrow_outputs=outputs)
         self._pooled = [(1, *shape) for shape in trunk.shapes]
-        self._head_requests: dict[Hashable, Any] = {}
-        self._one_at_a_time = threading.Lock()
+        self._tracks = [_Track(request, len(self._pooled)) for request in requests]
+        self._idle: SimpleQueue[_Track] = SimpleQueue()
+        for track in self._tracks:
+            self._idle.put(track)
+        self._shapes: set[Hashable] = set()
 
     def add(self, head: FoldedHead) -> OpenVinoHead:
         """Put a head behind the trunk."""
         head = _in_parts(head)
-        if head.shape not in self._head_requests:
-            self._head_requests[head.shape] = self._compile(head)
+        if head.shape not in self._shapes:
+            self._compile(head)
+            self._shapes.add(head.shape)
         is_matrix = {id(matrix) for matrix in (*head.mixes, *head.matrices)}
         openvino, runtime = _openvino(), self._runtime
-        tensors = [runtime.tensor(t) if id(t) in is_matrix else openvino.Tensor(t.numpy()) for t in head.tensors]
-        return OpenVinoHead(self._head_requests[head.shape], len(self._pooled), tensors)
+        weights = [runtime.tensor(t) if id(t) in is_matrix else openvino.Tensor(t.numpy()) for t in head.tensors]
+        return OpenVinoHead(head.shape, weights)
 
-    def _compile(self, head: FoldedHead) -> Any:
+    def _compile(self, head: FoldedHead) -> None:
         shapes = [*self._pooled, *head.shape]
         narrow = [i for i, shape in enumerate(shapes) if len(shape) > 1]  # all but biases
-        request = self._runtime.request(_HeadOfInputs(head, len(self._pooled)), shapes, narrow_inputs=narrow)
-        for i in range(len(self._pooled)):
-            request.set_input_tensor(i, self._request.get_output_tensor(i))
-        return request
+        module = _HeadOfInputs(head, len(self._pooled))
+        requests = self._runtime.requests(module, shapes, self.tracks, narrow_inputs=narrow)
+        for track, request in zip(self._tracks, requests, strict=True):
+            track.put_behind(head.shape, request)
 
     def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
         scores = []
-        for one, head in zip(inputs, heads, strict=True):
-            with self._one_at_a_time:
-                self._pass(one)
+        with self._track() as track:
+            for one, head in zip(inputs, heads, strict=True):
+                track.see(one)
                 lap("backbone")
-                scores.append(cast("OpenVinoHead", head).run())
+                scores.append(track.scores(cast("OpenVinoHead", head)))
                 lap("head")
         return np.stack(scores)
 
     def run(self, inputs: Floats) -> None:
         """Pass inputs through the trunk, and drop what comes out."""
-        for one in inputs:
-            with self._one_at_a_time:
-                self._pass(one)
+        with self._track() as track:
+            for one in inputs:
+                track.see(one)
 
-    def _pass(self, one: Floats) -> None:
-        self._request.set_input_tensor(_openvino().Tensor(one[None], shared_memory=True))
-        self._request.infer()
+    @contextmanager
+    def _track(self) -> Iterator[_Track]:
+        track = self._idle.get()
+        try:
+            yield track
+        finally:
+            self._idle.put(track)
 
 
+@dataclass(frozen=True, slots=True)
 class OpenVinoHead:
-    """The weights of a head, and the request that they are inputs of; it reads its trunk's outputs."""
+    """The weights of a head, as inputs of the request for its shape."""
 
-    def __init__(self, request: Any, first: int, tensors: Sequence[Any]) -> None:
-        """`first`: the number of the first weight among the inputs."""
-        self._request = request
-        self._first = first
-        self._tensors = tensors
+    shape: Hashable
+    weights: Sequence[Any]
 
-    def run(self) -> Floats:
-        """Return raw patch scores [h, w] of what the trunk saw last."""
-        for i, tensor in enumerate(self._tensors, self._first):
-            self._request.set_input_tensor(i, tensor)
-        self._request.infer()
-        scores: Floats = self._request.get_output_tensor(0).data[0].copy()
+
+class _Track:
+    """The requests of one picture at a time: the trunk's, and one for each shape of head, which reads its outputs."""
+
+    def __init__(self, trunk: Any, layers: int) -> None:
+        self._trunk = trunk
+        self._layers = layers
+        self._heads: dict[Hashable, Any] = {}
+
+    def put_behind(self, shape: Hashable, request: Any) -> None:
+        """Let heads of a shape read what the trunk says."""
+        for i in range(self._layers):
+            request.set_input_tensor(i, self._trunk.get_output_tensor(i))
+        self._heads[shape] = request
+
+    def see(self, one: Floats) -> None:
+        """Pass a picture [3, H, W] through the trunk."""
+        self._trunk.set_input_tensor(_openvino().Tensor(one[None], shared_memory=True))
+        self._trunk.infer()
+
+    def scores(self, head: OpenVinoHead) -> Floats:
+        """Return raw patch scores [h, w] of what was seen last."""
+        request = self._heads[head.shape]
+        for i, weight in enumerate(head.weights, self._layers):
+            request.set_input_tensor(i, weight)
+        request.infer()
+        scores: Floats = request.get_output_tensor(0).data[0].copy()
         return scores
 
 

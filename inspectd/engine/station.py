@@ -49,10 +49,12 @@ Flights are called in the order in which they were submitted, by one thread, whi
 class Scorer(Protocol):
     """What the engine needs of a backend. One thread submits, one calls the flights."""
 
-    depth: int
-    """How many batches may be under way at once."""
-    gains_from_batches: bool
-    """Whether a frame may wait for others to share a pass with; else it would wait for nothing."""
+    max_batch: int
+    """The most pictures that share a pass. 1: they gain nothing from company, and no frame waits for it."""
+
+    @property
+    def depth(self) -> int:
+        """How many batches may be under way at once."""
 
     def submit(self, requests: Sequence[Request]) -> Flight:
         """Begin to score pictures; they must stay as they are until the flight has landed."""
@@ -67,6 +69,10 @@ class Backend(Scorer, Protocol):
     """Why this device and precision, in words."""
     torch_device: torch.device
     """Where torch does what belongs to this device, such as training."""
+
+    @property
+    def tracks(self) -> int:
+        """How many batches are really scored at once, and not one after the other: for benchmarks."""
 
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
         """Make a model ready to judge; UsageError when no form of it agrees with the textbook.

@@ -1,11 +1,12 @@
-"""The backend of a CPU: pictures are prepared side by side on the CPU, and scored one after another."""
+"""The backend of a CPU: small networks run side by side, one picture on each core; large ones one after another."""
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,20 @@ from torch import Tensor
 
 from inspectd.engine.library import Library, Prepared
 from inspectd.engine.parity import Parity
-from inspectd.engine.runtime import Floats, Form, Lap, Runtime, Stopwatch, no_lap
+from inspectd.engine.runtime import Compiled, Floats, Form, Lap, Runtime, Stopwatch, no_lap, usable_cores
 from inspectd.engine.station import Flight, Request
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input, normalised
 
 
-class SerialBackend:
-    """Scores through one runtime. While one picture is in the network, the next ones are resized."""
+class CpuBackend:
+    """Scores through runtimes of the CPU.
 
-    depth = 2
-    gains_from_batches = False
+    Pictures of a small network are scored side by side, each on one core from its resize to its scores. A large
+    network takes all cores for one picture, while the next one is resized.
+    """
+
+    max_batch = 1
     torch_device = torch.device("cpu")
 
     def __init__(self, runtimes: Sequence[Runtime], why: str = "", threads: int = 0) -> None:
@@ -31,7 +35,17 @@ class SerialBackend:
         self.form: Form = runtimes[0].form
         self.why = why
         self._library = Library(runtimes)
-        self._helpers = _helpers(threads or len(os.sched_getaffinity(0)))
+        self._helpers = _helpers(usable_cores(threads))
+
+    @property
+    def tracks(self) -> int:
+        """How many pictures are scored at once, of whichever model."""
+        return self._library.tracks
+
+    @property
+    def depth(self) -> int:
+        """One picture for each track, or one in the network and one that is resized."""
+        return max(2, self.tracks)
 
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
         """Make a model ready to judge; UsageError when no form of it agrees with the textbook."""
@@ -42,10 +56,16 @@ class SerialBackend:
         self._library.forget(model)
 
     def submit(self, requests: Sequence[Request]) -> Flight:
-        """Begin to resize; the flight's caller passes the pictures through the network."""
-        prepared = [self._library.prepare(request.model) for request in requests]
-        inputs = [self._helpers.submit(_input, request) for request in requests]
-        return lambda: [_run(one, input_.result()) for one, input_ in zip(prepared, inputs, strict=True)]
+        """Begin to score pictures; those of a large network wait for the flight's caller to pass them through it."""
+        begun = [self._begin(request) for request in requests]
+        return lambda: [finish() for finish in begun]
+
+    def _begin(self, request: Request) -> Callable[[], Floats]:
+        prepared = self._library.prepare(request.model)
+        if prepared.trunk.tracks > 1:
+            return self._helpers.submit(lambda: _run(prepared, _input(request))).result
+        input_ = self._helpers.submit(_input, request)
+        return lambda: _run(prepared, input_.result())
 
     def score(self, requests: Sequence[Request]) -> list[Floats]:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
@@ -60,7 +80,7 @@ class SerialBackend:
         """Return raw patch scores [B, h, w] of normalised inputs float32 [B, 3, H, W]."""
         prepared = self._library.prepare(model)
         given = inputs.contiguous().numpy()
-        scores = prepared.trunk.score(given, [prepared.head] * len(given))
+        scores = np.stack(list(self._map(prepared.trunk)(partial(_run, prepared), given)))
         # Some runtimes' activations turn a NaN into a zero, and the score into one that looks like any other.
         scores[~np.isfinite(given).all(axis=(1, 2, 3))] = np.nan
         return scores
@@ -72,12 +92,21 @@ class SerialBackend:
         for one, request in zip(prepared, requests, strict=True):
             input_ = self._helpers.submit(_input, request).result()
             watch("preprocess")
-            _run(one, input_, watch)
+            list(self._map(one.trunk)(partial(_run, one, lap=watch), [input_]))
         return watch.seconds
 
     def backbone_alone(self, model: Bundle) -> Callable[[Floats], None]:
         """Return what passes normalised inputs [B, 3, H, W] through a model's backbone and nothing else."""
-        return self._library.backbone_alone(model).run
+        alone = self._library.backbone_alone(model)
+
+        def run(inputs: Floats) -> None:
+            list(self._map(alone)(lambda one: alone.run(one[None]), inputs))
+
+        return run
+
+    def _map(self, trunk: Compiled) -> Callable[..., Iterable[Any]]:
+        """Return what calls a function with each of several inputs, on as many tracks as there are."""
+        return self._helpers.map if trunk.tracks > 1 else map
 
     def pin(self, _address: int, _size: int) -> Callable[[], None]:
         """Do nothing: a CPU reads a camera's memory as it is."""
@@ -113,5 +142,6 @@ def _input(request: Request) -> Floats:
 
 
 def _run(prepared: Prepared, input_: Floats, lap: Lap = no_lap) -> Floats:
+    """Return the scores [h, w] of a normalised picture [3, H, W]."""
     scores: Floats = prepared.trunk.score(input_[None], [prepared.head], lap)[0]
     return scores
