@@ -37,7 +37,7 @@ def test_forms_stages_and_ratios_of_one_run(capsys: pytest.CaptureFixture[str], 
     assert folded["to_textbook"] == pytest.approx(folded["frames_per_s"] / textbook["frames_per_s"])
     assert folded["to_backbone"] > 0
     assert list(folded["stages_ms"]) == ["preprocess", "backbone", "head", "mask"]
-    assert all(ms > 0 for ms in folded["stages_ms"].values())
+    assert all(ms > 0 for stage, ms in folded["stages_ms"].items() if stage != "head"), "the head is a difference"
     assert folded["host_mb"] > 0
     assert json.loads(trace.read_text())["traceEvents"]
 

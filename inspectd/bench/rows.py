@@ -30,7 +30,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=False):
     p95_ms: float
     p99_ms: float
     stages_ms: dict[str, float]
-    """Median of each stage for one frame, with nothing overlapping."""
+    """Median of each stage for one frame, with nothing overlapping. `backbone` is as it takes alone; `head` is what the
+    whole network takes beyond that."""
     host_mb: float | None
     """Resident memory of the process that judges."""
     device_mb: float | None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inspectd.engine.helpers import Helpers
 from inspectd.engine.library import Library, Prepared
 from inspectd.engine.parity import Parity
 from inspectd.engine.runtime import Compiled, Floats, Form, Lap, Runtime, Stopwatch, no_lap, usable_cores
@@ -35,7 +34,7 @@ class CpuBackend:
         self.form: Form = runtimes[0].form
         self.why = why
         self._library = Library(runtimes)
-        self._helpers = _helpers(usable_cores(threads))
+        self._helpers = Helpers(usable_cores(threads))
 
     @property
     def tracks(self) -> int:
@@ -44,8 +43,8 @@ class CpuBackend:
 
     @property
     def depth(self) -> int:
-        """One picture for each track, or one in the network and one that is resized."""
-        return max(2, self.tracks)
+        """One picture for each track and one that is ready to follow."""
+        return self.tracks + 1
 
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
         """Make a model ready to judge; UsageError when no form of it agrees with the textbook."""
@@ -63,9 +62,9 @@ class CpuBackend:
     def _begin(self, request: Request) -> Callable[[], Floats]:
         prepared = self._library.prepare(request.model)
         if prepared.trunk.tracks > 1:
-            return self._helpers.submit(lambda: _run(prepared, _input(request))).result
+            return self._helpers.submit(lambda: _run(prepared, _input(request)))
         input_ = self._helpers.submit(_input, request)
-        return lambda: _run(prepared, input_.result())
+        return lambda: _run(prepared, input_())
 
     def score(self, requests: Sequence[Request]) -> list[Floats]:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
@@ -79,7 +78,7 @@ class CpuBackend:
     def score_normalised(self, model: Bundle, inputs: Tensor) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs float32 [B, 3, H, W]."""
         prepared = self._library.prepare(model)
-        given = inputs.contiguous().numpy()
+        given = inputs.contiguous(memory_format=torch.channels_last).numpy()
         scores = np.stack(list(self._map(prepared.trunk)(partial(_run, prepared), given)))
         # Some runtimes' activations turn a NaN into a zero, and the score into one that looks like any other.
         scores[~np.isfinite(given).all(axis=(1, 2, 3))] = np.nan
@@ -90,7 +89,7 @@ class CpuBackend:
         prepared = [self._library.prepare(request.model) for request in requests]
         watch = Stopwatch()
         for one, request in zip(prepared, requests, strict=True):
-            input_ = self._helpers.submit(_input, request).result()
+            input_ = self._helpers.submit(_input, request)()
             watch("preprocess")
             list(self._map(one.trunk)(partial(_run, one, lap=watch), [input_]))
         return watch.seconds
@@ -111,28 +110,6 @@ class CpuBackend:
     def pin(self, _address: int, _size: int) -> Callable[[], None]:
         """Do nothing: a CPU reads a camera's memory as it is."""
         return lambda: None
-
-
-def _helpers(count: int) -> ThreadPoolExecutor:
-    """Return threads in which torch starts no others.
-
-    torch's own threads go on spinning for a while after each operation, on cores that the network needs next:
-    with them a small network behind OpenVINO took twice as long.
-    """
-    threads = torch.get_num_threads()
-    all_here = threading.Barrier(count + 1)
-
-    def begin() -> None:
-        torch.set_num_threads(1)  # of this thread, and of threads that are yet to use torch
-        torch.get_num_threads()  # from here on this thread's number is its own
-        all_here.wait()
-
-    pool = ThreadPoolExecutor(count, "preprocess", initializer=begin)
-    for _ in range(count):
-        pool.submit(int)
-    all_here.wait()
-    torch.set_num_threads(threads)
-    return pool
 
 
 def _input(request: Request) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from inspectd.engine.runtime import (
 from inspectd.simplenet.folded import FoldedHead
 
 ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
+Shape = Sequence[int]
 PARTS = 16
 """So many parts of a score are rounded each, and then added."""
 
@@ -60,7 +62,7 @@ class OpenVinoRuntime:
     def requests(
         self,
         module: nn.Module,
-        shapes: Sequence[Sequence[int]],
+        shapes: Sequence[Shape],
         tracks: int = 1,
         *,
         narrow_inputs: Iterable[int] = (),
@@ -100,59 +102,61 @@ class OpenVinoRuntime:
 
 
 class OpenVinoTrunk:
-    """A compiled trunk, and one compiled head for each shape of head, whose inputs are the weights.
+    """A trunk, compiled together with each shape of head that stands behind it; the heads' weights are inputs.
 
     So a head takes the memory of its weights and no more, is there at once, and needs no time to change places
-    with another. Its products are as fast as those of constant weights.
+    with another. Its products are as fast as those of constant weights, and nothing lies between trunk and head.
     """
 
     def __init__(self, trunk: Trunk, runtime: OpenVinoRuntime, tracks: int) -> None:
         self.tracks = tracks
+        self._trunk = trunk
         self._runtime = runtime
-        outputs = range(len(trunk.channels))
-        requests = runtime.requests(_AsTuple(trunk), [(1, *trunk.input_shape)], tracks, narrow_outputs=outputs)
-        self._pooled = [(1, *shape) for shape in trunk.shapes]
-        self._tracks = [_Track(request, len(self._pooled)) for request in requests]
+        self._tracks = [_Track() for _ in range(tracks)]
         self._idle: SimpleQueue[_Track] = SimpleQueue()
         for track in self._tracks:
             self._idle.put(track)
-        self._shapes: set[Hashable] = set()
+        channels, *size = trunk.input_shape
+        self._picture = (1, *size, channels)
+        self._compiling = threading.Lock()
 
     def add(self, head: FoldedHead) -> OpenVinoHead:
         """Put a head behind the trunk."""
         head = _in_parts(head)
-        if head.shape not in self._shapes:
-            self._compile(head)
-            self._shapes.add(head.shape)
+        inputs = [self._picture, *head.shape]
+        matrices = [i for i, shape in enumerate(inputs) if i and len(shape) > 1]
+        self._compile(head.shape, _Scoring(self._trunk, head), inputs, narrow_inputs=matrices)
         is_matrix = {id(matrix) for matrix in (*head.mixes, *head.matrices)}
         openvino, runtime = _openvino(), self._runtime
         weights = [runtime.tensor(t) if id(t) in is_matrix else openvino.Tensor(t.numpy()) for t in head.tensors]
         return OpenVinoHead(head.shape, weights)
-
-    def _compile(self, head: FoldedHead) -> None:
-        shapes = [*self._pooled, *head.shape]
-        narrow = [i for i, shape in enumerate(shapes) if len(shape) > 1]  # all but biases
-        module = _HeadOfInputs(head, len(self._pooled))
-        requests = self._runtime.requests(module, shapes, self.tracks, narrow_inputs=narrow)
-        for track, request in zip(self._tracks, requests, strict=True):
-            track.put_behind(head.shape, request)
 
     def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
         scores = []
         with self._track() as track:
             for one, head in zip(inputs, heads, strict=True):
-                track.see(one)
-                lap("backbone")
-                scores.append(track.scores(cast("OpenVinoHead", head)))
-                lap("head")
+                ours = cast("OpenVinoHead", head)
+                scores.append(track.infer(ours.shape, one, ours.weights)[0].copy())  # [h, w]
+                lap("network")
         return np.stack(scores)
 
     def run(self, inputs: Floats) -> None:
         """Pass inputs through the trunk, and drop what comes out."""
+        outputs = range(len(self._trunk.channels))
+        self._compile(None, _Alone(self._trunk), [self._picture], narrow_outputs=outputs)
         with self._track() as track:
             for one in inputs:
-                track.see(one)
+                track.infer(None, one)
+
+    def _compile(self, shape: Hashable, module: nn.Module, inputs: Sequence[Shape], **narrow: Iterable[int]) -> None:
+        """Have a request for this shape of head on each track; None: for the trunk alone."""
+        with self._compiling:
+            if shape in self._tracks[-1].requests:
+                return
+            requests = self._runtime.requests(module, inputs, self.tracks, **narrow)
+            for track, request in zip(self._tracks, requests, strict=True):
+                track.requests[shape] = request
 
     @contextmanager
     def _track(self) -> Iterator[_Track]:
@@ -163,7 +167,7 @@ class OpenVinoTrunk:
             self._idle.put(track)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OpenVinoHead:
     """The weights of a head, as inputs of the request for its shape."""
 
@@ -172,61 +176,56 @@ class OpenVinoHead:
 
 
 class _Track:
-    """The requests of one picture at a time: the trunk's, and one for each shape of head, which reads its outputs."""
+    """The requests of one picture at a time."""
 
-    def __init__(self, trunk: Any, layers: int) -> None:
-        self._trunk = trunk
-        self._layers = layers
-        self._heads: dict[Hashable, Any] = {}
+    def __init__(self) -> None:
+        self.requests: dict[Hashable, Any] = {}
+        self._loaded: dict[Hashable, Sequence[Any]] = {}
+        """By shape of head, the weights that its request was given last."""
 
-    def put_behind(self, shape: Hashable, request: Any) -> None:
-        """Let heads of a shape read what the trunk says."""
-        for i in range(self._layers):
-            request.set_input_tensor(i, self._trunk.get_output_tensor(i))
-        self._heads[shape] = request
-
-    def see(self, one: Floats) -> None:
-        """Pass a picture [3, H, W] through the trunk."""
-        self._trunk.set_input_tensor(_openvino().Tensor(one[None], shared_memory=True))
-        self._trunk.infer()
-
-    def scores(self, head: OpenVinoHead) -> Floats:
-        """Return raw patch scores [h, w] of what was seen last."""
-        request = self._heads[head.shape]
-        for i, weight in enumerate(head.weights, self._layers):
-            request.set_input_tensor(i, weight)
+    def infer(self, shape: Hashable, one: Floats, weights: Sequence[Any] = ()) -> Floats:
+        """Return the first output for a picture [3, H, W]; valid until the next call."""
+        request = self.requests[shape]
+        picture = np.ascontiguousarray(one.transpose(1, 2, 0)[None])  # [1, H, W, 3]
+        request.set_input_tensor(0, _openvino().Tensor(picture, shared_memory=True))
+        if self._loaded.get(shape) is not weights:
+            for i, weight in enumerate(weights, 1):
+                request.set_input_tensor(i, weight)
+            self._loaded[shape] = weights
         request.infer()
-        scores: Floats = request.get_output_tensor(0).data[0].copy()
-        return scores
+        return cast("Floats", request.get_output_tensor(0).data)
 
 
-class _AsTuple(nn.Module):
-    """OpenVINO's outputs are a tuple of tensors."""
+class _Scoring(nn.Module):
+    """A whole network as OpenVINO runs it best: pictures in the order that convolutions read, weights as arguments."""
+
+    def __init__(self, trunk: Trunk, like: FoldedHead) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self._like = like
+
+    def forward(self, pictures: Tensor, *weights: Tensor) -> Tensor:
+        pooled = self.trunk(pictures.permute(0, 3, 1, 2))
+        return self._like.like(weights).scores(pooled, _multiplied)
+
+
+class _Alone(nn.Module):
+    """The same without a head; OpenVINO's outputs are a tuple of tensors."""
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
         self.trunk = trunk
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.trunk(pictures))
-
-
-class _HeadOfInputs(nn.Module):
-    """OpenVINO's inputs are one argument each: pooled maps, then a head's weights."""
-
-    def __init__(self, like: FoldedHead, layers: int) -> None:
-        super().__init__()
-        self._like = like
-        self._layers = layers
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self._like.like(inputs[self._layers :]).scores(inputs[: self._layers], _multiplied)
+        maps = self.trunk(pictures.permute(0, 3, 1, 2))  # [B, n, h, w]
+        return tuple(x.permute(0, 2, 3, 1) for x in maps)
 
 
 def _multiplied(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """Apply a matrix to each patch as a product, which OpenVINO also does fast if the matrix is not constant."""
-    z = (matrix @ x.flatten(2)).view(len(x), len(matrix), *x.shape[-2:])
-    return z if bias is None else z + bias[:, None, None]
+    patches = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, h·w, n]
+    z = patches @ matrix.T if bias is None else patches @ matrix.T + bias
+    return z.view(len(x), *x.shape[-2:], len(matrix)).permute(0, 3, 1, 2)  # [B, o, h, w]
 
 
 def _in_parts(head: FoldedHead) -> FoldedHead:

@@ -56,10 +56,8 @@ class TorchTrunk:
         with torch.inference_mode():
             scores = []
             for one, head in zip(inputs, heads, strict=True):
-                pooled = self._pooled(one)
-                lap("backbone")
-                scores.append(cast("FoldedHead", head).scores(pooled)[0])
-                lap("head")
+                scores.append(cast("FoldedHead", head).scores(self._pooled(one))[0])
+                lap("network")
             return cast("Floats", torch.stack(scores).numpy())
 
     def run(self, inputs: Floats) -> None:

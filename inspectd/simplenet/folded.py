@@ -104,12 +104,15 @@ class FoldedHead:
 
     def scores(self, pooled: Sequence[Tensor], linear: Linear = convolved) -> Tensor:
         """Return raw patch scores float32 [B, h, w] of pooled maps [B, n_l, h_l, w_l], on the first layer's grid."""
-        z = linear(pooled[0], self.mixes[0], self.bias)  # [B, o, h, w]
-        for x, mix in zip(pooled[1:], self.mixes[1:], strict=True):
-            coarse = linear(x, mix, None)  # [B, o, h_l, w_l]
+        last = len(pooled) - 1  # the coarsest: upsampling leaves a bias as it is, and there it costs least
+        z, *others = [
+            linear(x, mix, self.bias if i == last else None)  # [B, o, h_l, w_l]
+            for i, (x, mix) in enumerate(zip(pooled, self.mixes, strict=True))
+        ]
+        for coarse in others:
             if coarse.shape[-2:] != z.shape[-2:]:
-                coarse = F.interpolate(coarse, size=z.shape[-2:], mode="bilinear", align_corners=False)
-            z = z + coarse
+                coarse = F.interpolate(coarse, size=z.shape[-2:], mode="bilinear", align_corners=False)  # noqa: PLW2901
+            z = z + coarse  # [B, o, h, w]
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True), 1):
             z = F.leaky_relu(z, SLOPE)
             if i == len(self.matrices):  # one number per patch: it costs next to nothing to keep all its bits

@@ -6,8 +6,10 @@ One place for all: calibration, `predict` and the daemon see the same numbers fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -85,17 +87,26 @@ def resize(picture: Picture, geometry: Geometry, white_level: int = 65535) -> Te
 def scale(picture: Picture, geometry: Geometry, white_level: int = 65535) -> Tensor:
     """Do what `resize` does but for the crop: where augmentation has its place."""
     x, y, w, h = geometry.region(picture.shape[1], picture.shape[0])
-    cut = picture[y : y + h, x : x + w]
+    cut: NDArray[Any] = picture[y : y + h, x : x + w]
     if cut.dtype == np.uint16:
         cut = np.minimum(cut.astype(np.float32) * np.float32(FULL_SCALE / white_level), np.float32(FULL_SCALE))
-    pixels = torch.from_numpy(np.ascontiguousarray(cut))
-    pixels = pixels[None, None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)[None]  # [1, C, h, w]
     size = geometry.scaled_size(w, h)
-    if tuple(pixels.shape[-2:]) != size:
-        pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-    if pixels.shape[1] == 1:
-        return pixels[0].expand(3, -1, -1)
-    return pixels[0].flip(0)  # BGR -> RGB
+    if size != (h, w):
+        if cut.ndim == 2 and cut.dtype == np.uint8:  # torch resizes three channels of bytes faster than one
+            cut = cv2.cvtColor(cut, cv2.COLOR_GRAY2BGR)
+        cut = _resized(cut, size)
+    if cut.ndim == 2:
+        return torch.from_numpy(cut).expand(3, -1, -1)
+    return torch.from_numpy(cv2.cvtColor(cut, cv2.COLOR_BGR2RGB)).permute(2, 0, 1)
+
+
+def _resized(cut: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Return [h, w] or [h, w, 3] in another `size` (height, width)."""
+    pixels = torch.from_numpy(np.ascontiguousarray(cut))
+    planes = pixels[None, None] if cut.ndim == 2 else pixels[None].permute(0, 3, 1, 2)  # [1, C, h, w]
+    planes = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
+    resized: NDArray[Any] = (planes[0, 0] if cut.ndim == 2 else planes[0].permute(1, 2, 0)).numpy()
+    return resized
 
 
 def crop(pixels: Tensor, geometry: Geometry) -> Tensor:
@@ -116,12 +127,22 @@ def network_input(
 
 
 def normalised(pixels: Tensor, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD) -> NDArray[np.float32]:
-    """Return what `Normalise` does to one picture [3, H, W] of 0 … 255, in one buffer of its own."""
+    """Return what `Normalise` does to one picture [3, H, W] of 0 … 255, in memory of its own.
+
+    There the channels of a pixel lie side by side, as a camera gives them and a CPU's convolutions want them.
+    """
+    height, width = pixels.shape[-2:]
+    gain, offset = _row_of_gains(width, mean, std)
+    rows = torch.addcmul(offset, pixels.permute(1, 2, 0).reshape(height, 3 * width), gain)
+    return cast("NDArray[np.float32]", rows.view(height, width, 3).permute(2, 0, 1).numpy())
+
+
+@lru_cache(maxsize=64)
+def _row_of_gains(width: int, mean: Channels, std: Channels) -> tuple[Tensor, Tensor]:
+    """Return gain and offset for each number in a row of pixels, [3 · width] each."""
     gain = torch.tensor([1 / (FULL_SCALE * s) for s in std])
     offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
-    buffer = torch.empty(pixels.shape, dtype=torch.float32)
-    buffer.copy_(pixels).mul_(gain[:, None, None]).add_(offset[:, None, None])
-    return cast("NDArray[np.float32]", buffer.numpy())
+    return gain.repeat(width), offset.repeat(width)
 
 
 class Normalise:
