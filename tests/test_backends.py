@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +110,44 @@ def test_models_with_the_same_backbone_share_one_trunk(models: list[Bundle]) -> 
     assert library.prepare(models[1]) is second
     library.forget(models[1])
     assert library.prepare(models[1]).trunk is not second.trunk, "the last one took the trunk with it"
+
+
+def test_a_model_is_prepared_and_forgotten_while_another_judges(
+    backend_and_bound: tuple[Backend, float], models: list[Bundle]
+) -> None:
+    backend, _ = backend_and_bound
+    first, second = (Request(model, model.geometry, pictures()[0]) for model in models)
+    expected, of_second = backend.score([first])[0], backend.score([second])[0]
+    is_over = threading.Event()
+
+    def change() -> None:
+        for _ in range(10):
+            backend.forget(models[1])
+            backend.prepare(models[1])
+        is_over.set()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    scored = 0
+    while not is_over.is_set() or scored < 20:
+        assert np.array_equal(backend.score([first])[0], expected)
+        scored += 1
+    changing.join()
+    assert np.array_equal(backend.score([second])[0], of_second)
+
+
+def test_a_further_head_of_the_same_shape_compiles_nothing(models: list[Bundle]) -> None:
+    compiled: list[object] = []
+
+    class Watched(openvino.OpenVinoRuntime):
+        def requests(self, *args: Any, **named: Any) -> list[Any]:
+            compiled.append(args)
+            return super().requests(*args, **named)
+
+    library = Library([Watched("float32")])
+    for model in models:
+        library.prepare(model)
+    assert len(compiled) == 1
 
 
 def test_loaded_together_models_share_the_backbone_in_memory(tmp_path: Path) -> None:
