@@ -25,8 +25,8 @@ TICK_S = 0.25
 STATUS_EVERY_S = 5.0
 STALL_S = 20.0
 """How long a vital thread may work on one thing (a large batch on a slow CPU) before it counts as hung."""
-SWITCH_INTERVAL_S = 0.0005
-"""Python's default of 5 ms adds that much to each of a frame's hand-offs while another thread computes."""
+SWITCH_INTERVAL_S = 0.0001
+"""Python's default of 5 ms adds that much to each of a frame's hand-offs while another thread answers a scrape."""
 FORCED_EXIT = 130  # as a shell reports a program that SIGINT ended
 
 
