@@ -70,6 +70,15 @@ def backend_input(request: Request) -> Floats:
     return network_input(request.picture, request.geometry, model.white_level, *model.normalisation)
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 3), (90, 120), (90, 120, 3)])
+def test_a_flipped_view_of_a_picture_is_a_picture(models: list[Bundle], shape: tuple[int, ...]) -> None:
+    flipped = np.random.default_rng(0).integers(0, 255, shape, np.uint8)[::-1, ::-1]
+    seen, copied = (
+        backend_input(Request(models[0], models[0].geometry, one)) for one in (flipped, np.ascontiguousarray(flipped))
+    )
+    assert np.array_equal(seen, copied)
+
+
 def test_inputs_in_every_stage_of_preparation_score_alike(
     backend_and_bound: tuple[Backend, float], models: list[Bundle]
 ) -> None:
@@ -121,10 +130,12 @@ def test_a_model_is_prepared_and_forgotten_while_another_judges(
     is_over = threading.Event()
 
     def change() -> None:
-        for _ in range(10):
-            backend.forget(models[1])
-            backend.prepare(models[1])
-        is_over.set()
+        try:
+            for _ in range(10):
+                backend.forget(models[1])
+                backend.prepare(models[1])
+        finally:
+            is_over.set()
 
     changing = threading.Thread(target=change)
     changing.start()

@@ -204,8 +204,10 @@ def _parted(stages_ms: dict[str, float], backbone_ms: float) -> dict[str, float]
     """Return stages with the network as its backbone, as that was timed alone, and the rest: the head."""
     parted: dict[str, float] = {}
     for stage, ms in stages_ms.items():
-        parts = {"backbone": min(backbone_ms, ms), "head": max(0.0, ms - backbone_ms)}
-        parted |= parts if stage == "network" else {stage: ms}
+        if stage == "network":
+            parted |= {"backbone": min(backbone_ms, ms), "head": max(0.0, ms - backbone_ms)}
+        else:
+            parted[stage] = ms
     return parted
 
 

@@ -58,6 +58,7 @@ class Library:
                 head = compiled.add(fold_head(model.head, trunk.channels))
             except CannotRunError as error:
                 refused.append(str(error))
+                self._drop_unused_trunks()
                 continue
             scores = compiled.score(inputs, [head] * len(inputs))
             parity = compare(model, runtime.form, textbook, scores, is_own=is_own, is_draft=is_draft)

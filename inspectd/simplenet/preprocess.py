@@ -93,11 +93,12 @@ def scale(picture: Picture, geometry: Geometry, white_level: int = 65535) -> Ten
     size = geometry.scaled_size(w, h)
     if size != (h, w):
         if cut.ndim == 2 and cut.dtype == np.uint8:  # torch resizes three channels of bytes faster than one
-            cut = cv2.cvtColor(cut, cv2.COLOR_GRAY2BGR)
+            cut = cv2.merge((cut, cut, cut))
         cut = _resized(cut, size)
     if cut.ndim == 2:
-        return torch.from_numpy(cut).expand(3, -1, -1)
-    return torch.from_numpy(cv2.cvtColor(cut, cv2.COLOR_BGR2RGB)).permute(2, 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(cut)).expand(3, -1, -1)
+    blue, green, red = cv2.split(cut)  # cvtColor would start threads of its own
+    return torch.from_numpy(cv2.merge((red, green, blue))).permute(2, 0, 1)
 
 
 def _resized(cut: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
