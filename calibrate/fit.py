@@ -30,7 +30,7 @@ from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.files import sha256
-from inspectd.simplenet.framing import find_framing
+from inspectd.simplenet.framing import find_framing, find_tint
 from inspectd.simplenet.network import Head
 from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from inspectd.simplenet.schema import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
@@ -166,6 +166,7 @@ def learn(
         roi=options.roi,
         resize=options.resize,
         framing=find_framing(pictures.smalls),
+        tint=find_tint(pictures.tints),
         white_level=options.white_level,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,

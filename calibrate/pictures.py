@@ -13,7 +13,7 @@ from torch import Tensor
 from calibrate.augment import Augmentation
 from inspectd.errors import UsageError
 from inspectd.records import Picture
-from inspectd.simplenet.framing import Small, shrink
+from inspectd.simplenet.framing import Small, shrink, tint
 from inspectd.simplenet.preprocess import Geometry, crop, scale
 
 FEWEST_PICTURES = 8
@@ -37,6 +37,10 @@ class Pictures:
     """Width and height of the first picture."""
     smalls: list[Small] = field(default_factory=list)
     """What the fingerprint of the framing is learned from."""
+    tints: list[Small] = field(default_factory=list)
+    """What that of the colours is learned from."""
+    sizes: set[tuple[int, ...]] = field(default_factory=set)
+    """Heights and widths that occurred."""
     _scaled: list[Tensor] = field(default_factory=list)
     """uint8 or float32 [3, h, w], 0 … 255: resized, not yet cropped."""
     _sha: Any = field(default_factory=hashlib.sha256)
@@ -58,6 +62,8 @@ class Pictures:
             self.size = (width, height)
         self._scaled.append(scaled.clone())
         self.smalls.append(shrink(picture))
+        self.tints.append(tint(picture))
+        self.sizes.add(picture.shape[:2])
         self.names.append(name)
         self._sha.update(f"{picture.shape}{picture.dtype}".encode())
         self._sha.update(picture.tobytes())
@@ -79,7 +85,7 @@ class Pictures:
         return str(self._sha.hexdigest())
 
     def statistics(self) -> dict[str, float]:
-        """Return mean grey level, its range over the pictures, and mean contrast, 0 … 255."""
+        """Return mean grey level, its range over the pictures, mean contrast (0 … 255), and the number of sizes."""
         means = torch.stack([pixels.float().mean() for pixels in self._scaled])
         spreads = torch.stack([pixels.float().std() for pixels in self._scaled])
         return {
@@ -87,6 +93,7 @@ class Pictures:
             "grey_lowest": float(means.min()),
             "grey_highest": float(means.max()),
             "contrast_mean": float(spreads.mean()),
+            "sizes": float(len(self.sizes)),
         }
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.link import Opened
 from inspectd.cameras.sources import Source
 from inspectd.config import CameraConfig
 from inspectd.engine.batcher import Batcher, Job, Policy
 from inspectd.engine.station import Station
+from inspectd.fitness import find_mismatch, light_problem, roi_mismatch, scene_mismatch
 from inspectd.ledger import Ledger
-from inspectd.records import Finding, Frame, Picture, Reason, Stamp, fault
-from inspectd.simplenet.preprocess import Geometry
+from inspectd.records import Finding, Frame, Reason, Stamp, fault
 from inspectd.tap import Tap
 
 
@@ -43,7 +42,7 @@ class Intake:
     def on_opened(self, opened: Opened) -> None:
         """Check that this is the camera that the model was calibrated for."""
         self._mismatch = None
-        if isinstance(self._station, Station) and self._source.is_device:
+        if isinstance(self._station, Station):
             self._mismatch = find_mismatch(self._station, self._source, opened)
         self._changed(self._camera.name)
 
@@ -72,7 +71,7 @@ class Intake:
             self._ledger.displace(entry)
 
     def on_unreadable(self, stamp: Stamp, why: str) -> None:
-        """A picture of a finite source that cannot be read still gets its verdict."""
+        """A picture that cannot be read, or that came damaged, still gets its verdict."""
         entry = self._ledger.open_frame(stamp)
         if entry is not None:
             self._ledger.close(entry, fault(Reason.PICTURE, why))
@@ -88,13 +87,15 @@ class Intake:
     def _problem(self, frame: Frame) -> Finding | None:
         if isinstance(self._station, str):
             return None
+        label = self._station.model.label
         height, width = frame.picture.shape[:2]
         why = self._mismatch or roi_mismatch(self._station.geometry, width, height)
         if why is None and self._source.is_camera:
-            why = framing_mismatch(self._station, frame.picture)
-        if why is None:
-            return None
-        return fault(Reason.IDENTITY, why, model=self._station.model.label)
+            light = light_problem(self._station, frame.picture)
+            if light is not None:
+                return fault(Reason.PICTURE, light, model=label)
+            why = scene_mismatch(self._station, frame.picture)
+        return None if why is None else fault(Reason.IDENTITY, why, model=label)
 
     def _give_way(self, job: Job) -> None:
         job.frame.release()
@@ -102,50 +103,6 @@ class Intake:
             self._ledger.close(job.entry, _overload())
         else:
             self._ledger.displace(job.entry)
-
-
-def find_mismatch(station: Station, source: Source, opened: Opened) -> str | None:
-    """Return why a device is not the one that the model was calibrated for, or None."""
-    if station.model.calibration is None:
-        return None
-    record = station.model.calibration.camera
-    if record.identity is not None:
-        names = stable_paths(source.address)
-        if record.identity not in names:
-            return f"the model was calibrated on {record.identity}; this camera is {names[0] if names else 'unknown'}"
-        if record.format is not None and opened.format and record.format != opened.format:
-            return f"the model was calibrated with format {record.format}; this camera gives {opened.format}"
-        if (record.width, record.height) != (opened.width, opened.height):
-            return (
-                f"the model was calibrated at {record.width}x{record.height}; "
-                f"this camera gives {opened.width}x{opened.height}"
-            )
-    return None
-
-
-def framing_mismatch(station: Station, picture: Picture) -> str | None:
-    """Return why a camera's picture does not show the scene that the model was calibrated on, or None."""
-    calibration = station.model.calibration
-    framing = calibration.framing if calibration else None
-    if framing is None:
-        return None
-    similarity = framing.similarity(picture)
-    if similarity >= framing.limit:
-        return None
-    return (
-        f"the picture does not show the scene that the model was calibrated on (similarity {similarity:.2f}, expected "
-        f"at least {framing.limit:.2f}); was the camera moved, or is it another one?"
-    )
-
-
-def roi_mismatch(geometry: Geometry, width: int, height: int) -> str | None:
-    """Return why the ROI does not lie inside a picture, or None; a scaled ROI always does."""
-    if geometry.roi is None or geometry.picture is not None:
-        return None
-    x, y, w, h = geometry.roi
-    if x + w <= width and y + h <= height:
-        return None
-    return f"the roi {list(geometry.roi)} does not lie inside the picture of {width}x{height}"
 
 
 def _overload() -> Finding:

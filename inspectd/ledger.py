@@ -43,12 +43,22 @@ class Entry:
 
 
 @dataclass(slots=True)
+class _Declaration:
+    """A fault that no frame belongs to. It is told when all that was captured before it has its verdict."""
+
+    finding: Finding
+    before: set[Entry]
+
+
+@dataclass(slots=True)
 class _Account:
+    camera: str
     deadline_ns: int | None
     trigger_delay_ns: int
     counts: Counts = field(default_factory=Counts)
     open: set[Entry] = field(default_factory=set)
     waiting: deque[Entry] = field(default_factory=deque)  # triggers that have no frame yet, oldest first
+    declared: list[_Declaration] = field(default_factory=list)  # in their order
 
 
 class Ledger:
@@ -67,7 +77,7 @@ class Ledger:
         """Start an account. `deadline_ms` counts from capture or trigger; None: no deadline."""
         deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
         with self._changed:
-            self._accounts[name] = _Account(deadline_ns, int(trigger_delay_ms * 1e6))
+            self._accounts[name] = _Account(name, deadline_ns, int(trigger_delay_ms * 1e6))
 
     # Opening
 
@@ -129,6 +139,7 @@ class Ledger:
                 return False
             self._settle(account, entry)
             self._say(account, entry, finding)
+            self._say_declared(account, entry)
             return True
 
     def displace(self, entry: Entry) -> bool:
@@ -142,13 +153,21 @@ class Ledger:
             self._leave(account, entry)
             account.counts.in_flight -= 1
             account.counts.displaced += 1
+            self._say_declared(account, entry)
             return True
 
     def declare(self, camera: str, finding: Finding) -> None:
-        """Publish a verdict that no frame belongs to: the fault when a camera goes away."""
+        """Publish a verdict that no frame belongs to: the fault when a camera goes away.
+
+        What was captured before and is still in flight gets its own verdict first, at the latest by its deadline: no
+        `ok` comes after the news that the camera is gone.
+        """
         with self._changed:
-            if not self._is_shut:
-                self._say(self._accounts[camera], Entry(camera, None), finding)
+            if self._is_shut:
+                return
+            account = self._accounts[camera]
+            account.declared.append(_Declaration(finding, set(account.open)))
+            self._say_declared(account, None)
 
     def expire(self) -> int | None:
         """Close what is past its deadline; return when the next one is due (ns), or None."""
@@ -171,6 +190,7 @@ class Ledger:
                 for entry in sorted(account.open, key=_age):
                     self._settle(account, entry)
                     self._say(account, entry, fault(Reason.SHUTDOWN, detail))
+                    self._say_declared(account, entry)
             self._changed.notify_all()
 
     # Reading
@@ -236,6 +256,17 @@ class Ledger:
         waited = "no frame came" if entry.stamp is None else "its score was not ready"
         deadline_ms = (account.deadline_ns or 0) / 1e6
         self._say(account, entry, fault(Reason.DEADLINE, f"{waited} within {deadline_ms:g} ms"))
+        self._say_declared(account, entry)
+
+    def _say_declared(self, account: _Account, closed: Entry | None) -> None:
+        """Publish the declarations that waited for nothing but `closed`."""
+        while account.declared:
+            for declaration in account.declared:
+                if closed is not None:
+                    declaration.before.discard(closed)
+            if account.declared[0].before:
+                return
+            self._say(account, Entry(account.camera, None), account.declared.pop(0).finding)
 
     def _say(self, account: _Account, entry: Entry, finding: Finding) -> None:
         counts = account.counts

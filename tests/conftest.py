@@ -57,7 +57,7 @@ def small_calibration(threshold: float, **changes: object) -> Calibration:
         "held_out_scores": (threshold - 2.0, threshold - 1.0),
         "device": "cpu",
         "precision": "float32",
-        "camera": CameraRecord("folder", None, 64, 64),
+        "camera": CameraRecord("folder", None, 64, 48),
         "roi": None,
         "white_level": 65535,
         "mean": (0.485, 0.456, 0.406),

@@ -12,7 +12,8 @@ from conftest import write_pictures
 from inspectd.cameras.folder import FolderGrabber
 from inspectd.cameras.grabbed import Broken, Grabbed, Nothing
 from inspectd.cameras.link import CaptureSettings
-from inspectd.cameras.opencv import Freshness, VideoGrabber
+from inspectd.cameras.freshness import Freshness
+from inspectd.cameras.video import VideoGrabber
 from inspectd.cameras.simulated import SimulatedGrabber
 from inspectd.errors import CameraError
 

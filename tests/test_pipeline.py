@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import write_small_model
 
-from inspectd import intake
+from inspectd import fitness
 from inspectd.cameras.link import Opened
 from inspectd.cameras.sources import Kind, Source
 from inspectd.config import CameraConfig
@@ -134,7 +134,7 @@ def test_after_the_shutdown_a_frame_is_only_given_back(station: Station) -> None
 def test_another_camera_than_the_models_is_never_ok(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], width: int, says: str
 ) -> None:
-    monkeypatch.setattr(intake, "stable_paths", lambda _: names)
+    monkeypatch.setattr(fitness, "stable_paths", lambda _: names)
     post = Post(calibrated_on(tmp_path, "/dev/v4l/by-id/usb-mine", width), camera())
     post.intake.on_opened(OPENED)
     post.frame(1)
@@ -149,7 +149,7 @@ def test_another_camera_than_the_models_is_never_ok(
 def test_the_right_camera_is_inspected_whichever_of_its_names_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "stable_paths", lambda _: ("/dev/v4l/by-id/usb-mine", "/dev/v4l/by-path/usb-0"))
+    monkeypatch.setattr(fitness, "stable_paths", lambda _: ("/dev/v4l/by-id/usb-mine", "/dev/v4l/by-path/usb-0"))
     post = Post(calibrated_on(tmp_path, "/dev/v4l/by-path/usb-0"), camera())
     post.intake.on_opened(OPENED)
     post.frame(1)

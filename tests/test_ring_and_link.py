@@ -36,8 +36,8 @@ MESSAGES: list[Message] = [
     Captured(0, 1, 0, 0, (1, 1), "uint8", "=a\0b\n"),
     Alive(0, False),
     Alive(U32, True),
-    Unreadable(U64, U64, "sub/ß.png", "the picture is truncated"),
-    Unreadable(1, 0, "", ""),
+    Unreadable(U64, U32, U64, "sub/ß.png", "the picture is truncated"),
+    Unreadable(1, 0, 0, None, ""),
     Failed("der Stecker ist gezogen: größer → kleiner"),
     Failed(""),
     Ended(),
@@ -67,7 +67,7 @@ def test_any_picture_arrives_as_it_was_sent(
 def test_a_name_that_is_too_long_is_cut_and_still_one_packet(name: str) -> None:
     ours, theirs = link.pair()
     with ours, theirs:
-        for message in (Captured(1, 2, 0, 3, (4, 5), "uint8", name), Unreadable(1, 2, name, "why"), Failed(name)):
+        for message in (Captured(1, 2, 0, 3, (4, 5), "uint8", name), Unreadable(1, 0, 2, name, "why"), Failed(name)):
             theirs.send(link.encode(message))
             heard = link.decode(ours.recv(MAX_PACKET))
             assert type(heard) is type(message)
@@ -81,7 +81,7 @@ def test_a_file_name_that_is_not_utf8_is_no_reason_to_die(kind: str) -> None:
     name = os.fsdecode(b"part-\xff.png")
     messages: dict[str, Message] = {
         "captured": Captured(1, 2, 0, 3, (4, 5), "uint8", name),
-        "unreadable": Unreadable(1, 2, name, "why"),
+        "unreadable": Unreadable(1, 0, 2, name, "why"),
         "failed": Failed(name),
     }
     assert type(link.decode(link.encode(messages[kind]))) is type(messages[kind])

@@ -17,13 +17,11 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from inspectd.cameras import link
 from inspectd.cameras.link import CaptureSettings
 
 if TYPE_CHECKING:  # cv2 is loaded only after its environment is set
-    from inspectd.cameras.grabbed import Grabbed, Grabber
+    from inspectd.cameras.grabbed import Broken, Grabbed, Grabber
     from inspectd.cameras.ring import Ring
     from inspectd.records import Picture
 
@@ -37,7 +35,7 @@ def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     with suppress(BrokenPipeError, ConnectionResetError):  # the parent has gone: so do we
-        settings = msgspec.json.decode(channel.recv(link.MAX_PACKET), type=CaptureSettings)
+        settings = link.decode_settings(channel.recv(link.MAX_PACKET))
         _set_environment(settings)
         run(channel, settings)
         while channel.recv(64):  # a socket that is closed with unread words in it loses our last ones
@@ -53,6 +51,7 @@ def run(channel: socket.socket, settings: CaptureSettings) -> None:
     from inspectd.errors import CameraError
 
     cv2.setNumThreads(1)
+    _tell(channel, link.Alive(0, False))  # from here on it is the source that takes its time
     try:
         grabber = open_grabber(settings, lambda: _tell(channel, link.Alive(0, False)))
         ring, fd = Ring.create(settings.slots, grabber.slot_bytes)
@@ -104,17 +103,24 @@ class Hand:
                 if grabbed.is_repeat:  # of an old picture handed out again nothing is said: it is silence
                     self._say_alive(is_repeat=True)
             elif isinstance(grabbed, Broken):
-                self._number += 1
-                _tell(
-                    self._channel,
-                    link.Unreadable(self._number, time.monotonic_ns(), grabbed.part, grabbed.why),
-                )
+                self._tell_of(grabbed, is_live=grabber.is_live)
             else:
                 self._hand_over(grabbed)
 
     def _buffer(self) -> Picture | None:
         """Return the next free slot, shaped like the last picture, for decoding straight into it."""
         return self._ring.view(self._free[0], *self._last) if self._free and self._last else None
+
+    def _tell_of(self, broken: Broken, is_live: bool) -> None:
+        """Say that a picture is of no use: it is owed a verdict all the same."""
+        self._number += 1
+        message = link.Unreadable(self._number, self._missed, broken.captured_ns, broken.part, broken.why)
+        if not is_live:
+            _tell(self._channel, message)
+        elif not self._try_send(message):
+            self._missed += 1
+            return
+        self._missed = 0
 
     def _hand_over(self, grabbed: Grabbed) -> None:
         self._number += 1
@@ -175,9 +181,7 @@ def _set_environment(settings: CaptureSettings) -> None:
     """Set what OpenCV reads once, before it is loaded."""
     seconds = max(1, round(settings.read_timeout_ms / 1000))
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def _tell(channel: socket.socket, message: link.Message) -> None:

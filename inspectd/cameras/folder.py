@@ -42,9 +42,10 @@ class FolderGrabber:
         try:
             picture = read_picture(path)
         except UsageError as error:
-            return Broken(part, str(error))
+            return Broken(part, str(error), time.monotonic_ns())
         if picture.nbytes > self.slot_bytes:
-            return Broken(part, f"The picture {path} is larger than its header says, or than {MAX_SLOT_BYTES} bytes.")
+            why = f"The picture {path} is larger than its header says, or than {MAX_SLOT_BYTES} bytes."
+            return Broken(part, why, time.monotonic_ns())
         return Grabbed(picture, time.monotonic_ns(), part)
 
 

@@ -27,10 +27,11 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A picture of a finite source that cannot be read."""
+    """A picture that cannot be read, or that does not show what the camera saw."""
 
-    part: str
+    part: str | None
     why: str
+    captured_ns: int
 
 
 class Grabber(Protocol):

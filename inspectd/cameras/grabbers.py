@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from inspectd.cameras.folder import FolderGrabber
 from inspectd.cameras.grabbed import Grabber
 from inspectd.cameras.link import CaptureSettings
-from inspectd.cameras.opencv import LiveGrabber, VideoGrabber
-from inspectd.cameras.simulated import SimulatedGrabber
 from inspectd.cameras.sources import Kind
 
 
 def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabber:
     """Open a source; CameraError says in a sentence why it cannot be. `alive` is called while it takes long."""
-    match Kind(settings.kind):
+    match Kind(settings.kind):  # each loads only the library that it reads with
         case Kind.FOLDER:
+            from inspectd.cameras.folder import FolderGrabber
+
             return FolderGrabber(settings, alive)
         case Kind.SIMULATED:
+            from inspectd.cameras.simulated import SimulatedGrabber
+
             return SimulatedGrabber(settings)
         case Kind.VIDEO:
+            from inspectd.cameras.video import VideoGrabber
+
             return VideoGrabber(settings, alive)
-        case Kind.DEVICE | Kind.URL:
-            return LiveGrabber(settings)
+        case Kind.URL:
+            from inspectd.cameras.network import NetworkGrabber
+
+            return NetworkGrabber(settings, alive)
+        case Kind.DEVICE:
+            from inspectd.cameras.device import DeviceGrabber
+
+            return DeviceGrabber(settings)

@@ -15,8 +15,6 @@ import sys
 import threading
 from contextlib import suppress
 
-import msgspec
-
 from inspectd.cameras import link
 from inspectd.cameras.link import Captured, CaptureSettings, Failed, Message, Opened
 from inspectd.cameras.ring import Pin, Ring
@@ -47,7 +45,7 @@ class Life:
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
         with suppress(BrokenPipeError, ConnectionResetError):
-            self._channel.send(msgspec.json.encode(settings))
+            self._channel.send(link.encode_settings(settings))
 
     @property
     def pid(self) -> int:

@@ -7,6 +7,7 @@ ends. A closed socket means: end.
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ _KIND = struct.Struct("<B")
 _OPENED = struct.Struct("<BIQIId?")
 _FRAME = struct.Struct("<BIQIQIIBB")
 _ALIVE = struct.Struct("<BI?")
-_UNREADABLE = struct.Struct("<BQQ")
+_UNREADABLE = struct.Struct("<BQIQ")
 _RELEASE = struct.Struct("<I")
 
 
@@ -85,11 +86,13 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A picture of a finite source cannot be read; the next one will be tried."""
+    """A picture cannot be read or trusted; the next one will be tried."""
 
     number: int
+    missed: int
+    """As in `Captured`."""
     captured_ns: int
-    part: str
+    part: str | None
     why: str
 
 
@@ -106,6 +109,16 @@ class Ended:
 
 
 Message = Opened | Captured | Alive | Unreadable | Failed | Ended
+
+
+def encode_settings(settings: CaptureSettings) -> bytes:
+    """Pack the parent's first word. A path that is not UTF-8 keeps its odd bytes (as Python writes them in a str)."""
+    return json.dumps(msgspec.structs.asdict(settings)).encode()
+
+
+def decode_settings(packet: bytes) -> CaptureSettings:
+    """Unpack `encode_settings`."""
+    return msgspec.convert(json.loads(packet), CaptureSettings)
 
 
 def encode(message: Message) -> bytes:
@@ -139,8 +152,10 @@ def encode(message: Message) -> bytes:
         case Alive():
             return _ALIVE.pack(3, message.missed, message.is_repeat)
         case Unreadable():
-            text = _bytes(f"{message.part}\0{message.why}")
-            return _UNREADABLE.pack(4, message.number, message.captured_ns) + text
+            part = "" if message.part is None else "=" + message.part
+            return _UNREADABLE.pack(4, message.number, message.missed, message.captured_ns) + _bytes(
+                f"{part}\0{message.why}"
+            )
         case Failed():
             return _KIND.pack(5) + _bytes(message.why)
         case Ended():
@@ -166,9 +181,9 @@ def decode(packet: bytes) -> Message:
             _, missed, is_repeat = _ALIVE.unpack(packet)
             return Alive(missed, is_repeat)
         if kind == 4:
-            _, number, at = _UNREADABLE.unpack_from(packet)
+            _, number, missed, at = _UNREADABLE.unpack_from(packet)
             part, _, why = _text(packet, _UNREADABLE).partition("\0")
-            return Unreadable(number, at, part, why)
+            return Unreadable(number, missed, at, part[1:] if part else None, why)
         if kind == 5:
             return Failed(_text(packet, _KIND))
         if kind == 6 and len(packet) == _KIND.size:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
-from urllib.parse import parse_qsl, urlsplit
 
 from inspectd.cameras.grabbed import Grabbed, Nothing
 from inspectd.cameras.link import CaptureSettings
-from inspectd.errors import CameraError
+from inspectd.cameras.sources import simulation_numbers
+from inspectd.errors import CameraError, UsageError
 from inspectd.records import Picture
 from inspectd.sim.line import Line
 
@@ -24,13 +23,13 @@ class SimulatedGrabber:
     format = ""
 
     def __init__(self, settings: CaptureSettings) -> None:
-        url = urlsplit(settings.source)
-        numbers = _numbers(url.query)
+        try:
+            numbers = simulation_numbers(settings.source)
+        except UsageError as error:
+            raise CameraError(str(error)) from None
         self.fps = settings.fps or numbers.get("fps", 0.0)
         self.is_live = self.fps > 0
         self.width, self.height = (int(numbers.get(key, n)) for key, n in (("width", 640), ("height", 480)))
-        if url.netloc != "line":
-            raise CameraError(f"{settings.source} is not known; expected sim://line")
         try:
             self._line = Line(
                 int(numbers.get("seed", 0)),
@@ -74,17 +73,3 @@ class SimulatedGrabber:
         if self.is_live:
             self._due_s = max(self._due_s + 1 / self.fps, time.monotonic() - 1)
             time.sleep(max(0.0, self._due_s - time.monotonic()))
-
-
-def _numbers(query: str) -> dict[str, float]:
-    known = ("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze", "ahead")
-    found = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if key not in known or not 0 <= number < 1e12:
-            raise CameraError(f"sim://line has {key}={value!r}; expected numbers for {', '.join(known)}")
-        found[key] = number
-    return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +15,15 @@ from inspectd.errors import UsageError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts"})
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
+_NAMED_SECRET = re.compile(
+    r"\b((?:user|usr|login|pass|pwd|pw|psw|token|auth|key|secret|sig|session)[a-z_]*=)[^&\s'\"]*", re.IGNORECASE
+)
 URL_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp"})
+
+
+SIMULATION_KEYS = ("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze", "ahead")
+VIDEO_MAJOR = 81
 
 
 class Kind(StrEnum):
@@ -66,25 +77,95 @@ class Source:
 def parse_source(source: int | str) -> Source:
     """Tell what `source` is; a file or folder must exist, everything else may appear later."""
     text = str(source).strip()
-    if text.isdecimal():
+    if not text:
+        raise UsageError(
+            "The source is empty; expected a camera index, a device path, an address (rtsp://, http://), a video file, "
+            "a folder of pictures, or sim://line."
+        )
+    if text.isdecimal() and len(text) < 5:
         return Source(Kind.DEVICE, str(int(text)))
     if text.startswith("/dev/"):
-        return Source(Kind.DEVICE, text)
-    scheme = urlsplit(text).scheme if "://" in text else ""
+        return Source(Kind.DEVICE, _video_device(text))
+    scheme = text.partition("://")[0].lower() if "://" in text else ""
     if scheme == "sim":
-        return Source(Kind.SIMULATED, text)
+        return Source(Kind.SIMULATED, _simulation(text))
     if scheme in URL_SCHEMES:
         return Source(Kind.URL, text)
     if scheme:
         raise UsageError(
-            f"The source {text!r} has an unknown scheme; expected one of {', '.join(sorted(URL_SCHEMES))}, sim."
+            f"The source {public_address(text)!r} has an unknown scheme; expected one of "
+            f"{', '.join(sorted(URL_SCHEMES))}, sim."
         )
     return _parse_path(text)
 
 
 def public_address(address: str) -> str:
-    """Return a source without the user and password that an address may carry: what others may read."""
-    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@", r"\1", address)
+    """Return a source without what an address may carry in secret: user, password, query. What others may read."""
+    shown = redact(address)
+    scheme, colon, rest = shown.partition("://")
+    if not colon or scheme.lower() == "sim":
+        return shown
+    path, question, _ = rest.partition("?")
+    return f"{scheme}://{path}{question}{'…' if question else ''}"
+
+
+def redact(text: str) -> str:
+    """Take the secrets out of any text that leaves the process. Rather too much than too little is taken out.
+
+    A password may hold `/`, `?`, `#` or `@`: everything between `://` and the last `@` of a word goes. Some cameras
+    want user and password in the query, or even in the path.
+    """
+    return _NAMED_SECRET.sub(r"\1…", _CREDENTIALS.sub(r"\1", text))
+
+
+def encoding_problem(address: str) -> str | None:
+    """Return what is wrong with an address whose user or password holds characters that end it, or None."""
+    _, colon, rest = address.partition("://")
+    credentials, at, _ = rest.rpartition("@")
+    if not colon or not at or urlsplit(address).scheme not in URL_SCHEMES:
+        return None
+    found = [letter for letter in "/?#@ " if letter in credentials]
+    if not found or ":" not in credentials.partition("/")[0]:  # without a password the @ belongs to the path
+        return None
+    ways = ", ".join(f"%{ord(letter):02X} for {letter!r}" for letter in found)
+    return f"its user or password holds characters that end an address; write {ways}"
+
+
+def _video_device(text: str) -> str:
+    """Return a device path; one that exists must be a video device (V4L2 has the major number 81)."""
+    try:
+        status = Path(text).stat()
+    except (OSError, ValueError):  # it may be plugged in later
+        return text
+    if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) != VIDEO_MAJOR:
+        raise UsageError(f"{text} is no camera; expected a video device such as /dev/video0 (see `inspectd cameras`).")
+    return text
+
+
+def _simulation(text: str) -> str:
+    """Return the address of a simulated line, if there is one by this name and its numbers are numbers."""
+    simulation_numbers(text)
+    return text
+
+
+def simulation_numbers(address: str) -> dict[str, float]:
+    """Return what a sim:// address asks for; UsageError for an unknown line, key or number."""
+    url = urlsplit(address)
+    if url.netloc != "line" or url.path.strip("/"):
+        raise UsageError(f"The source {address!r} is not known; expected sim://line.")
+    found = {}
+    for key, value in parse_qsl(url.query, keep_blank_values=True):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if key not in SIMULATION_KEYS or not 0 <= number < 1e12:
+            raise UsageError(
+                f"The source sim://line has {key[:40]}={value[:40]!r}; expected numbers for "
+                f"{', '.join(SIMULATION_KEYS)}."
+            )
+        found[key] = number
+    return found
 
 
 def _parse_path(text: str) -> Source:
@@ -93,7 +174,7 @@ def _parse_path(text: str) -> Source:
         if path.is_dir():
             return Source(Kind.FOLDER, text)
         exists = path.is_file()
-    except OSError:
+    except (OSError, ValueError):
         exists = False
     if not exists:
         raise UsageError(

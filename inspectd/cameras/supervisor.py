@@ -30,6 +30,8 @@ RETRY_S = (0.25, 0.5, 1.0)
 LISTEN_S = 0.25
 FILE_READ_TIMEOUT_S = 30.0
 """A file is given longer than a camera: nobody waits for it, and a large picture takes time to decode."""
+CHILD_START_S = 60.0
+"""How long a capture process may take to start: on a busy PC that is no fault of the camera."""
 RATE_FRAMES = 30
 
 
@@ -141,10 +143,14 @@ class Supervisor:
         failures = 0
         while not self._stop.is_set():
             taken = self._taken
-            gone = self._live_guarded()
-            if gone is None:
-                break
-            self._report_gone(gone)
+            try:
+                gone = self._live_guarded()
+                if gone is None:
+                    break
+                self._report_gone(gone)
+            except Exception as error:  # a thread's top: this camera is restarted, the others go on
+                LOG.exception("camera %s: unexpected error; it is restarted", self.name)
+                self._state, self._detail = State.LOST, f"an unexpected error ({type(error).__name__}); see the log"
             failures = 0 if self._taken > taken else failures + 1
             pause_s = RETRY_S[min(failures, len(RETRY_S) - 1)] * random.uniform(0.8, 1.2)
             self._stop.wait(pause_s)
@@ -160,8 +166,9 @@ class Supervisor:
             )
         try:
             life = Life(msgspec.structs.replace(self._settings, first=self._taken), self._pin)
-        except OSError as error:
-            return _Gone(Reason.CAMERA_LOST, f"no capture process could be started: {error.strerror}")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            return _Gone(Reason.CAMERA_LOST, f"no capture process could be started: {why}")
         try:
             return self._live(life)
         except CameraError as error:
@@ -190,6 +197,7 @@ class Supervisor:
                 case Alive():
                     self._give_up(message.missed)
                 case Unreadable():
+                    self._give_up(message.missed)
                     self._taken += 1
                     stamp = Stamp(self.name, self._taken, message.captured_ns, message.part)
                     self._events.on_unreadable(stamp, message.why)
@@ -250,10 +258,12 @@ class _Watch:
         self._frozen_s = frozen_ms / 1000
         self._heard_s = self._fresh_s = time.monotonic()
         self._repeats = 0
+        self._has_begun = False  # its first word says that it has started; from then on the source is waited for
 
     def heard(self, message: object) -> None:
         """Note a message of the child."""
         self._heard_s = time.monotonic()
+        self._has_begun = True
         if isinstance(message, Alive) and message.is_repeat:
             self._repeats += 1
         else:
@@ -282,6 +292,8 @@ class _Watch:
 
     def _limit_s(self) -> float:
         opened = self._life.opened
+        if not self._has_begun:
+            return CHILD_START_S
         if opened is None:
             return self._settings.open_timeout_ms / 1000
         fps = self._settings.fps or opened.fps

@@ -1,15 +1,16 @@
-"""A fingerprint of a camera's framing: does a picture still show the scene that the model was calibrated on?
+"""Fingerprints of a camera: does a picture still show the scene that the model was calibrated on, in its colours?
 
 Small grey pictures are correlated with the median of the good ones, over the places that do not vary from part
 to part. Whether that can tell a bumped camera at all is found out at calibration: the good pictures are held
 against themselves shifted, turned and zoomed. Where parts lie anywhere, or a texture fills the frame, the two
-cannot be told apart, and there is no fingerprint rather than one that guesses.
+cannot be told apart, and there is no fingerprint rather than one that guesses. Colours are told apart in the same
+way: the good pictures are held against themselves with red and blue exchanged, and in grey.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import cv2
@@ -29,6 +30,15 @@ APART = 0.08
 NEARNESS = 0.35
 """Where the limit lies between moved (0) and good pictures (1): nearer to the moved ones, so that a missing or
 badly broken part is judged by the model and not taken for another scene."""
+
+TINT_SIDE = 8
+"""Places across and down whose colours are compared."""
+TINT_SHARE = 0.75
+"""Of the places, those that differ least: a coloured stain is the model's to judge."""
+COLOURLESS = 0.01
+"""Less colour than this, as a share of the brightness, is none."""
+COLOURS_APART = 0.004
+"""By how much good pictures must be nearer to their own colours than with red and blue exchanged, or in grey."""
 
 Small = NDArray[np.float32]
 
@@ -86,11 +96,71 @@ def find_framing(small: Sequence[Small]) -> Framing | None:
     most_similar = [
         max(_correlation(_warped(one, by), of, framing._weights) for one in small) for by in (*_shifts(), *_turns())
     ]
+    most_similar += [max(_correlation(flip(one), of, framing._weights) for one in small) for flip in _FLIPS]
     shifted, turned = most_similar[: len(_shifts())], most_similar[len(_shifts()) :]
     if good - max(shifted) < APART:
         return None
     moved = max([*shifted, *(one for one in turned if good - one >= APART)])  # a round part may turn unseen
     return msgspec.structs.replace(framing, limit=round(moved + NEARNESS * (good - moved), 4))
+
+
+class Tint(msgspec.Struct, frozen=True):
+    """The colours that good pictures have in common, place by place, whatever their brightness."""
+
+    template: tuple[int, ...]
+    """Blue less red, then green less their mean, in thousandths of the picture's brightness, place by place."""
+    limit: float
+    """A picture further away than this has other colours."""
+
+    def distance(self, picture: Picture) -> float:
+        """Return how far the colours of a picture [H, W] or [H, W, 3] are from the good ones, 0 …"""
+        return _distance(tint(picture), np.asarray(self.template, np.float32) / 1000)
+
+
+def tint(picture: Picture) -> Small:
+    """Return the colours of a picture, float32 [2 · TINT_SIDE · TINT_SIDE]; a grey one has none."""
+    if picture.ndim == 2:
+        return np.zeros(2 * TINT_SIDE * TINT_SIDE, np.float32)
+    step = max(1, min(picture.shape[:2]) // (8 * TINT_SIDE))
+    sparse = np.ascontiguousarray(picture[::step, ::step], np.float32)
+    blue, green, red = np.moveaxis(cv2.resize(sparse, (TINT_SIDE, TINT_SIDE), interpolation=cv2.INTER_AREA), 2, 0)
+    brightness = float(sparse.mean()) + 1e-6
+    return np.concatenate([(blue - red).ravel(), (green - (blue + red) / 2).ravel()]) / np.float32(brightness)
+
+
+def find_tint(tints: Sequence[Small]) -> Tint | None:
+    """Learn from good pictures as `tint` gives them; None when other colours could not be told from them."""
+    if len(tints) < FEWEST_PICTURES:
+        return None
+    stacked = np.stack(tints)
+    template = np.rint(np.median(stacked, axis=0) * 1000).astype(int)
+    of = template.astype(np.float32) / 1000
+    good = max(_distance(one, of) for one in tints)
+    if float(np.sqrt((of * of).mean())) < COLOURLESS:  # a grey camera: any colours are others
+        limit = max(2 * COLOURLESS, 3 * good)
+        return Tint(tuple(map(int, template)), round(limit, 4)) if good < COLOURLESS else None
+    half = len(of) // 2
+    exchange = np.concatenate([-np.ones(half), np.ones(half)]).astype(np.float32)
+    other = min(min(_distance(one * change, of) for one in tints) for change in (exchange, np.float32(0)))
+    if other - good < COLOURS_APART or other < 1.5 * good:
+        return None
+    return Tint(tuple(map(int, template)), round(other - NEARNESS * (other - good), 4))
+
+
+def _distance(a: Small, b: Small) -> float:
+    squares = ((a - b) ** 2).reshape(2, -1).sum(axis=0)
+    return float(np.sqrt(np.sort(squares)[: int(TINT_SHARE * len(squares))].mean()))
+
+
+def _flipped(*axes: int) -> Callable[[Small], Small]:
+    def flip(small: Small) -> Small:
+        return np.ascontiguousarray(np.flip(small.reshape(SIDE, SIDE), axes)).reshape(-1)
+
+    return flip
+
+
+_FLIPS = (_flipped(1), _flipped(0), _flipped(0, 1))
+"""Mirrored, upside down, and turned by half."""
 
 
 def _levelled(small: Small) -> Small:

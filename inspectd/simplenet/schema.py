@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from inspectd.simplenet.framing import Framing
+from inspectd.simplenet.framing import Framing, Tint
 from inspectd.simplenet.network import HeadShape
 
 CALIBRATION_VERSION = 1
@@ -104,7 +104,7 @@ class Calibration(msgspec.Struct, frozen=True):
     pictures: int
     pictures_digest: str
     statistics: dict[str, float]
-    """Of the training pictures: mean grey level and spread, 0 … 255."""
+    """Of all pictures: grey level, contrast (0 … 255), and of how many sizes they were."""
     recipe: dict[str, float | int | bool | str | None]
     versions: dict[str, str]
     files: dict[str, str]
@@ -112,4 +112,5 @@ class Calibration(msgspec.Struct, frozen=True):
     resize: int | None = None
     """The shorter side before the centre was cropped; None: no crop."""
     framing: Framing | None = None
+    tint: Tint | None = None
     """How the camera looked at the parts; None: parts or textures vary too much to tell a moved camera."""

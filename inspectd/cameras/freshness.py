@@ -1,0 +1,40 @@
+"""How an old picture is told from a new one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from inspectd.cameras.grabbed import Nothing
+from inspectd.records import Picture
+
+
+class Freshness:
+    """Tells a new picture from an old one that is handed out again.
+
+    A picture whose time stands still and whose pixels are the same is *stale*: the driver gave out its last
+    buffer once more. The same pixels under a new time are a *repeat*: a sensor's noise never repeats, and JPEG keeps
+    it. Only streams that may leave out what has not changed (H.264, H.265) repeat legitimately, as long as their own
+    clock goes on.
+    """
+
+    STRIDE = 8  # every 8th row decides whether two pictures are the same
+
+    def __init__(self, may_repeat: bool, refuse_repeats: bool) -> None:
+        self._may_repeat = may_repeat
+        self._refuse_repeats = refuse_repeats
+        self._rows: Picture | None = None
+        self._time_ms = 0.0
+
+    def look(self, picture: Picture, time_ms: float) -> Nothing | None:
+        """Return None for a new picture, else what to report instead. `time_ms` 0: there is none."""
+        rows = picture[:: self.STRIDE].copy()
+        is_same = self._rows is not None and np.array_equal(rows, self._rows)
+        has_advanced = time_ms > self._time_ms
+        self._rows, self._time_ms = rows, time_ms
+        if not is_same:
+            return None
+        if time_ms > 0 and not has_advanced:
+            return Nothing()
+        if not self._refuse_repeats or (self._may_repeat and has_advanced):
+            return None
+        return Nothing(is_repeat=True)

@@ -1,0 +1,92 @@
+"""JPEG pictures from their own bytes: whole, or refused.
+
+A JPEG carries no checksum. Decoders of video libraries fill what is missing with the rows of the picture before,
+OpenCV with grey; libjpeg-turbo's warnings are the only witness, and OpenCV drops them. simplejpeg raises them, and
+decodes the same pixels (bit for bit, tested).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+import numpy as np
+import simplejpeg
+
+from inspectd.records import Picture
+
+START, END = b"\xff\xd8", b"\xff\xd9"
+_PADDING = b"\0\r\n"
+_SCAN = 0xDA
+_STANDALONE = frozenset(range(0xD0, 0xDA)) | {0x01}
+_IN_SCAN = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")
+"""The marker that ends entropy-coded data: neither a stuffed byte nor a restart."""
+_PLAIN = {"YCbCr": "BGR", "RGB": "BGR", "Gray": "GRAY"}
+
+
+class DamagedError(Exception):
+    """The bytes are not one whole picture; the message says why, without a subject."""
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether some bytes begin like a JPEG."""
+    return data[:2] == START
+
+
+def decode(data: bytes, into: Picture | None = None) -> Picture:
+    """Decode one whole JPEG to uint8 [H, W, 3] BGR, into `into` where that has its shape; DamagedError if it is not."""
+    check_structure(data)
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        buffer = into if into is not None and into.shape == (height, width, 3) and into.dtype == np.uint8 else None
+        picture = simplejpeg.decode_jpeg(data, "BGR", buffer=buffer)
+    except ValueError as error:
+        raise DamagedError(_words(error)) from None
+    return cast("Picture", picture)
+
+
+def check(data: bytes) -> None:
+    """Raise DamagedError if a decoder would have to guess any part of a JPEG; a kind it does not know passes."""
+    check_structure(data)
+    try:
+        _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours in _PLAIN:
+            simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1)  # all bits are read, few pixels made
+    except ValueError as error:
+        raise DamagedError(_words(error)) from None
+
+
+def check_structure(data: bytes) -> None:
+    """Follow the markers from the first to the last; DamagedError unless they frame exactly one picture."""
+    end = len(data.rstrip(_PADDING))
+    if not is_jpeg(data):
+        raise DamagedError("it does not begin like a JPEG")
+    while data[end - 4 : end] == END + END:  # FFmpeg ends a JPEG that came over RTP, ended or not
+        end -= 2
+    if data[end - 2 : end] != END:
+        raise DamagedError(f"its end is missing after {len(data)} bytes")
+    at = 2
+    while True:
+        if at + 2 > end or data[at] != 0xFF:
+            raise DamagedError(f"its markers are broken at byte {at}")
+        code = data[at + 1]
+        if code == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if code == END[1]:
+            break
+        at += 2
+        if code in _STANDALONE:
+            continue
+        at += int.from_bytes(data[at : at + 2], "big")
+        if code == _SCAN:
+            found = _IN_SCAN.search(data, at)
+            if found is None:
+                raise DamagedError(f"its end is missing after {len(data)} bytes")
+            at = found.end() - 2
+    if at + 2 != end:
+        raise DamagedError(f"{end - at - 2} bytes that do not belong to it follow its end")
+
+
+def _words(error: ValueError) -> str:
+    return str(error).strip().rstrip(".") or "it cannot be decoded"

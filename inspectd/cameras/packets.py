@@ -1,0 +1,119 @@
+"""The coded pictures of a network stream or a video file, packet by packet, through PyAV.
+
+Runs in the capture child only. FFmpeg's own time-outs are not relied on: a call that never returns is the parent's to
+notice, and the child dies of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+
+from inspectd.cameras.damage import Witness
+from inspectd.errors import CameraError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+_UNTIMED = ("mpjpeg", "mjpeg", "h264", "hevc", "jpeg_pipe", "image2pipe")
+"""Formats whose packets carry no time of their own; FFmpeg counts them instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A coded picture, or (packet None) the end."""
+
+    packet: Packet | None
+    waited_s: float
+    """How long it took to come: hardly anything, if it had been waiting."""
+    arrived_ns: int
+    damage: str | None
+    """What the demuxer found missing before or in it."""
+
+
+class Packets:
+    """One opened stream. A context: closes it."""
+
+    def __init__(
+        self,
+        address: str | BinaryIO,
+        name: str,
+        witness: Witness,
+        options: Mapping[str, str] | None = None,
+        timeout_s: tuple[float, float] | None = None,
+    ) -> None:
+        """Open; CameraError says why not, and calls it `name`. `timeout_s`: for opening and for each read."""
+        self._witness = witness
+        self._name = name
+        try:
+            with witness.listening():
+                self._container: InputContainer = av.open(
+                    address, options=dict(options or {}), timeout=timeout_s, metadata_errors="replace"
+                )
+        except (av.FFmpegError, OSError) as error:
+            raise CameraError(f"{self._name} cannot be opened: {why(error)}") from None
+        if not self._container.streams.video:
+            self._container.close()
+            raise CameraError(f"{self._name} holds no video")
+        self.stream: VideoStream = self._container.streams.video[0]
+        witness.take()  # what is said while a stream is probed is no damage: its first key frame will tell
+        self._packets = self._demux()
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec, such as h264."""
+        return self.stream.codec_context.name
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether packets carry times that the camera gave them."""
+        return self._container.format.name not in _UNTIMED
+
+    @property
+    def fps(self) -> float:
+        """Pictures per second, as the stream says; 0: it does not."""
+        return float(self.stream.guessed_rate or self.stream.average_rate or 0)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the stream says that its pictures follow each other evenly."""
+        base, average = self.stream.base_rate, self.stream.average_rate
+        return bool(base and average) and abs(float(base or 1) / float(average or 1) - 1) < 0.01
+
+    def next(self) -> Arrival:
+        """Wait for the next coded picture; CameraError when the stream breaks."""
+        began_ns = time.monotonic_ns()
+        try:
+            with self._witness.listening():
+                packet = next(self._packets, None)
+        except (av.FFmpegError, OSError) as error:
+            raise CameraError(f"{self._name} breaks off: {why(error)}") from None
+        now_ns = time.monotonic_ns()
+        damage = self._witness.take()
+        if packet is not None and packet.is_corrupt:
+            damage = damage or "a part of the stream is missing"
+        return Arrival(packet, (now_ns - began_ns) / 1e9, now_ns, damage)
+
+    def rewind(self) -> None:
+        """Go back to the first picture."""
+        self._container.seek(0)
+        self.stream.codec_context.flush_buffers()
+        self._packets = self._demux()
+
+    def close(self) -> None:
+        """Let go of the stream."""
+        self._container.close()
+
+    def _demux(self) -> Iterator[Packet]:
+        return (packet for packet in self._container.demux(self.stream) if packet.size)
+
+
+def why(error: Exception) -> str:
+    """Return an error of FFmpeg in words, without the address that may hold a secret."""
+    return str(getattr(error, "strerror", None) or type(error).__name__)
