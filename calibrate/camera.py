@@ -90,7 +90,7 @@ def command(
     if resume and run_name is None:
         raise UsageError("--resume needs the --run_name of the capture that was stopped.")
     taking = plan_taking(seen, control, parts, interval, resumes=resume)
-    name = run_name or slug(camera)
+    name = run_name or slug(taking.public)
     run = run_name or f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     target = run_path(results_path, log_project, log_group, run)
     defect_paths = known.find_defects(defects) if defects is not None else []

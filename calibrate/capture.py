@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from inspectd.cameras.link import CaptureSettings, Opened
-from inspectd.cameras.sources import Source
+from inspectd.cameras.pictures import shown
+from inspectd.cameras.sources import Source, public_address
 from inspectd.cameras.supervisor import State, Supervisor
 from inspectd.errors import StartError
 from inspectd.records import Frame, Reason, Stamp
@@ -36,7 +37,7 @@ class Capture:
     """One capture: a context that gives out an iterator. Frames must be released by whoever takes them."""
 
     def __init__(self, source: Source, settings: CaptureSettings, say: Callable[[str], None]) -> None:
-        self._source = source
+        self._public = shown(public_address(source.address))
         self._say = say
         self._mailbox: queue.Queue[Frame | Unreadable | _Gone] = queue.Queue()
         self._supervisor = Supervisor("calibrate", settings, self, is_finite=source.is_finite)
@@ -64,13 +65,13 @@ class Capture:
                     return
                 if gone_since_s is not None and time.monotonic() - gone_since_s > PATIENCE_S:
                     raise StartError(
-                        f"The source {self._source.address} did not come back within {PATIENCE_S:g} s; nothing was "
+                        f"The source {self._public} did not come back within {PATIENCE_S:g} s; nothing was "
                         "changed. Start again when it does."
                     ) from None
                 continue
             if isinstance(item, _Gone):
                 if not self._supervisor.health.is_readable:
-                    raise StartError(f"The source {self._source.address} cannot be read: {item.why}.")
+                    raise StartError(f"The source {self._public} cannot be read: {item.why}.")
                 self._say(f"The camera is gone ({item.why}); waiting for it …")
                 gone_since_s = time.monotonic()
                 continue

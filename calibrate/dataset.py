@@ -16,15 +16,19 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from calibrate.pictures import Pictures
-from inspectd.cameras.pictures import list_pictures, read_picture
+from inspectd.cameras.pictures import is_tools_folder, read_mask, read_picture, shown, survey
+from inspectd.cameras.sources import PICTURE_SUFFIXES
 from inspectd.errors import UsageError
 from inspectd.records import Picture
 from inspectd.simplenet.preprocess import Geometry, crop
 
 GOOD = "good"
+GOOD_NAMES = (GOOD, "ok")
+"""What data sets call the folder of good parts (BTAD says ok)."""
+EXIF_ORIENTATION = 274
 READ_AHEAD = 2
 """Pictures that wait decoded, for each thread."""
 
@@ -61,6 +65,8 @@ class ClassFolder:
     name: str
     train: tuple[Path, ...]
     test: tuple[TestPicture, ...]
+    notes: tuple[str, ...] = ()
+    """What was passed over in its folders."""
 
     def split(self, share: float) -> tuple[list[Path], list[Path]]:
         """Return the first `share` of the training pictures, to learn from, and the rest, held out."""
@@ -73,11 +79,13 @@ def find_class(folder: Path, name: str) -> ClassFolder:
     root = folder / name
     if not name or "/" in name or not (root / "train").is_dir():
         raise UsageError(f"{folder} has no class {name!r}; {_existing(folder)}.")
-    train = list_pictures(root / "train" / GOOD)
-    if not train:
-        raise UsageError(f"{root / 'train' / GOOD} holds no pictures; expected pictures of good parts.")
-    test = tuple(_test_pictures(root))
-    return ClassFolder(name, tuple(train), test)
+    good = next((root / "train" / one for one in GOOD_NAMES if (root / "train" / one).is_dir()), root / "train" / GOOD)
+    train = survey(good)
+    if not train.pictures:
+        raise UsageError(f"{good} holds no pictures; expected pictures of good parts.")
+    notes = [*train.notes]
+    test = tuple(_test_pictures(root, notes))
+    return ClassFolder(name, train.pictures, test, tuple(notes))
 
 
 def _existing(folder: Path) -> str:
@@ -87,36 +95,59 @@ def _existing(folder: Path) -> str:
     return f"there are: {', '.join(found)}"
 
 
-def _test_pictures(root: Path) -> Iterator[TestPicture]:
+def _test_pictures(root: Path, notes: list[str]) -> Iterator[TestPicture]:
     if not (root / "test").is_dir():
         raise UsageError(f"{root} has no folder test; expected test/good and test/<kind of defect>.")
-    for kind in sorted(path.name for path in (root / "test").iterdir() if path.is_dir()):
-        for path in list_pictures(root / "test" / kind):
+    kinds = [path.name for path in (root / "test").iterdir() if path.is_dir() and not is_tools_folder(path.name)]
+    for kind in sorted(kinds):
+        found = survey(root / "test" / kind)
+        notes += found.notes
+        for path in found.pictures:
             stem = path.relative_to(root / "test" / kind).with_suffix("").as_posix()
-            mask = None if kind == GOOD else _find_mask(root / "ground_truth" / kind, stem, path)
-            yield TestPicture(path, kind, stem, mask)
+            if kind in GOOD_NAMES:
+                yield TestPicture(path, GOOD, stem, None)
+            else:
+                yield TestPicture(path, kind, stem, _find_mask(root / "ground_truth" / kind, stem, path))
 
 
 def _find_mask(folder: Path, stem: str, picture: Path) -> Path:
-    """Return the mask of a defect: <name>_mask.png or <name>.png, of the picture's size."""
-    found = [path for path in (folder / f"{stem}_mask.png", folder / f"{stem}.png") if path.is_file()]
-    if not found:
-        raise UsageError(f"The defect {picture} has no mask; expected {folder / f'{stem}_mask.png'}.")
-    sizes = [_size(picture), _size(found[0])]
-    if None not in sizes and sizes[0] != sizes[1]:
-        (w, h), (mask_w, mask_h) = sizes  # type: ignore[misc]  # neither is None
+    """Return the mask of a defect, <name>_mask or <name> with any picture's ending, of the picture's size."""
+    wanted = [f"{Path(stem).name}_mask", Path(stem).name]
+    beside = (folder / stem).parent
+    there = {path.name.lower(): path for path in beside.iterdir()} if beside.is_dir() else {}
+    names = [f"{name}{suffix}".lower() for name in wanted for suffix in (".png", *sorted(PICTURE_SUFFIXES))]
+    found = next((there[name] for name in names if name in there), None)
+    if found is None:
         raise UsageError(
-            f"The mask {found[0]} is {mask_w}x{mask_h}, but its picture {picture} is {w}x{h}; expected the same size."
+            f"The defect {shown(picture)} has no mask; expected {shown(folder / f'{stem}_mask.png')} (or another "
+            "picture's ending, with or without _mask)."
         )
-    return found[0]
+    _check_sizes(picture, found)
+    return found
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    """Return width and height from a file's header; None when it has none (decoding will tell why)."""
+def _check_sizes(picture: Path, mask: Path) -> None:
+    """Refuse a mask of another size. Headers may lie (rotated pictures): what they differ in is decoded."""
+    sizes = [_header_size(picture), _header_size(mask)]
+    if sizes[0] == sizes[1]:
+        return
+    try:
+        down, across = read_picture(picture).shape[:2]
+        mask_down, mask_across = read_mask(mask).shape
+    except UsageError:  # told when it is read
+        return
+    if (across, down) != (mask_across, mask_down):
+        raise UsageError(
+            f"The mask {shown(mask)} is {mask_across}x{mask_down}, but its picture {shown(picture)} is "
+            f"{across}x{down}; expected the same size."
+        )
+
+
+def _header_size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError):
+            return image.size if image.getexif().get(EXIF_ORIENTATION, 1) == 1 else None
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, decoding will tell
         return None
 
 
@@ -125,15 +156,21 @@ def read_truth(test: TestPicture, picture: Picture) -> NDArray[np.bool_]:
     height, width = picture.shape[:2]
     if test.mask is None:
         return np.zeros((height, width), np.bool_)
-    mask = read_picture(test.mask)
-    mask = mask if mask.ndim == 2 else mask.max(axis=2)
+    mask = read_mask(test.mask)
     if mask.shape != (height, width):
         raise UsageError(
             f"The mask {test.mask} is {mask.shape[1]}x{mask.shape[0]}, but its picture {test.path} is "
             f"{width}x{height}; expected the same size."
         )
-    truth: NDArray[np.bool_] = mask > 0
-    return truth
+    return mask
+
+
+def doubt(test: TestPicture, truth: NDArray[np.bool_]) -> str | None:
+    """Return what is wrong with a defect's mask as a whole, or None. Such a mask can say nothing about pixels."""
+    if test.mask is None or (truth.any() and not truth.all()):
+        return None
+    marks = "everything" if truth.any() else "nothing (opaque and not black is defect)"
+    return f"The mask {shown(test.mask)} marks {marks}; its picture is left out of the figures for pixels."
 
 
 def input_truth(truth: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.bool_]:
@@ -181,6 +218,6 @@ def add_files(pictures: Pictures, paths: Sequence[Path], workers: int, on_pictur
         if isinstance(picture, str):
             left_out.append(picture)
         else:
-            pictures.add(picture, path.name)
+            pictures.add(picture, shown(path.name))
         on_picture()
     return left_out

@@ -41,6 +41,9 @@ class Pictures:
     """What that of the colours is learned from."""
     sizes: set[tuple[int, ...]] = field(default_factory=set)
     """Heights and widths that occurred."""
+    copies: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """By position: name of a picture that is bit for bit an earlier one, and that one's name."""
+    _known: dict[bytes, str] = field(default_factory=dict)
     _scaled: list[Tensor] = field(default_factory=list)
     """uint8 or float32 [3, h, w], 0 … 255: resized, not yet cropped."""
     _sha: Any = field(default_factory=hashlib.sha256)
@@ -60,6 +63,10 @@ class Pictures:
         height, width = picture.shape[:2]
         if not self._scaled:
             self.size = (width, height)
+        digest = fingerprint(picture)
+        if digest in self._known:
+            self.copies[len(self)] = (name, self._known[digest])
+        self._known.setdefault(digest, name)
         self._scaled.append(scaled.clone())
         self.smalls.append(shrink(picture))
         self.tints.append(tint(picture))
@@ -69,6 +76,10 @@ class Pictures:
         self._sha.update(picture.tobytes())
         if len(self.raw) < self.KEPT_RAW:
             self.raw.append(picture.copy())
+
+    def copy_of(self, picture: Picture) -> str | None:
+        """Return the name of a picture that is bit for bit this one, or None."""
+        return self._known.get(fingerprint(picture))
 
     def input(self, position: int) -> Tensor:
         """Return one picture as the network judges it, float32 [3, H, W], 0 … 255: never augmented."""
@@ -95,6 +106,11 @@ class Pictures:
             "contrast_mean": float(spreads.mean()),
             "sizes": float(len(self.sizes)),
         }
+
+
+def fingerprint(picture: Picture) -> bytes:
+    """Return what only a copy shares with a picture."""
+    return hashlib.blake2b(f"{picture.shape}{picture.dtype}".encode() + picture.tobytes(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)

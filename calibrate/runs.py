@@ -70,7 +70,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                 for options in plan.options:
                     number = len(rows)
                     bars.say(f"Model {number}: {plan.row_name(folder)}, {options.title}")
-                    pictures, learned, left_out = _learn(plan, folder, options, backend, keep, bars)
+                    pictures, learned, left_out, notes = _learn(plan, folder, options, backend, keep, bars)
                     drawing = _Drawing(learned.model, run.pictures_folder(number) if draws else None, bars.step)
                     bars.stage("test", len(folder.test))
                     tested = evaluate(folder, learned.model, backend, workers=plan.workers, on_picture=drawing)
@@ -98,6 +98,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                                 learned,
                                 curve,
                                 [*left_out, *tested.left_out],
+                                notes,
                                 evaluation=tested,
                                 examples=examples,
                             )
@@ -136,9 +137,11 @@ test_run.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever 
 
 def _learn(
     plan: Plan, folder: ClassFolder, options: Options, backend: Backend, keep: str, bars: ProgressBars
-) -> tuple[Pictures, Learned, list[str]]:
+) -> tuple[Pictures, Learned, list[str], list[str]]:
     """Read a class's training pictures and train on them."""
     pictures = pictures_for(options)
+    for note in folder.notes:
+        bars.say(note)
     bars.stage("pictures", len(folder.train))
     learned_from, held_out = folder.split(plan.train_val_split)
     left_out = add_files(pictures, learned_from, plan.workers, bars.step)
@@ -151,6 +154,10 @@ def _learn(
             "learn from; expected a larger share."
         )
     _say_left_out(bars, left_out)
+    copies = copies_note(pictures, first_held)
+    notes = [*folder.notes, *([copies] if copies else [])]
+    if copies:
+        bars.say(copies)
     options = dataclasses.replace(options, cache_folder=_existing(plan.target))
     keeper: Keeper | None = None
     if keep == "best-on-test":
@@ -166,7 +173,19 @@ def _learn(
         keeper=keeper,
         watcher=bars,
     )
-    return pictures, learned, left_out
+    return pictures, learned, left_out, notes
+
+
+def copies_note(pictures: Pictures, first_held: int) -> str | None:
+    """Say which held-out pictures are exact copies of ones that were learned from: they prove nothing."""
+    copies = [(name, of) for i, (name, of) in pictures.copies.items() if i >= first_held and of]
+    if not copies:
+        return None
+    named = ", ".join(f"{name} (as {of})" for name, of in copies[:3])
+    return (
+        f"{len(copies)} held-out pictures are exact copies of others: {named}; they make the threshold look better "
+        "proven than it is. Remove them."
+    )
 
 
 def _say_left_out(bars: ProgressBars, left_out: Sequence[str]) -> None:

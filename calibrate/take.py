@@ -20,8 +20,9 @@ from calibrate.pictures import Pictures, check_enough
 from calibrate.session import CaptureSession
 from inspectd.cameras.discovery import stable_path
 from inspectd.cameras.link import CaptureSettings
+from inspectd.cameras.pictures import shown, survey
 from inspectd.cameras.settings import capture_settings
-from inspectd.cameras.sources import Source, parse_source
+from inspectd.cameras.sources import Kind, Source, parse_source, public_address
 from inspectd.config import CameraConfig
 from inspectd.errors import StartError, UsageError
 from inspectd.records import Frame, Picture, Rect
@@ -59,6 +60,11 @@ class Taking:
         return 0.0 if self.source.is_lossless else LIVE_INTERVAL_S
 
     @property
+    def public(self) -> str:
+        """The source as it may be printed and written down: without secrets, odd bytes as escapes."""
+        return shown(public_address(self.source.address))
+
+    @property
     def is_live(self) -> bool:
         """Whether what is not taken now is gone: only then is it checked for repeats and kept for a resume."""
         return not self.source.is_lossless
@@ -66,7 +72,7 @@ class Taking:
     def record(self, size: tuple[int, int]) -> CameraRecord:
         """Return what the model will know of its camera."""
         identity = stable_path(self.source.address) if self.source.is_device else None
-        return CameraRecord(self.source.address, identity, *size, self.settings.format)
+        return CameraRecord(self.public, identity, *size, self.settings.format)
 
 
 @dataclass(slots=True)
@@ -76,7 +82,9 @@ class Taken:
     left_out: list[str] = field(default_factory=list)
     """A sentence for each picture that cannot be read."""
     notes: list[str] = field(default_factory=list)
-    """What the checks have to say about the whole capture."""
+    """What the checks have to say about the whole capture, and what was passed over."""
+    copies: list[str] = field(default_factory=list)
+    """Pictures of a file or folder that are bit for bit others: not taken twice."""
 
 
 def plan_taking(
@@ -85,7 +93,7 @@ def plan_taking(
     """Return what to take from a camera; UsageError when that cannot be."""
     source = parse_source(camera.source)
     if resumes and source.is_lossless:
-        raise UsageError(f"--resume is for live cameras; {source.address} can simply be read again.")
+        raise UsageError(f"--resume is for live cameras; {public_address(source.address)} can simply be read again.")
     return Taking(source, capture_settings(camera, source, SLOTS), control, parts, interval_s, resumes)
 
 
@@ -95,8 +103,13 @@ def take_pictures(taking: Taking, pictures: Pictures, folder: Path, watcher: Wat
     `folder`: where the pictures of a live capture are kept; `forget_pictures` removes them.
     """
     taken = Taken()
+    if taking.source.kind is Kind.FOLDER:
+        listing = survey(Path(taking.source.address))
+        taken.notes += listing.notes
+        watcher.stage("pictures", min(taking.wanted or len(listing.pictures), len(listing.pictures)))
+    else:
+        watcher.stage("pictures", taking.wanted)
     checks = CaptureChecks(pictures.white_level)
-    watcher.stage("pictures", taking.wanted)
     with ExitStack() as stack:
         session = stack.enter_context(_session(taking, folder)) if taking.is_live else None
         for picture, name in session.pictures() if session is not None else ():
@@ -115,8 +128,14 @@ def take_pictures(taking: Taking, pictures: Pictures, folder: Path, watcher: Wat
                         f"or remove {folder}."
                     )
                 raise
-    check_enough(len(pictures), taken.left_out, taking.source.address)
-    taken.notes = checks.summary()
+    check_enough(len(pictures), taken.left_out, taking.public)
+    taken.notes += checks.summary()
+    if taken.copies:
+        more = f" and {len(taken.copies) - 3} more" if len(taken.copies) > 3 else ""
+        taken.notes.append(
+            f"{len(taken.copies)} pictures are exact copies of others and were left out: "
+            f"{', '.join(taken.copies[:3])}{more}."
+        )
     return taken
 
 
@@ -132,16 +151,21 @@ def _fill(
     next_s, moved_s, is_told = 0.0, time.monotonic(), False
     for item in frames:
         if isinstance(item, Unreadable):
-            taken.left_out.append(f"{item.name}: {item.why}")
+            if not taking.is_live:
+                taken.left_out.append(f"{item.name}: {item.why}")
+            elif time.monotonic() - moved_s > STILL_S:  # else the next picture is on its way
+                raise StartError(_only_damaged(len(pictures), item.why))
             continue
         try:
             now_s = time.monotonic()
             if now_s < next_s:
                 continue
             name = item.stamp.part or f"frame {len(pictures) + 1}"
+            if (original := pictures.copy_of(item.picture)) is not None and not taking.is_live:
+                taken.copies.append(f"{name} (as {original})")
+                continue
             look = checks.look(item.picture, name)
-            for warning in look.warnings if taking.is_live else ():
-                watcher.say(warning)
+            _say_warnings(look.warnings if taking.is_live else (), watcher)
             if look.is_repeat and taking.is_live:
                 if now_s - moved_s > STILL_S:
                     raise StartError(_stands_still(len(pictures)))
@@ -160,6 +184,11 @@ def _fill(
             return
 
 
+def _say_warnings(warnings: Sequence[str], watcher: Watcher) -> None:
+    for warning in warnings:
+        watcher.say(warning)
+
+
 def forget_pictures(folder: Path) -> None:
     """Remove the pictures that a live capture has kept; the run is there now."""
     CaptureSession.remove(folder)
@@ -168,7 +197,7 @@ def forget_pictures(folder: Path) -> None:
 def _session(taking: Taking, folder: Path) -> CaptureSession:
     settings = taking.settings
     size = None if settings.size is None else list(settings.size)
-    facts: dict[str, object] = {"source": taking.source.address, "size": size, "format": settings.format}
+    facts: dict[str, object] = {"source": taking.public, "size": size, "format": settings.format}
     return CaptureSession.resume(folder, facts) if taking.resumes else CaptureSession.begin(folder, facts)
 
 
@@ -179,6 +208,13 @@ def _frames(taking: Taking, watcher: Watcher) -> AbstractContextManager[Iterator
         return Capture(taking.source, taking.settings, watcher.say)
     watcher.say(f"The daemon at {taking.control} holds this camera ({holder}): its frames are taken from there.")
     return Borrowed(taking.control, holder)
+
+
+def _only_damaged(count: int, why: str) -> str:
+    return (
+        f"For {STILL_S:.0f} s after {count} pictures only damaged ones have come: {why}. Mend the connection; the "
+        "pictures are kept, go on with --resume."
+    )
 
 
 def _stands_still(count: int) -> str:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from calibrate.dataset import ClassFolder, TestPicture, input_truth, read_all, read_truth
+from calibrate.dataset import ClassFolder, TestPicture, doubt, input_truth, read_all, read_truth
 from calibrate.evaluate import Metrics, image_auroc, pixel_auroc, pro
 from inspectd.engine.station import Backend
 from inspectd.errors import UsageError
@@ -43,7 +43,7 @@ class Evaluation:
     scores: tuple[float, ...]
     is_defective: tuple[bool, ...]
     left_out: tuple[str, ...]
-    """Sentences about pictures that cannot be read."""
+    """Sentences about pictures that cannot be read, and masks that cannot be right."""
     has_own_good: bool = True
     """False: its good parts are those that were held out of the training."""
 
@@ -69,6 +69,7 @@ def evaluate(
     by_path = {test.path: test for test in folder.test}
     tests: list[TestPicture] = []
     scores, maps, truths, left_out = [], [], [], []
+    telling: list[bool] = []
     for path, picture in read_all(list(by_path), workers):
         if isinstance(picture, str):
             left_out.append(picture)
@@ -78,6 +79,9 @@ def evaluate(
         patch_scores = backend.score_inputs(model, pixels)
         smooth = smoothed(patch_scores, geometry)[0]
         tests.append(test)
+        why = doubt(test, truth)
+        left_out += [why] if why else []
+        telling.append(why is None)
         scores.append(float(patch_scores.max()))
         maps.append(smooth)
         truths.append(input_truth(truth, geometry))
@@ -85,7 +89,7 @@ def evaluate(
     if not tests:
         raise UsageError(f"The test set of {folder.name} has no picture that can be read; nothing was evaluated.")
     bad = tuple(test.is_defective for test in tests)
-    metrics = measure(scores, maps, truths, bad)
+    metrics = measure(scores, maps, truths, bad, telling)
     return Evaluation(metrics, tuple(test.name for test in tests), tuple(scores), bad, tuple(left_out))
 
 
@@ -94,11 +98,18 @@ def measure(
     maps: Sequence[NDArray[np.float32]],
     truths: Sequence[NDArray[np.bool_]],
     is_defective: Sequence[bool],
+    telling: Sequence[bool] | None = None,
     *,
     with_pro: bool = True,
 ) -> Metrics:
-    """Return the three figures of a test set; maps and truths at the size of the network's input."""
-    all_maps, all_truths = np.stack(maps), np.stack(truths)
+    """Return the three figures of a test set; maps and truths at the size of the network's input.
+
+    `telling`: which truths can be believed; without any, there are no figures for pixels.
+    """
+    chosen = [i for i in range(len(maps)) if telling is None or telling[i]]
+    if not chosen:
+        return Metrics(image_auroc(scores, is_defective), None, None)
+    all_maps, all_truths = np.stack([maps[i] for i in chosen]), np.stack([truths[i] for i in chosen])
     return Metrics(
         image_auroc(scores, is_defective),
         pixel_auroc(all_maps, all_truths),

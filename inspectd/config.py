@@ -8,17 +8,20 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import math
+import re
 import reprlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
 from msgspec import Meta
 
 from inspectd.errors import UsageError
+from inspectd.reading import read_regular
+from inspectd.secrets import redact
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Milliseconds = Annotated[float, Meta(gt=0, le=86_400_000)]
@@ -41,6 +44,12 @@ Size = tuple[Count, Count]
 Offset = Annotated[int, Meta(ge=0, le=1_000_000)]
 CameraIndex = Annotated[int, Meta(ge=0, le=1023, description="a camera index from 0")]
 Roi = tuple[Offset, Offset, Count, Count]
+
+
+MOST_BYTES = 128 * 1024
+"""Sixteen cameras with every key take a tenth of this; YAML of megabytes takes minutes."""
+MOST_CAMERAS = 256
+MOST_MISTAKES = 40
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -152,12 +161,17 @@ NOT_YET = ("journal", "archive")
 
 def load(path: Path) -> Config:
     """Read and validate a configuration file; raise UsageError with one line for each mistake."""
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a configuration file; UsageError when it cannot be one."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        return read_regular(path, MOST_BYTES).decode()
+    except (OSError, ValueError) as error:
+        is_text = not isinstance(error, UnicodeDecodeError)
+        why = getattr(error, "strerror", None) or (str(error) if is_text else "it is not UTF-8 text")
         raise UsageError(f"The configuration {path} cannot be read: {why}.") from None
-    return parse(text, str(path))
 
 
 def parse(text: str, origin: str = "configuration") -> Config:
@@ -168,7 +182,8 @@ def parse(text: str, origin: str = "configuration") -> Config:
     config = Config(**{"cameras": (), **values})
     mistakes += _contradictions(config)
     if mistakes:
-        lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+        more = [f"and {len(mistakes) - MOST_MISTAKES} more"] if len(mistakes) > MOST_MISTAKES else []
+        lines = "\n".join(f"  {redact(mistake)[:500]}" for mistake in [*mistakes[:MOST_MISTAKES], *more])
         number = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
         raise UsageError(f"{origin} has {number}:\n{lines}")
     return config
@@ -182,17 +197,54 @@ def unused_sections(text: str) -> list[str]:
 
 def _read_yaml(text: str, origin: str) -> object:
     try:
-        return yaml.load(text, _UniqueKeyLoader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:
-        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())[:300]}.") from None
+        return yaml.load(text, _PlainLoader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"{origin} is not valid YAML: {redact(' '.join(str(error).split()))[:300]}.") from None
     except RecursionError:
         raise UsageError(f"{origin} is not valid YAML: it is nested too deeply.") from None
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML silently keeps the last of two equal keys; a threshold must not get lost that way."""
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,29}|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30})")
+_DECIMAL = re.compile(r"[-+]?([0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30}|[0-9]{1,30}(?=[eE]))([eE][-+]?[0-9]{1,4})?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML of mappings, lists, text, numbers, true and false, null: nothing else has a place in a configuration.
+
+    YAML silently keeps the last of two equal keys; a threshold must not get lost that way.
+    """
+
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number: decimal, 0x or 0o."""
+        if not _WHOLE.fullmatch(str(node.value)):
+            raise yaml.constructor.ConstructorError(None, None, "this is no whole number", node.start_mark)
+        return int(node.value, 0)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> float:
+        """Return a decimal number."""
+        text = str(node.value)
+        if _NOT_FINITE.fullmatch(text):
+            return float(text.replace(".", "", 1))
+        if not _DECIMAL.fullmatch(text) and not _WHOLE.fullmatch(text):
+            raise yaml.constructor.ConstructorError(None, None, "this is no number", node.start_mark)
+        return float(text)
+
+    def construct_truth(self, node: yaml.ScalarNode) -> bool:
+        """Return true or false."""
+        value = self.bool_values.get(str(node.value).lower())
+        if value is None:
+            raise yaml.constructor.ConstructorError(None, None, "this is neither true nor false", node.start_mark)
+        return value
+
+    def construct_unknown(self, node: yaml.Node) -> NoReturn:
+        """Refuse a tag."""
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")[:40]
+        raise yaml.constructor.ConstructorError(None, None, f"the tag {tag} has no place here", node.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, "this is no mapping", node.start_mark)
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -206,6 +258,29 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
+
+def _prepare_loader() -> None:
+    plain = yaml.SafeLoader
+    _PlainLoader.yaml_constructors = {}
+    _PlainLoader.yaml_implicit_resolvers = {}
+    for kind in ("null", "str", "seq", "map"):
+        tag = f"tag:yaml.org,2002:{kind}"
+        _PlainLoader.add_constructor(tag, plain.yaml_constructors[tag])
+    _PlainLoader.add_constructor("tag:yaml.org,2002:bool", _PlainLoader.construct_truth)
+    _PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_whole)
+    _PlainLoader.add_constructor("tag:yaml.org,2002:float", _PlainLoader.construct_decimal)
+    _PlainLoader.add_constructor(None, _PlainLoader.construct_unknown)
+    whole = re.compile(f"(?:{_WHOLE.pattern})\\Z")
+    decimal = re.compile(f"(?:{_DECIMAL.pattern}|{_NOT_FINITE.pattern})\\Z")
+    for first, resolvers in plain.yaml_implicit_resolvers.items():
+        for tag, pattern in resolvers:
+            if tag.rpartition(":")[2] in ("null", "bool", "merge"):
+                _PlainLoader.add_implicit_resolver(tag, pattern, [first])
+    _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:float", decimal, list("-+.0123456789"))
+    _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:int", whole, list("-+0123456789"))
+
+
+_prepare_loader()
 
 _WRONG = object()  # stands for a value that was a mistake
 _BRIEFLY = reprlib.Repr()
@@ -221,7 +296,7 @@ def _fields(kind: type[msgspec.Struct], raw: object, where: str, mistakes: list[
     hints = get_type_hints(kind, include_extras=True)
     fields = {f.name: f for f in msgspec.structs.fields(kind)}
     prefix = f"{where}." if where else ""
-    for key in raw:
+    for key in list(raw)[: 4 * MOST_MISTAKES]:
         if key not in fields:
             shown = key if isinstance(key, str) and key.isprintable() and len(key) <= 40 else _show(key)
             near = difflib.get_close_matches(shown, fields, n=1)
@@ -243,6 +318,9 @@ def _camera(raw: object, where: str, mistakes: list[str]) -> CameraConfig | None
 def _value(kind: Any, raw: object, where: str, mistakes: list[str]) -> Any:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind(**_fields(kind, {} if raw is None else raw, where, mistakes))
+    if kind is _CAMERAS and isinstance(raw, list) and len(raw) > MOST_CAMERAS:
+        mistakes.append(f"{where} has {len(raw)} cameras; expected at most {MOST_CAMERAS}")
+        return _WRONG
     if kind is _CAMERAS and isinstance(raw, list) and raw:
         return tuple(_camera(item, f"{where}[{i}]", mistakes) for i, item in enumerate(raw))
     is_number = not (isinstance(raw, float) and not math.isfinite(raw))
@@ -315,7 +393,7 @@ def _contradictions(config: Config) -> list[str]:
             found.append(f"cameras[{i}].model is empty; expected a folder that `inspectd calibrate` wrote")
     if config.cameras and not any(camera is None or camera.enabled for camera in config.cameras):
         found.append("cameras: none is enabled; expected at least one with enabled: true")
-    found += _addresses(config)
+    found += _addresses(config) or _taken_twice(config)
     for where, value in (
         ("publish.allow", config.publish.allow),
         ("control.allow", config.control.allow),
@@ -348,6 +426,27 @@ def _addresses(config: Config) -> list[str]:
             f"metrics.listen is {listen!r}, which others can reach; without TLS, which this version cannot do "
             "yet, expected a loopback address such as 127.0.0.1:9108"
         )
+    return found
+
+
+def _taken_twice(config: Config) -> list[str]:
+    """Return which two of the three addresses cannot both be bound."""
+    found: list[str] = []
+    seen: dict[object, str] = {}
+    for where, address in (
+        ("publish.bind", config.publish.bind),
+        ("control.bind", config.control.bind),
+        ("metrics.listen", config.metrics.listen),
+    ):
+        key: object = address
+        parts = split_address(address.removeprefix("tcp://"))
+        if parts is not None and not address.startswith("ipc://"):
+            if parts[1] == 0:  # any free port
+                continue
+            key = parts[1] if is_loopback(address.removeprefix("tcp://")) else parts
+        if key in seen:
+            found.append(f"{where} is {address!r}, which {seen[key]} has already; expected another port")
+        seen.setdefault(key, where)
     return found
 
 

@@ -27,9 +27,9 @@ BLAND = 4.0
 
 
 def find_mismatch(station: Station, source: Source, opened: Opened) -> str | None:
-    """Return why a live source is not the one that the model was calibrated for. Files have no identity."""
+    """Return why a camera is not the one that the model was calibrated for. Files and simulations have no identity."""
     calibration = station.model.calibration
-    if calibration is None or not opened.is_live:
+    if calibration is None or not source.is_camera:
         return None
     record = calibration.camera
     if source.is_device and record.identity is not None:
@@ -72,7 +72,7 @@ def scene_mismatch(station: Station, picture: Picture) -> str | None:
     if framing is not None and (similarity := framing.similarity(picture)) < framing.limit:
         return (
             f"the picture does not show the scene that the model was calibrated on (similarity {similarity:.2f}, "
-            f"expected at least {framing.limit:.2f}); was the camera moved or its picture flipped, or is it another one?"
+            f"expected at least {framing.limit:.2f}); was the camera moved or flipped, or is it another?"
         )
     if colours is not None and (distance := colours.distance(picture)) > colours.limit:
         return (

@@ -1,19 +1,15 @@
-"""The Prometheus endpoint. Counters are read from the ledger at the moment of the scrape, so that its laws
+"""What Prometheus is told. Counters are read from the ledger at the moment of the scrape, so that its laws
 can be checked there; histograms are observed as verdicts leave."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from inspectd.config import split_address
-from inspectd.errors import StartError
 from inspectd.ledger import Ledger
 from inspectd.records import Counts, Verdict
 from inspectd.status import Status
@@ -39,7 +35,7 @@ _GAUGES = {
 
 
 class Metrics:
-    """One registry and its HTTP server."""
+    """One registry; `inspectd.exporter` serves it."""
 
     def __init__(self, ledger: Ledger, status: Status) -> None:
         self.registry = CollectorRegistry()
@@ -58,7 +54,6 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=self.registry,
         )
-        self._server: tuple[WSGIServer, threading.Thread] | None = None
 
     def on_published(self, verdict: Verdict, published_ns: int) -> None:
         """Observe the times of one verdict."""
@@ -70,30 +65,6 @@ class Metrics:
             self._stage.labels("wait").observe((finding.started_ns - verdict.queued_ns) / 1e9)
             self._stage.labels("score").observe((finding.scored_ns - finding.started_ns) / 1e9)
             self._stage.labels("publish").observe((published_ns - finding.scored_ns) / 1e9)
-
-    def listen(self, address: str) -> None:
-        """Serve `/metrics` on HOST:PORT; StartError when the address cannot be had."""
-        host, port = split_address(address) or ("", 0)
-        try:
-            self._server = start_http_server(port, host, self.registry)
-        except OSError as error:
-            raise StartError(
-                f"metrics.listen {address} cannot be bound: {error.strerror}. Stop the program that uses it "
-                "(another inspectd?) or choose another port."
-            ) from None
-
-    @property
-    def port(self) -> int:
-        """The port that is served."""
-        return 0 if self._server is None else self._server[0].server_port
-
-    def close(self) -> None:
-        """Stop serving."""
-        if self._server is not None:
-            server, thread = self._server
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
 
 class _LedgerCollector(Collector):

@@ -34,6 +34,7 @@ from inspectd.engine.engine import Engine
 from inspectd.engine.parity import Parity
 from inspectd.engine.station import Backend, Station
 from inspectd.errors import UsageError
+from inspectd.exporter import Exporter
 from inspectd.intake import Intake
 from inspectd.judge import Standard
 from inspectd.ledger import Ledger
@@ -58,6 +59,39 @@ DRAIN_S = 2.0
 """How long the engine may work off what was captured before the shutdown."""
 
 
+class Endpoints:
+    """The three addresses that others connect to. They are taken first: a port in use is no news after minutes."""
+
+    def __init__(self, config: Config, on_lost: Callable[[str], None], progress: Progress) -> None:
+        self.epoch = secrets.token_hex(8)
+        self.taps = {camera.name: Tap() for camera in config.enabled_cameras}
+        self.publisher = Publisher(
+            config.publish.bind,
+            config.publish.masks,
+            self.epoch,
+            on_lost=on_lost,
+            progress=progress.beat("publisher"),
+        )
+        self.control = Control(config.control.bind, self.taps, on_lost=on_lost)
+        self.exporter = Exporter(config.metrics.listen)
+
+    def bind(self) -> None:
+        """Take all three; StartError when one cannot be had, and then none is."""
+        self.publisher.bind()
+        try:
+            self.control.bind()
+            self.exporter.listen()
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let them go."""
+        self.control.stop()
+        self.publisher.stop()
+        self.exporter.close()
+
+
 class Pipeline:
     """All stages of one daemon. `start` and `stop` are called once each, from the same thread."""
 
@@ -66,22 +100,15 @@ class Pipeline:
         config: Config,
         stations: dict[str, Station | str],
         backend: Backend,
+        endpoints: Endpoints,
         *,
         on_lost: Callable[[str], None],
         progress: Progress,
     ) -> None:
         """`stations`: by camera what it is judged by, or the sentence that says why it cannot be."""
-        self._config = config
         self._on_lost = on_lost
-        self.epoch = secrets.token_hex(8)
-        self.publisher = Publisher(
-            config.publish.bind,
-            config.publish.masks,
-            self.epoch,
-            on_published=self._on_published,
-            on_lost=on_lost,
-            progress=progress.beat("publisher"),
-        )
+        self._endpoints = endpoints
+        self.publisher = endpoints.publisher
         self.ledger = Ledger(self.publisher.put)
         self.batcher = Batcher(backend.max_batch, config.engine.batch_wait_ms if backend.max_batch > 1 else 0.0)
         self.engine = Engine(
@@ -94,13 +121,11 @@ class Pipeline:
         )
         self._pin = backend.pin
         self.supervisors: dict[str, Supervisor] = {}
-        self.taps = {camera.name: Tap() for camera in config.enabled_cameras}
-        self.control = Control(config.control.bind, self.taps, on_lost=on_lost)
         for camera in config.cameras:
             self._add_camera(camera, stations.get(camera.name, "it is disabled"))
         self.status = Status(
             Running(
-                self.epoch,
+                endpoints.epoch,
                 backend.form.device,
                 backend.form.precision,
                 time.monotonic(),
@@ -120,17 +145,10 @@ class Pipeline:
         self._clock = threading.Thread(target=self._close_what_is_late, name="clock", daemon=True)
 
     def start(self) -> None:
-        """Take the addresses, then start from the end to the beginning: cameras come last."""
-        self.publisher.bind()
-        try:
-            self.control.bind()
-            self.metrics.listen(self._config.metrics.listen)
-        except Exception:
-            self.control.stop()
-            self.publisher.stop()
-            raise
-        self.publisher.start(self.status)
-        self.control.start(self.status)
+        """Start from the end to the beginning: cameras come last."""
+        self.publisher.start(self.status, self._on_published)
+        self._endpoints.control.start(self.status)
+        self._endpoints.exporter.start(self.metrics.registry, self.status.health)
         self._clock.start()
         self.engine.start()
         for supervisor in self.supervisors.values():
@@ -138,7 +156,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """End from the beginning to the end, so that every promise is still kept; bounded in time."""
-        self.control.stop()
+        self._endpoints.control.stop()
         for supervisor in self.supervisors.values():
             supervisor.stop()
         for supervisor in self.supervisors.values():
@@ -154,7 +172,7 @@ class Pipeline:
         self._is_stopping.set()
         self._clock.join()
         self.publisher.stop()
-        self.metrics.close()
+        self._endpoints.exporter.close()
 
     @property
     def is_done(self) -> bool:
@@ -185,7 +203,7 @@ class Pipeline:
             station,
             self.ledger,
             self.batcher,
-            self.taps[camera.name],
+            self._endpoints.taps[camera.name],
             self.publisher.changed,
         )
         self.supervisors[camera.name] = Supervisor(
@@ -212,12 +230,18 @@ class Pipeline:
 
 
 def build(config: Config, *, on_lost: Callable[[str], None], progress: Progress) -> Pipeline:
-    """Load the models, choose the engine, build the stages; UsageError when nothing could be judged."""
-    engine = config.engine
-    backend = choose_backend(engine.device, engine.precision, threads=engine.threads, max_batch=engine.max_batch)
-    LOG.info("engine: %s (%s)", backend.form, backend.why)
-    stations = load_stations(config, backend)
-    return Pipeline(config, stations, backend, on_lost=on_lost, progress=progress)
+    """Take the addresses, load the models, build the stages; UsageError when nothing could be judged."""
+    endpoints = Endpoints(config, on_lost, progress)
+    endpoints.bind()
+    try:
+        engine = config.engine
+        backend = choose_backend(engine.device, engine.precision, threads=engine.threads, max_batch=engine.max_batch)
+        LOG.info("engine: %s (%s)", backend.form, backend.why)
+        stations = load_stations(config, backend)
+        return Pipeline(config, stations, backend, endpoints, on_lost=on_lost, progress=progress)
+    except BaseException:
+        endpoints.close()
+        raise
 
 
 def load_stations(config: Config, backend: Backend) -> dict[str, Station | str]:

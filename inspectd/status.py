@@ -107,6 +107,11 @@ class Status:
         """Whether a part that passes this camera now would be inspected."""
         return self.state(name) == "running" and self._running.models[name] is not None
 
+    def health(self) -> tuple[bool, str]:
+        """Return whether every camera is inspected, and how things are."""
+        names = list(self._supervisors)
+        return bool(names) and all(map(self.is_inspecting, names)), self.sentence()
+
     def is_settled(self, name: str) -> bool:
         """Whether a camera judges, or is known not to: what READY waits for."""
         return self._ledger.counts(name).last_seq > 0 or self.state(name) in ("lost", "frozen", "stopped")

@@ -22,7 +22,6 @@ from inspectd.cameras.link import CaptureSettings
 
 if TYPE_CHECKING:  # cv2 is loaded only after its environment is set
     from inspectd.cameras.grabbed import Broken, Grabbed, Grabber
-    from inspectd.cameras.ring import Ring
     from inspectd.records import Picture
 
 PR_SET_PDEATHSIG = 1
@@ -47,26 +46,13 @@ def run(channel: socket.socket, settings: CaptureSettings) -> None:
     import cv2
 
     from inspectd.cameras.grabbers import open_grabber
-    from inspectd.cameras.ring import Ring
     from inspectd.errors import CameraError
 
     cv2.setNumThreads(1)
     _tell(channel, link.Alive(0, False))  # from here on it is the source that takes its time
     try:
         grabber = open_grabber(settings, lambda: _tell(channel, link.Alive(0, False)))
-        ring, fd = Ring.create(settings.slots, grabber.slot_bytes)
-        opened = link.Opened(
-            settings.slots,
-            ring.slot_bytes,
-            grabber.width,
-            grabber.height,
-            grabber.fps,
-            grabber.is_live,
-            grabber.format,
-        )
-        socket.send_fds(channel, [link.encode(opened)], [fd])
-        os.close(fd)
-        Hand(channel, ring, settings.fps if settings.kind in ("video", "folder") else None).pass_on(grabber)
+        Hand(channel, settings).pass_on(grabber)
         _tell(channel, link.Ended())
     except CameraError as error:
         _tell(channel, link.Failed(str(error)))
@@ -77,12 +63,13 @@ def run(channel: socket.socket, settings: CaptureSettings) -> None:
 
 
 class Hand:
-    """Owns the free slots: fills one, hands it over, takes others back."""
+    """Owns the ring and its free slots: fills one, hands it over, takes others back."""
 
-    def __init__(self, channel: socket.socket, ring: Ring, fps: float | None) -> None:
+    def __init__(self, channel: socket.socket, settings: CaptureSettings) -> None:
         self._channel = channel
-        self._ring = ring
-        self._free = deque(range(ring.slots))
+        self._slots = settings.slots
+        self._free: deque[int] = deque()
+        fps = settings.fps if settings.kind in ("video", "folder") else None
         self._period_s = 1 / fps if fps else 0.0
         self._due_s = time.monotonic()
         self._number = 0
@@ -93,6 +80,7 @@ class Hand:
         """Grab until the source ends. A live source is never kept waiting, a finite one never loses."""
         from inspectd.cameras.grabbed import Broken, Nothing
 
+        self._open_ring(grabber, grabber.slot_bytes)
         while True:
             self._take_back(wait=not grabber.is_live and not self._free)
             self._keep_pace()
@@ -105,7 +93,35 @@ class Hand:
             elif isinstance(grabbed, Broken):
                 self._tell_of(grabbed, is_live=grabber.is_live)
             else:
-                self._hand_over(grabbed)
+                self._hand_over(grabber, grabbed)
+
+    def _open_ring(self, grabber: Grabber, slot_bytes: int) -> None:
+        """Make a ring, and tell the parent of it. An earlier one must have all its slots back."""
+        from inspectd.cameras.ring import Ring
+
+        self._ring, fd = Ring.create(self._slots, slot_bytes)
+        self._free = deque(range(self._slots))
+        self._last = None
+        opened = link.Opened(
+            self._slots,
+            self._ring.slot_bytes,
+            grabber.width,
+            grabber.height,
+            grabber.fps,
+            grabber.is_live,
+            grabber.format,
+        )
+        try:
+            socket.send_fds(self._channel, [link.encode(opened)], [fd])
+        finally:
+            os.close(fd)
+
+    def _make_room(self, grabber: Grabber, picture: Picture) -> None:
+        """Replace the ring by one with larger slots: pictures of files may have any size."""
+        while len(self._free) < self._slots:
+            self._take_back(wait=True)
+        grabber.height, grabber.width = picture.shape[:2]
+        self._open_ring(grabber, picture.nbytes)
 
     def _buffer(self) -> Picture | None:
         """Return the next free slot, shaped like the last picture, for decoding straight into it."""
@@ -122,7 +138,16 @@ class Hand:
             return
         self._missed = 0
 
-    def _hand_over(self, grabbed: Grabbed) -> None:
+    def _hand_over(self, grabber: Grabber, grabbed: Grabbed) -> None:
+        from inspectd.cameras.grabbed import Broken
+        from inspectd.cameras.ring import MAX_SLOT_BYTES
+
+        if grabbed.picture.nbytes > self._ring.slot_bytes:
+            if grabbed.picture.nbytes > MAX_SLOT_BYTES:
+                why = f"it has {grabbed.picture.nbytes} bytes; expected at most {MAX_SLOT_BYTES}"
+                self._tell_of(Broken(grabbed.part, why, grabbed.captured_ns), is_live=grabber.is_live)
+                return
+            self._make_room(grabber, grabbed.picture)
         self._number += 1
         if not self._free:
             self._missed += 1

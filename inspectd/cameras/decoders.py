@@ -57,12 +57,12 @@ class JpegDecoder:
         """Yield the packet's picture, or what is wrong with it."""
         if arrival.packet is None:
             return
-        data = bytes(arrival.packet)
         time = arrival.packet.pts if arrival.packet.pts is not None else arrival.packet.dts
+        if arrival.damage is not None:
+            yield Decoded(time, arrival.damage)
+            return
         try:
-            if arrival.damage is not None:
-                raise jpeg.DamagedError(arrival.damage)
-            picture = jpeg.decode(data, into)
+            picture = jpeg.decode(bytes(arrival.packet), into)
         except jpeg.DamagedError as error:
             yield Decoded(time, str(error))
             return
@@ -133,11 +133,11 @@ class PredictiveDecoder:
 def _renderer(frame: VideoFrame) -> Callable[[Picture | None], Picture]:
     def render(into: Picture | None) -> Picture:
         plane = frame.reformat(format="bgr24").planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        picture: Picture = rows[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        picture = rows[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
         turned = np.rot90(picture, round(frame.rotation / 90)) if frame.rotation % 360 else picture
         if into is None or into.shape != turned.shape:
-            return np.ascontiguousarray(turned)
+            return np.ascontiguousarray(turned, np.uint8)
         into[...] = turned
         return into
 

@@ -15,7 +15,7 @@ def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabbe
         case Kind.FOLDER:
             from inspectd.cameras.folder import FolderGrabber
 
-            return FolderGrabber(settings, alive)
+            return FolderGrabber(settings)
         case Kind.SIMULATED:
             from inspectd.cameras.simulated import SimulatedGrabber
 

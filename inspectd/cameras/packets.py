@@ -17,7 +17,6 @@ from inspectd.cameras.damage import Witness
 from inspectd.errors import CameraError
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
@@ -29,7 +28,7 @@ _UNTIMED = ("mpjpeg", "mjpeg", "h264", "hevc", "jpeg_pipe", "image2pipe")
 class Arrival:
     """A coded picture, or (packet None) the end."""
 
-    packet: Packet | None
+    packet: Packet[VideoStream] | None
     waited_s: float
     """How long it took to come: hardly anything, if it had been waiting."""
     arrived_ns: int
@@ -53,8 +52,8 @@ class Packets:
         self._name = name
         try:
             with witness.listening():
-                self._container: InputContainer = av.open(
-                    address, options=dict(options or {}), timeout=timeout_s, metadata_errors="replace"
+                self._container = av.open(
+                    address, "r", options=dict(options or {}), timeout=timeout_s, metadata_errors="replace"
                 )
         except (av.FFmpegError, OSError) as error:
             raise CameraError(f"{self._name} cannot be opened: {why(error)}") from None
@@ -110,7 +109,7 @@ class Packets:
         """Let go of the stream."""
         self._container.close()
 
-    def _demux(self) -> Iterator[Packet]:
+    def _demux(self) -> Iterator[Packet[VideoStream]]:
         return (packet for packet in self._container.demux(self.stream) if packet.size)
 
 

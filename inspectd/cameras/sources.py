@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import stat
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,13 +11,27 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from inspectd.errors import UsageError
+from inspectd.secrets import redact
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts"})
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
-_NAMED_SECRET = re.compile(
-    r"\b((?:user|usr|login|pass|pwd|pw|psw|token|auth|key|secret|sig|session)[a-z_]*=)[^&\s'\"]*", re.IGNORECASE
+PICTURE_SUFFIXES = frozenset(
+    {
+        ".png",
+        ".apng",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".gif",
+        ".pgm",
+        ".ppm",
+        ".pnm",
+    }
 )
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts"})
 URL_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp"})
 
 
@@ -107,15 +120,6 @@ def public_address(address: str) -> str:
         return shown
     path, question, _ = rest.partition("?")
     return f"{scheme}://{path}{question}{'…' if question else ''}"
-
-
-def redact(text: str) -> str:
-    """Take the secrets out of any text that leaves the process. Rather too much than too little is taken out.
-
-    A password may hold `/`, `?`, `#` or `@`: everything between `://` and the last `@` of a word goes. Some cameras
-    want user and password in the query, or even in the path.
-    """
-    return _NAMED_SECRET.sub(r"\1…", _CREDENTIALS.sub(r"\1", text))
 
 
 def encoding_problem(address: str) -> str | None:

@@ -59,10 +59,6 @@ class VideoGrabber:
             self._decoder.restart()
             self._rewind()
             item = self._next(into)
-        if isinstance(item, Grabbed) and item.picture.nbytes > self.slot_bytes:
-            height, width = item.picture.shape[:2]
-            why = f"its size is {width}x{height}, and the video began with {self.width}x{self.height}"
-            return Broken(item.part, why, item.captured_ns)
         return item
 
     def _rewind(self) -> None:

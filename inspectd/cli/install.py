@@ -21,7 +21,8 @@ MODELS = Path("/var/lib/inspectd/models")
 def command(names: tuple[str, ...], number: int | None, models: Path, rollback: bool) -> None:
     """Put a model of RUN where the daemon looks, under NAME; the one that was there is kept for --rollback."""
     from inspectd.errors import UsageError
-    from inspectd.simplenet.install import find_model, install, roll_back
+    from inspectd.simplenet.install import install, roll_back
+    from inspectd.simplenet.locate import find_model
 
     if rollback:
         if len(names) != 1:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,14 +30,17 @@ import torch
 from torch import Tensor, nn
 
 from inspectd.errors import UsageError
+from inspectd.reading import read_regular
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.files import sha256
+from inspectd.simplenet.locate import find_model
 from inspectd.simplenet.network import Head, Network
 from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD, Geometry
 from inspectd.simplenet.schema import CALIBRATION_VERSION, Calibration, Params
 
 MAX_PARAMS_BYTES = 1 << 20
+MAX_FILE_BYTES = 4 << 30
 PARITY = "parity"
 
 
@@ -150,6 +154,8 @@ def load(folder: Path, backbone: Path | nn.Module | None = None, shared: dict[st
     `backbone` is a weights file or a ready module, for folders that do not hold their backbone. `shared` holds
     backbones by their digest: models that are loaded with the same `shared` have equal backbones in common.
     """
+    if not (folder / "params.pkl").exists() and (folder / "models" / "index.json").exists():
+        folder = find_model(folder, None)  # a run folder: its only model is meant
     if not folder.is_dir():
         raise UsageError(
             f"There is no model folder {folder}; expected a folder with ckpt.pth and params.pkl, as "
@@ -195,7 +201,11 @@ def _read_parity(folder: Path, digests: Mapping[str, str]) -> list[Picture]:
     pictures = []
     for name, digest in sorted(digests.items()):
         data = _read(folder / name)
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if sha256(data) == digest else None
+        try:
+            is_whole = bool(data) and sha256(data) == digest
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if is_whole else None
+        except cv2.error:
+            picture = None
         if picture is None:
             raise UsageError(f"{folder / name} was changed or damaged; restore the whole folder or calibrate again.")
         pictures.append(cast("Picture", picture))
@@ -204,7 +214,7 @@ def _read_parity(folder: Path, digests: Mapping[str, str]) -> list[Picture]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MAX_PARAMS_BYTES if path.suffix == ".pkl" else MAX_FILE_BYTES)
     except FileNotFoundError:
         raise UsageError(f"The model folder {path.parent} lacks {path.name}; restore it or calibrate again.") from None
     except OSError as error:
@@ -213,15 +223,16 @@ def _read(path: Path) -> bytes:
 
 def _read_calibration(folder: Path) -> tuple[Calibration | None, str]:
     path = folder / "calibration.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         return None, ""
     try:
-        content = json.loads(_read(path))
+        content = json.loads(_read(path), parse_constant=_refuse_constant)
         digest = content.pop("digest")
         calibration = msgspec.convert(content, Calibration)
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        is_sealed = digest == _content_digest(content)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged: {_first_line(error)}. Restore it or calibrate again.") from None
-    if digest != _content_digest(content):
+    if not is_sealed:
         raise UsageError(
             f"{path} was changed after the calibration. To use another threshold, set the camera's `threshold` in "
             "the configuration; otherwise restore the file or calibrate again."
@@ -232,6 +243,10 @@ def _read_calibration(folder: Path) -> tuple[Calibration | None, str]:
             "Calibrate again with this inspectd."
         )
     return calibration, digest
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number")
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -263,6 +278,7 @@ def _read_params(data: bytes, path: Path) -> Params:
 def _read_head(data: bytes, path: Path, params: Params) -> Head:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        _check_shapes(params, state)
         head = Head(params.head_shape)
         head.discriminator.load_state_dict(state["discriminator"])
         if head.pre_projection is not None:
@@ -277,6 +293,18 @@ def _read_head(data: bytes, path: Path, params: Params) -> Head:
         ) from None
     _check_finite(head, path)
     return head.eval()
+
+
+def _check_shapes(params: Params, state: Mapping[str, Any]) -> None:
+    """Compare the shapes before memory is taken for them: what params.pkl asks for must be in the file."""
+    with torch.device("meta"):
+        head = Head(params.head_shape)
+    for part in ("discriminator", "pre_projection"):
+        module = getattr(head, part)
+        for name, tensor in () if module is None else module.state_dict().items():
+            if state[part][name].shape != tensor.shape:
+                found, expected = list(state[part][name].shape), list(tensor.shape)
+                raise ValueError(f"{part}.{name} has the shape {found}, and params.pkl says {expected}")
 
 
 def _read_backbone(folder: Path, params: Params, given: Path | nn.Module | None) -> nn.Module:

@@ -82,9 +82,14 @@ def remove_empty(folders: list[Path]) -> None:
 
 def _cannot_write(where: Path, error: OSError) -> StartError:
     return StartError(
-        f"{where} cannot be written: {error.strerror or error}. Nothing was changed; free some space or choose "
-        "another place."
+        f"{where} cannot be written: {_words(error)}. Nothing was changed; free some space or choose another place."
     )
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list) and error.args[0]:
+        return str(error.args[0][0][-1])  # of each file that could not be copied; the first is enough
+    return error.strerror or str(error)
 
 
 def _sync_tree(folder: Path) -> None:

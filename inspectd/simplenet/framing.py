@@ -114,7 +114,7 @@ class Tint(msgspec.Struct, frozen=True):
 
     def distance(self, picture: Picture) -> float:
         """Return how far the colours of a picture [H, W] or [H, W, 3] are from the good ones, 0 …"""
-        return _distance(tint(picture), np.asarray(self.template, np.float32) / 1000)
+        return _distance(tint(picture), _thousandths(self.template))
 
 
 def tint(picture: Picture) -> Small:
@@ -125,7 +125,8 @@ def tint(picture: Picture) -> Small:
     sparse = np.ascontiguousarray(picture[::step, ::step], np.float32)
     blue, green, red = np.moveaxis(cv2.resize(sparse, (TINT_SIDE, TINT_SIDE), interpolation=cv2.INTER_AREA), 2, 0)
     brightness = float(sparse.mean()) + 1e-6
-    return np.concatenate([(blue - red).ravel(), (green - (blue + red) / 2).ravel()]) / np.float32(brightness)
+    colours = np.concatenate([(blue - red).ravel(), (green - (blue + red) / 2).ravel()])
+    return np.asarray(colours / brightness, np.float32)
 
 
 def find_tint(tints: Sequence[Small]) -> Tint | None:
@@ -133,18 +134,22 @@ def find_tint(tints: Sequence[Small]) -> Tint | None:
     if len(tints) < FEWEST_PICTURES:
         return None
     stacked = np.stack(tints)
-    template = np.rint(np.median(stacked, axis=0) * 1000).astype(int)
-    of = template.astype(np.float32) / 1000
+    template = tuple(int(v) for v in np.rint(np.median(stacked, axis=0) * 1000))
+    of = _thousandths(template)
     good = max(_distance(one, of) for one in tints)
     if float(np.sqrt((of * of).mean())) < COLOURLESS:  # a grey camera: any colours are others
         limit = max(2 * COLOURLESS, 3 * good)
-        return Tint(tuple(map(int, template)), round(limit, 4)) if good < COLOURLESS else None
+        return Tint(template, round(limit, 4)) if good < COLOURLESS else None
     half = len(of) // 2
     exchange = np.concatenate([-np.ones(half), np.ones(half)]).astype(np.float32)
     other = min(min(_distance(one * change, of) for one in tints) for change in (exchange, np.float32(0)))
     if other - good < COLOURS_APART or other < 1.5 * good:
         return None
-    return Tint(tuple(map(int, template)), round(other - NEARNESS * (other - good), 4))
+    return Tint(template, round(other - NEARNESS * (other - good), 4))
+
+
+def _thousandths(values: Sequence[int]) -> Small:
+    return np.asarray(np.asarray(values, np.float32) / 1000, np.float32)
 
 
 def _distance(a: Small, b: Small) -> float:

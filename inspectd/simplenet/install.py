@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -30,27 +29,6 @@ class Installed:
     """Label of the model that a rollback returns to."""
     is_new: bool = True
     """False: the very same model was there already, and nothing was changed."""
-
-
-def find_model(run: Path, number: int | None) -> Path:
-    """Return the model folder that `run` means: itself, or the only (or the `number`-th) of a run folder."""
-    if (run / "params.pkl").is_file() and number is None:
-        return run
-    try:
-        index = json.loads((run / "models" / "index.json").read_text(encoding="utf-8"))
-        models = {int(one["i"]): f"{one['i']}: {one['class']} with {one['backbone']}" for one in index}
-    except FileNotFoundError:
-        raise UsageError(
-            f"{run} is neither a run folder nor a model folder; expected results/PROJECT/GROUP/RUN as `inspectd "
-            "calibrate` writes it, or one of its models/<i>."
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"{run / 'models' / 'index.json'} is damaged; name the model's own folder instead.") from None
-    if number is None and len(models) == 1:
-        number = next(iter(models))
-    if number not in models:
-        raise UsageError(f"{run} has these models, choose one with --model: {'; '.join(models.values())}.")
-    return run / "models" / str(number)
 
 
 def install(source: Path, name: str, models: Path) -> Installed:

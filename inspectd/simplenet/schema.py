@@ -12,6 +12,8 @@ from inspectd.simplenet.network import HeadShape
 
 CALIBRATION_VERSION = 1
 
+Three = Annotated[int, Meta(ge=3, le=3)]
+Side = Annotated[int, Meta(ge=1, le=8192)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 20)]
 RectSpec = tuple[int, int, int, int]
 
@@ -21,12 +23,12 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"b
 
     backbone: str
     layers_to_extract_from: tuple[str, ...]
-    input_shape: tuple[Positive, Positive, Positive]
+    input_shape: tuple[Three, Side, Side]
     """Channels, height, width."""
     pretrain_embed_dimension: Positive
     target_embed_dimension: Positive
-    patchsize: Positive = 3
-    patchstride: Positive = 1
+    patchsize: Annotated[int, Meta(ge=1, le=64)] = 3
+    patchstride: Annotated[int, Meta(ge=1, le=64)] = 1
     pre_proj: Annotated[int, Meta(ge=0, le=64)] = 1
     proj_layer_type: int = 0
     dsc_layers: Annotated[int, Meta(ge=1, le=64)] = 2

@@ -27,7 +27,14 @@ MOST_FRAMES = 16
 MOST_PENDING = 4
 """Captures that may wait at once: bounds the memory that clients can take."""
 CAPTURE_TIMEOUT_S = 5.0
-LARGEST_REQUEST = 65_536
+LARGEST_REQUEST = 8_192
+MOST_PARTS = 4
+"""Of a request; further ones are thrown away as they come."""
+CAPTURE_BYTES_PER_S = 64_000_000
+MOST_CAPTURE_BYTES = 256_000_000
+"""Pictures that may be on their way to clients at once, and how fast that is forgotten: a client that never reads is
+cut off after `endpoint.SILENT_MS`."""
+LONGEST_MESSAGE = 500
 _IDLE_MS, _WAITING_MS = 250, 5
 
 
@@ -66,6 +73,7 @@ class Control:
         self._on_lost = on_lost
         self._status: StatusSource | None = None
         self._pending: list[_Pending] = []
+        self._sent_bytes, self._reckoned_s = 0.0, time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._stop = threading.Event()
@@ -115,7 +123,7 @@ class Control:
             self._socket.close()
 
     def _receive(self) -> None:
-        parts = self._socket.recv_multipart()
+        parts = self._receive_parts()
         # A REQ puts an empty part before the request, a DEALER may; the reply has the same form.
         address, body = (parts[:2], parts[2:]) if len(parts) > 2 and parts[1] == b"" else (parts[:1], parts[1:])
         id_: Any = None
@@ -126,6 +134,15 @@ class Control:
         except _RefusedError as error:
             self._refuse(address, id_, error.code, str(error))
 
+    def _receive_parts(self) -> list[bytes]:
+        """Return the first parts of a message; the rest is dropped part by part."""
+        parts = [self._socket.recv()]
+        while self._socket.getsockopt(zmq.RCVMORE):
+            part = self._socket.recv()
+            if len(parts) < MOST_PARTS:
+                parts.append(part)
+        return parts
+
     def _answer(self, address: list[bytes], request: ControlRequest) -> None:
         if request.cmd == "status" and self._status is not None:
             self._reply(address, request.id, self._status.report())
@@ -134,15 +151,19 @@ class Control:
         elif request.cmd in NOT_YET:
             raise _RefusedError("unsupported", f"This version cannot do {request.cmd!r} yet.")
         else:
-            raise _RefusedError("unknown_command", f"There is no command {request.cmd!r}; expected status or capture.")
+            raise _RefusedError(
+                "unknown_command", f"There is no command {_brief(request.cmd)}; expected status or capture."
+            )
 
     def _order(self, address: list[bytes], request: ControlRequest) -> None:
         tap = self._taps.get(request.camera or "")
         if tap is None:
             names = ", ".join(self._taps)
-            raise _RefusedError("unknown_camera", f"There is no camera {request.camera!r}; there are: {names}.")
+            raise _RefusedError("unknown_camera", f"There is no camera {_brief(request.camera)}; there are: {names}.")
         if not 1 <= request.n <= MOST_FRAMES:
             raise _RefusedError("bad_request", f"n is {request.n}; expected 1 to {MOST_FRAMES} frames.")
+        if self._capture_bytes() > MOST_CAPTURE_BYTES:
+            raise _RefusedError("busy", "Too many pictures are on their way to clients; ask again in a few seconds.")
         if len(self._pending) >= MOST_PENDING:
             raise _RefusedError("busy", f"{MOST_PENDING} captures are waiting already; ask again in a moment.")
         until_s = time.monotonic() + CAPTURE_TIMEOUT_S
@@ -178,15 +199,27 @@ class Control:
             for stamp, picture in frames
         ]
         pictures = [picture.tobytes() for _, picture in frames]
+        self._sent_bytes = self._capture_bytes() + sum(map(len, pictures))
         self._reply(pending.address, pending.id_, msgspec.to_builtins(CaptureResult(described)), pictures)
+
+    def _capture_bytes(self) -> float:
+        """Return how many bytes of pictures are reckoned to be under way still."""
+        now_s = time.monotonic()
+        self._sent_bytes = max(0.0, self._sent_bytes - CAPTURE_BYTES_PER_S * (now_s - self._reckoned_s))
+        self._reckoned_s = now_s
+        return self._sent_bytes
 
     def _reply(self, address: list[bytes], id_: Any, result: Any, parts: list[bytes] | None = None) -> None:
         reply = msgspec.json.encode(ControlReply(id=id_, ok=True, result=result))
         self._socket.send_multipart([*address, reply, *(parts or [])])
 
     def _refuse(self, address: list[bytes], id_: Any, code: str, message: str) -> None:
-        reply = msgspec.json.encode(ControlReply(id=id_, ok=False, error=ControlError(code, message)))
+        reply = msgspec.json.encode(ControlReply(id=id_, ok=False, error=ControlError(code, message[:LONGEST_MESSAGE])))
         self._socket.send_multipart([*address, reply])
+
+
+def _brief(text: str | None) -> str:
+    return repr(text if text is None or len(text) <= 40 else text[:37] + "...")
 
 
 def _decode(body: list[bytes]) -> ControlRequest:

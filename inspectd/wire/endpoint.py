@@ -9,6 +9,10 @@ import zmq
 
 from inspectd.errors import StartError
 
+HANDSHAKE_MS = 2000
+"""A connection that does not speak ZeroMQ within this is closed."""
+HEARTBEAT_MS, SILENT_MS = 2000, 8000
+"""A peer that does not answer, or does not read what it asked for, is gone after this, and its memory with it."""
 LINGER_MS = 1000
 """How long a socket that closes may still send."""
 
@@ -16,6 +20,9 @@ LINGER_MS = 1000
 def bind(endpoint: zmq.Socket[bytes], address: str, setting: str) -> None:
     """Bind a socket to the address of a setting; StartError when it cannot be had."""
     endpoint.setsockopt(zmq.LINGER, LINGER_MS)
+    endpoint.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    endpoint.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    endpoint.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
     endpoint.setsockopt(zmq.IPV6, int("[" in address))
     why = "another program uses it; stop that program (another inspectd?) or choose another address"
     try:

@@ -25,6 +25,10 @@ from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
 LOG = logging.getLogger(__name__)
 
 HIGH_WATER = 10_000
+LONGEST_SUBSCRIPTION = 64
+"""Bytes: the longest topic has 41. libzmq keeps some hundred bytes for each byte of a subscription."""
+MOST_USELESS = 10_000
+"""Subscriptions to topics that do not exist, before all clients are sent away and must come again."""
 QUEUE_LIMIT = 100_000
 """Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
 STATE_EVERY_S = 1.0
@@ -54,14 +58,13 @@ class Publisher:
         masks: Literal["all", "ng", "none"],
         epoch: str,
         *,
-        on_published: Callable[[Verdict, int], None] = lambda _verdict, _published_ns: None,
         on_lost: Callable[[str], None] = lambda _: None,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._bind = bind
         self._masks = masks
         self._epoch = epoch
-        self._on_published = on_published
+        self._on_published: Callable[[Verdict, int], None] = lambda _verdict, _published_ns: None
         self._on_lost = on_lost
         self._progress = progress
         self._wall_offset_ns = _wall_offset_ns()
@@ -74,6 +77,7 @@ class Publisher:
 
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
+        self._useless: set[bytes] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
@@ -86,6 +90,7 @@ class Publisher:
         """Bind the socket; StartError when the address cannot be had."""
         self._socket.set_hwm(HIGH_WATER)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_SUBSCRIPTION)
         try:
             bind(self._socket, self._bind, "publish.bind")
         except StartError:
@@ -93,9 +98,10 @@ class Publisher:
             self._close()
             raise
 
-    def start(self, states: StateSource) -> None:
-        """Begin to send; `states` are sent once a second and at every change."""
+    def start(self, states: StateSource, on_published: Callable[[Verdict, int], None] | None = None) -> None:
+        """Begin to send; `states` are sent once a second and at every change. `on_published`: after each verdict."""
         self._states = states
+        self._on_published = on_published or self._on_published
         self._thread.start()
 
     def put(self, verdict: Verdict) -> None:
@@ -195,8 +201,35 @@ class Publisher:
                 event = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if event[:1] == b"\x01":
-                self._send_states(event[1:].decode(errors="replace"))
+            topic = event[1:]
+            if not self._is_topic(topic):
+                self._note_useless(topic, is_wanted=event[:1] == b"\x01")
+            elif event[:1] == b"\x01":
+                self._send_states(topic.decode())
+
+    def _is_topic(self, prefix: bytes) -> bool:
+        """Whether anything that is published begins with `prefix`."""
+        topics = [b"daemon/"]
+        for name in self._states.cameras() if self._states is not None else ():
+            topics += [f"{kind}/{name}/".encode() for kind in ("verdict", "mask", "frame", "state")]
+        return any(topic.startswith(prefix) for topic in topics)
+
+    def _note_useless(self, topic: bytes, is_wanted: bool) -> None:
+        """Keep the memory that clients can take bounded: nobody may subscribe to nothing without end."""
+        if not is_wanted:
+            self._useless.discard(topic)
+            return
+        self._useless.add(topic)
+        if len(self._useless) >= MOST_USELESS:
+            LOG.error(
+                "a client has made %d subscriptions to topics that do not exist; all clients are disconnected and must "
+                "connect again (ZeroMQ does so by itself)",
+                len(self._useless),
+            )
+            self._useless.clear()
+            endpoint = self.endpoint
+            self._socket.unbind(endpoint)
+            self._socket.bind(endpoint)
 
     def _send_states(self, prefix: str) -> None:
         """Send all states whose topic a subscription to `prefix` receives."""

@@ -1,0 +1,156 @@
+"""The HTTP endpoint for Prometheus, and for whoever asks whether parts are inspected.
+
+    /metrics   the registry, in Prometheus' format
+    /healthz   200 while parts are inspected, else 503, with a sentence
+
+Bounded: a client has a few seconds for its request, and when too many are connected the oldest is sent away, so that
+idle connections never keep Prometheus out.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from inspectd.config import split_address
+from inspectd.errors import StartError
+
+MOST_CONNECTIONS = 32
+REQUEST_S = 3.0
+"""For a whole request, from the connection on."""
+
+Health = Callable[[], tuple[bool, str]]
+"""Whether parts are inspected, and a sentence about it."""
+
+
+class Exporter:
+    """Owns the port. `listen` takes it, `start` answers; until then clients wait."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def listen(self) -> None:
+        """Take the address, HOST:PORT; StartError when it cannot be had."""
+        host, port = split_address(self._address) or ("", 0)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        kind = type("_FamilyServer", (_Server,), {"address_family": family})
+        try:
+            self._server = kind((host, port), _Handler)
+        except OSError as error:
+            raise StartError(
+                f"metrics.listen {self._address} cannot be bound: {error.strerror}. Stop the program that uses it "
+                "(another inspectd?) or choose another port."
+            ) from None
+
+    def start(self, registry: CollectorRegistry, health: Health) -> None:
+        """Begin to answer."""
+        if self._server is not None:
+            self._server.registry, self._server.health = registry, health
+            self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+            self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port that is served."""
+        return 0 if self._server is None else self._server.server_port
+
+    def close(self) -> None:
+        """Stop serving."""
+        if self._server is None:
+            return
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingMixIn, HTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+    registry: CollectorRegistry
+    health: Health
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._open: deque[socket.socket] = deque()
+        self._lock = threading.Lock()
+
+    def server_bind(self) -> None:
+        """Bind, without asking a name server for our own name."""
+        socket.socket.bind(self.socket, self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # as HTTPServer does
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a thread; the oldest makes room."""
+        with self._lock:
+            self._open.append(request)
+            oldest = self._open.popleft() if len(self._open) > MOST_CONNECTIONS else None
+        if oldest is not None:
+            with suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection and forget it."""
+        with self._lock, suppress(ValueError):
+            self._open.remove(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that breaks off is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = REQUEST_S
+    server_version, sys_version = "inspectd", ""
+
+    def setup(self) -> None:
+        """Begin to count: slow clients are cut off, however little they send in time."""
+        super().setup()
+        self._alarm = threading.Timer(REQUEST_S, self._cut_off)
+        self._alarm.daemon = True
+        self._alarm.start()
+
+    def finish(self) -> None:
+        """Stop counting."""
+        self._alarm.cancel()
+        super().finish()
+
+    def do_GET(self) -> None:
+        """Answer."""
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._answer(200, generate_latest(self.server.registry), CONTENT_TYPE_LATEST)
+        elif path == "/healthz":
+            is_inspecting, sentence = self.server.health()
+            self._answer(200 if is_inspecting else 503, f"{sentence}\n".encode())
+        else:
+            self._answer(404, b"There are /metrics and /healthz.\n")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: a scrape is no news."""
+
+    def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _cut_off(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
