@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibrate.paths import run_path, slug
+from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
     from calibrate.fit import Learned
     from calibrate.pictures import Pictures
     from calibrate.take import Taken
     from calibrate.testing import Evaluation
-    from inspectd.config import Config
+    from inspectd.config import CameraConfig, Config
     from inspectd.engine.station import Backend
 
 RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -72,27 +73,27 @@ def command(
     SOURCE is a camera index, a device path, an address (rtsp://, http://), a video file, a folder of pictures
     or sim://line. Every picture must show a good part. The run folder appears whole, or not at all.
     """
+    began_s = time.monotonic()
+    seen, control = _asked_for(camera, config_path, more.pop("control"), roi, more.pop("size"), more.pop("fourcc"))
+    if resume and run_name is None:
+        raise UsageError("--resume needs the --run_name of the capture that was stopped.")
+    run_path(results_path, log_project, log_group, run_name or "camera")
+
+    # What follows loads torch: a slip of the keyboard need not wait for it.
     from calibrate import defects as known
     from calibrate.fit import learn, pictures_for
     from calibrate.options import options_for
     from calibrate.progress import ProgressBars
     from calibrate.take import capture_folder, check_names, check_roi, forget_pictures, plan_taking, take_pictures
     from calibrate.threshold import held_out_positions
-    from inspectd.config import CameraConfig
     from inspectd.engine.choose import choose_backend
-    from inspectd.errors import UsageError
+    from inspectd.simplenet.files import check_can_write
 
-    began_s = time.monotonic()
-    settings = None if config_path is None else _configuration(config_path)
-    seen = CameraConfig(name="calibrate", source=camera, model="") if settings is None else _named(settings, camera)
-    seen = _asked(seen, size=more.pop("size"), format=more.pop("fourcc"), roi=roi)
-    control = more.pop("control") or (settings.control.bind if settings else "tcp://127.0.0.1:5557")
-    if resume and run_name is None:
-        raise UsageError("--resume needs the --run_name of the capture that was stopped.")
     taking = plan_taking(seen, control, parts, interval, resumes=resume)
     name = run_name or slug(taking.public)
     run = run_name or f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     target = run_path(results_path, log_project, log_group, run)
+    check_can_write(target)
     defect_paths = known.find_defects(defects) if defects is not None else []
     side = more.pop("imagesize")
     backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
@@ -120,6 +121,22 @@ def command(
         click.echo(line)
 
 
+def _asked_for(
+    camera: str, config_path: Path | None, control: str | None, roi: tuple[int, ...] | None, size: Any, fourcc: Any
+) -> tuple[CameraConfig, str]:
+    """Return the camera that is meant, and where a daemon that holds it would answer; UsageError for slips."""
+    from inspectd.cameras.sources import encoding_problem, parse_source
+    from inspectd.config import CameraConfig
+
+    settings = None if config_path is None else _configuration(config_path)
+    seen = CameraConfig(name="calibrate", source=camera, model="") if settings is None else _named(settings, camera)
+    problem = encoding_problem(parse_source(seen.source).address)
+    if problem is not None:
+        raise UsageError(f"--camera cannot be read as an address: {problem}.")
+    asked = _asked(seen, size=size, format=fourcc, roi=roi)
+    return asked, control or (settings.control.bind if settings else "tcp://127.0.0.1:5557")
+
+
 def _configuration(path: Path) -> Config:
     from inspectd import config
 
@@ -128,7 +145,6 @@ def _configuration(path: Path) -> Config:
 
 def _named(settings: Config, name: str) -> Any:
     """Return a configured camera by its name."""
-    from inspectd.errors import UsageError
 
     for camera in settings.cameras:
         if camera.name == name:

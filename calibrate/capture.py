@@ -36,9 +36,17 @@ class _Gone:
 class Capture:
     """One capture: a context that gives out an iterator. Frames must be released by whoever takes them."""
 
-    def __init__(self, source: Source, settings: CaptureSettings, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        settings: CaptureSettings,
+        say: Callable[[str], None],
+        on_total: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`on_total`: called once, with the number of pictures that a finite source says it has."""
         self._public = shown(public_address(source.address))
         self._say = say
+        self._on_total = on_total
         self._mailbox: queue.Queue[Frame | Unreadable | _Gone] = queue.Queue()
         self._supervisor = Supervisor("calibrate", settings, self, is_finite=source.is_finite)
         self.opened: Opened | None = None
@@ -81,7 +89,9 @@ class Capture:
     # What the supervisor says, on its thread.
 
     def on_opened(self, opened: Opened) -> None:
-        """Remember what was opened."""
+        """Remember what was opened; tell how much it holds, once."""
+        if self.opened is None and opened.total:
+            self._on_total(opened.total)
         self.opened = opened
 
     def on_frame(self, frame: Frame) -> None:

@@ -21,6 +21,9 @@ class _TwoForms(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read the line in the form that it has."""
+        parts = [i for i, arg in enumerate(args) if arg in self.commands]
+        if parts and set(args[parts[-1] :]) & {"--help", "-h"}:
+            args = [args[parts[-1]], "--help"]  # in a chain of parts click would take it for a value
         if any(arg == CAMERA or arg.startswith(f"{CAMERA}=") for arg in args):
             return camera.command.make_context(info_name, args, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)

@@ -37,6 +37,7 @@ IMAGE_SIZE = 288
 PUBLISHED_SCHEDULE = frozenset({"meta_epochs", "gan_epochs", "batch_size"})
 MOST = 65_536
 """More than this of anything is a slip of the keyboard, and no machine has the memory."""
+MOST_STEPS = 10_000_000
 MAY_BE_ZERO = ("pre_proj", "proj_layer_type")
 MOST_SEEDS = 2**63  # what torch takes
 
@@ -120,12 +121,13 @@ def check(options: Options) -> Options:
     """Return the options if they can be; UsageError in one sentence if not."""
     recipe, shape = options.recipe, options.shape
     whole = {"imagesize": options.height, **dataclasses.asdict(shape), "imagesize (width)": options.width}
-    whole |= {name: getattr(recipe, name) for name in ("meta_epochs", "gan_epochs", "mix_noise", "batch_size")}
+    counts = ("meta_epochs", "gan_epochs", "mix_noise", "batch_size", "steps", "patches_per_step")
+    whole |= {name: getattr(recipe, name) for name in counts}
     for name, value in whole.items():
         least = 0 if name in MAY_BE_ZERO else 1
         if value is not None and value < least:
             raise UsageError(f"{name} is {value}; expected a whole number of at least {least}.")
-        if value is not None and value > MOST:
+        if value is not None and value > (MOST_STEPS if name == "steps" else MOST):
             raise UsageError(f"{name} is {value}; expected at most {MOST}.")
     for name in ("noise_std", "auto_noise", "dsc_margin", "dsc_lr"):
         value = getattr(recipe, name)

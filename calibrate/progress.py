@@ -22,6 +22,7 @@ class ProgressBars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self._console,
+            refresh_per_second=2,  # a slow terminal shows every repaint
         )
         self._task: TaskID | None = None
 

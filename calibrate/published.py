@@ -123,8 +123,6 @@ def dataset(**values: Any) -> DatasetPart:
 
 def run(parts: Sequence[NetPart | DatasetPart], target: Path, gpus: Sequence[int], **main: Any) -> None:
     """Train (or test) what the parts say; called when the whole line has been read."""
-    from calibrate.runs import Plan, test_run, train_run
-
     nets = [part for part in parts if isinstance(part, NetPart)]
     datasets = [part for part in parts if isinstance(part, DatasetPart)]
     if len(nets) != 1 or len(datasets) != 1:
@@ -134,6 +132,12 @@ def run(parts: Sequence[NetPart | DatasetPart], target: Path, gpus: Sequence[int
         )
     data = datasets[0]
     _check_dataset(data)
+    _backbones(nets[0])
+
+    from calibrate.runs import Plan, test_run, train_run  # loads torch: a slip of the keyboard need not wait for it
+    from inspectd.simplenet.files import check_can_write
+
+    check_can_write(target)
     options = [options_of(nets[0], data, i, **main) for i in range(len(_backbones(nets[0])))]
     plan = Plan(target, data.name, data.path, data.classes, options, data.train_val_split, data.num_workers)
     device = _device(gpus)

@@ -106,8 +106,7 @@ def take_pictures(taking: Taking, pictures: Pictures, folder: Path, watcher: Wat
     if taking.source.kind is Kind.FOLDER:
         listing = survey(Path(taking.source.address))
         taken.notes += listing.notes
-        watcher.stage("pictures", min(taking.wanted or len(listing.pictures), len(listing.pictures)))
-    else:
+    if not taking.source.is_file:
         watcher.stage("pictures", taking.wanted)
     checks = CaptureChecks(pictures.white_level)
     with ExitStack() as stack:
@@ -205,7 +204,7 @@ def _frames(taking: Taking, watcher: Watcher) -> AbstractContextManager[Iterator
     """Open the source, or borrow its frames from the daemon that holds it."""
     holder = find_holder(taking.control, taking.source.address) if taking.is_live else None
     if holder is None:
-        return Capture(taking.source, taking.settings, watcher.say)
+        return Capture(taking.source, taking.settings, watcher.say, lambda total: _begin_bar(taking, total, watcher))
     watcher.say(f"The daemon at {taking.control} holds this camera ({holder}): its frames are taken from there.")
     return Borrowed(taking.control, holder)
 
@@ -215,6 +214,11 @@ def _only_damaged(count: int, why: str) -> str:
         f"For {STILL_S:.0f} s after {count} pictures only damaged ones have come: {why}. Mend the connection; the "
         "pictures are kept, go on with --resume."
     )
+
+
+def _begin_bar(taking: Taking, total: int, watcher: Watcher) -> None:
+    if taking.source.is_file:
+        watcher.stage("pictures", min(taking.wanted or total, total))
 
 
 def _stands_still(count: int) -> str:

@@ -18,6 +18,7 @@ The map, from the top (imports point down only; CI checks it):
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from inspectd.version import VERSION
@@ -31,6 +32,8 @@ __all__ = ["SimpleNet", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "SimpleNet":
+        # Before torch is loaded: its threads wait for each other by spinning, and on a busy machine nothing ends.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from inspectd.predictor import SimpleNet
 
         return SimpleNet

@@ -32,10 +32,11 @@ Name = Annotated[
         description="a lower-case name such as top or cam-1: a-z, 0-9, _ and -, at most 32",
     ),
 ]
+DEVICE_NAMES = r"(auto|cpu(:openvino|:torch)?|cuda(:\d{1,3})?)"
 Device = Annotated[
     str,
     Meta(
-        pattern=r"^(auto|cpu(:openvino|:torch)?|cuda(:\d{1,3})?)\Z",
+        pattern=rf"^{DEVICE_NAMES}\Z",
         description="auto, cpu, cpu:openvino, cpu:torch, cuda or cuda:N",
     ),
 ]

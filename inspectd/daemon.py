@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ STALL_S = 20.0
 """How long a vital thread may work on one thing (a large batch on a slow CPU) before it counts as hung."""
 SWITCH_INTERVAL_S = 0.0001
 """Python's default of 5 ms adds that much to each of a frame's hand-offs while another thread answers a scrape."""
+MOST_DESCRIPTORS = 65_536
 FORCED_EXIT = 130  # as a shell reports a program that SIGINT ended
 
 
@@ -41,7 +43,7 @@ class Daemon:
         self._is_ready = False
         self._lost: str | None = None
         self._stop = threading.Event()
-        self._next_status_s = 0.0
+        self._next_status_s = self._next_stall_s = 0.0
 
     def run(self) -> None:
         """Live until a signal, the last finite source, or a loss; StartError and LostError say why it failed."""
@@ -60,6 +62,7 @@ class Daemon:
     def startup(self) -> None:
         """Load, bind, start; say so."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        _raise_descriptor_limit()
         self._notifier.status("loading the models")
         self.pipeline = pipeline.build(self._config, on_lost=self.lose, progress=self._progress)
         self.pipeline.start()
@@ -96,9 +99,10 @@ class Daemon:
 
     def _tick(self) -> None:
         stalled = self._progress.stalled(STALL_S)
-        if stalled:
+        if stalled and (now_s := time.monotonic()) >= self._next_stall_s:
+            self._next_stall_s = now_s + STALL_S
             LOG.error("no progress for %g s in: %s", STALL_S, ", ".join(stalled))
-        else:
+        if not stalled:
             self._notifier.watchdog()
         status = self.pipeline.status
         if not self._is_ready and all(map(status.is_settled, self.pipeline.supervisors)):
@@ -124,3 +128,10 @@ class Daemon:
         if number == signal.SIGINT and self._stop.is_set():
             os._exit(FORCED_EXIT)
         self._stop.set()
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as we may: connections must not use up those that a camera needs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, MOST_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from torch import nn
 
+from inspectd.cameras.pictures import shown
 from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.sources import parse_source, public_address
 from inspectd.cameras.supervisor import State, Supervisor
@@ -133,7 +134,7 @@ class Pipeline:
                     c.name: s.model.label if isinstance(s := stations.get(c.name), Station) else None
                     for c in config.cameras
                 },
-                {c.name: public_address(str(c.source)) for c in config.cameras},
+                {c.name: shown(public_address(str(c.source))) for c in config.cameras},
                 _forms(stations.values()),
             ),
             self.ledger,

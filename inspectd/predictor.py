@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from inspectd.cameras.pictures import as_picture, read_picture
+from inspectd.cameras.pictures import as_picture, list_pictures, read_picture
 from inspectd.engine.choose import choose_backend
 from inspectd.engine.station import Request
 from inspectd.errors import UsageError
@@ -71,14 +72,20 @@ class SimpleNet:
         with new_folder(Path(path)) as folder:
             bundle.save(folder, model)
 
-    def fit(self, images: Iterable[Image], **published_parameters: Any) -> SimpleNet:
+    def fit(self, images: Iterable[Image] | str | Path, **published_parameters: Any) -> SimpleNet:
         """Train on pictures of good parts (paths or OpenCV arrays) and return itself.
 
         Parameters are the published ones (`meta_epochs`, `noise_std`, …) and those of `calibrate --camera`;
-        see `calibrate.fit.fit`. The threshold comes from pictures that are held out.
+        see `calibrate.fit.fit`. The threshold comes from pictures that are held out. `images` may also be the path of
+        a folder, whose pictures are taken in name order.
         """
         from calibrate.fit import fit
 
+        if isinstance(images, str | Path):
+            folder = Path(images)
+            if not folder.is_dir():
+                raise UsageError(f"fit was given {str(images)!r}; expected pictures, their paths, or a folder of them.")
+            images = list_pictures(folder)
         self._model = fit(map(_picture, images), self._backend, **published_parameters)
         return self
 
@@ -110,6 +117,7 @@ class SimpleNet:
 
     def _predict_picture(self, picture: Picture) -> tuple[float, Map]:
         model = self.model
+        _warn_of_exchanged_colours(model, picture)
         scores = self._backend.score([Request(model, model.geometry, picture)])[0]
         height, width = picture.shape[:2]
         x, y, w, h = model.geometry.area(width, height)
@@ -144,6 +152,19 @@ class SimpleNet:
         grid = (patch_scores.shape[-2], patch_scores.shape[-1])
         smoothed: Tensor = MapSmoother(grid, (height, width))(patch_scores)
         return smoothed
+
+
+def _warn_of_exchanged_colours(model: Bundle, picture: Picture) -> None:
+    """Say it when a picture has the good ones' colours only with red and blue exchanged."""
+    colours = model.calibration.tint if model.calibration else None
+    if colours is None or picture.ndim == 2 or colours.distance(picture) <= colours.limit:
+        return
+    if colours.distance(picture[:, :, ::-1]) <= colours.limit:
+        warnings.warn(
+            "The picture has red and blue exchanged: arrays are expected as OpenCV makes them, BGR. An RGB array needs "
+            "picture[:, :, ::-1].",
+            stacklevel=4,
+        )
 
 
 def _picture(image: Image) -> Picture:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from inspectd.cameras import link
 from inspectd.cameras.link import CaptureSettings
+from inspectd.secrets import redact
 
 if TYPE_CHECKING:  # cv2 is loaded only after its environment is set
     from inspectd.cameras.grabbed import Broken, Grabbed, Grabber
@@ -55,11 +56,11 @@ def run(channel: socket.socket, settings: CaptureSettings) -> None:
         Hand(channel, settings).pass_on(grabber)
         _tell(channel, link.Ended())
     except CameraError as error:
-        _tell(channel, link.Failed(str(error)))
+        _tell(channel, link.Failed(redact(str(error))))
     except OSError as error:
         if isinstance(error, BrokenPipeError | ConnectionResetError):
             raise
-        _tell(channel, link.Failed(f"no memory for {settings.slots} pictures of {settings.source}: {error}"))
+        _tell(channel, link.Failed(redact(f"no memory for {settings.slots} pictures of {settings.source}: {error}")))
 
 
 class Hand:
@@ -110,6 +111,7 @@ class Hand:
             grabber.fps,
             grabber.is_live,
             grabber.format,
+            grabber.total,
         )
         try:
             socket.send_fds(self._channel, [link.encode(opened)], [fd])

@@ -31,6 +31,7 @@ class DeviceGrabber:
     """A V4L2 camera. Every property is set anew at each opening."""
 
     is_live = True
+    total = 0
 
     def __init__(self, settings: CaptureSettings) -> None:
         """Open the device and read one picture; CameraError says why that cannot be."""

@@ -27,6 +27,7 @@ class FolderGrabber:
         if not self._pictures:
             raise CameraError(f"the folder {shown(settings.source)} holds no pictures")
         self._loop = settings.loop
+        self.total = len(self._pictures)
         self._next = settings.first
 
     def grab(self, into: Picture | None) -> Grabbed | Broken | None:

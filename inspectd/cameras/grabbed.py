@@ -43,6 +43,8 @@ class Grabber(Protocol):
     is_live: bool
     format: str
     slot_bytes: int
+    total: int
+    """Pictures of a finite source; 0: not known."""
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return what comes next, decoded into `into` where that fits; None at the end."""

@@ -16,7 +16,7 @@ import msgspec
 
 MAX_PACKET = 65536
 _KIND = struct.Struct("<B")
-_OPENED = struct.Struct("<BIQIId?")
+_OPENED = struct.Struct("<BIQIIdQ?")
 _FRAME = struct.Struct("<BIQIQIIBB")
 _ALIVE = struct.Struct("<BI?")
 _UNREADABLE = struct.Struct("<BQIQ")
@@ -58,6 +58,8 @@ class Opened:
     """Frames come by themselves and are lost when nobody takes them."""
     format: str
     """FourCC, or empty."""
+    total: int = 0
+    """How many pictures a finite source has, as far as it says so; 0: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ def encode(message: Message) -> bytes:
                 message.width,
                 message.height,
                 message.fps,
+                message.total,
                 message.is_live,
             )
             return numbers + _bytes(message.format)
@@ -167,8 +170,8 @@ def decode(packet: bytes) -> Message:
     try:
         kind = packet[0]
         if kind == 1:
-            _, slots, slot_bytes, width, height, fps, is_live = _OPENED.unpack_from(packet)
-            return Opened(slots, slot_bytes, width, height, fps, is_live, _text(packet, _OPENED))
+            _, slots, slot_bytes, width, height, fps, total, is_live = _OPENED.unpack_from(packet)
+            return Opened(slots, slot_bytes, width, height, fps, is_live, _text(packet, _OPENED), total)
         if kind == 2:
             _, slot, number, missed, at, height, width, channels, itemsize = _FRAME.unpack_from(packet)
             if channels not in (0, 3) or itemsize not in (1, 2):

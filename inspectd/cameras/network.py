@@ -37,6 +37,7 @@ class NetworkGrabber:
     """RTSP, HTTP (MJPEG and others), RTMP, UDP, TCP."""
 
     is_live = True
+    total = 0
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Connect, and read on until a clean picture comes as it is made; CameraError says why not."""

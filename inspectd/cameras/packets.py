@@ -85,6 +85,12 @@ class Packets:
         base, average = self.stream.base_rate, self.stream.average_rate
         return bool(base and average) and abs(float(base or 1) / float(average or 1) - 1) < 0.01
 
+    @property
+    def total(self) -> int:
+        """Pictures of a file, as it says or by its length; 0: nobody knows."""
+        length = self._container.duration
+        return self.stream.frames or (round(length / 1e6 * self.fps) if length and self.fps else 0)
+
     def next(self) -> Arrival:
         """Wait for the next coded picture; CameraError when the stream breaks."""
         began_ns = time.monotonic_ns()

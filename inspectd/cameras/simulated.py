@@ -21,6 +21,7 @@ class SimulatedGrabber:
     """
 
     format = ""
+    total = 0
 
     def __init__(self, settings: CaptureSettings) -> None:
         try:

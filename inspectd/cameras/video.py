@@ -40,6 +40,7 @@ class VideoGrabber:
         self._rewind()
         context = self._packets.stream.codec_context
         self.fps, self.format = self._packets.fps, ""
+        self.total = self._packets.total
         if not settings.loop:  # a looped one has no place to go on from
             self._skip(settings.first, alive)
         self._ahead = self._next(None)

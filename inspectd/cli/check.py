@@ -17,38 +17,62 @@ if TYPE_CHECKING:
 def command(config_path: Path) -> None:
     """Validate a configuration, its models, devices and permissions; exit 2 if anything is wrong."""
     from inspectd import config
+    from inspectd.cameras.pictures import shown
+    from inspectd.cameras.sources import public_address
     from inspectd.errors import UsageError
 
     settings = config.load(config_path)
     problems = [*problems_of_sources(settings), *problems_of_devices(settings), *problems_of_models(settings)]
-    for section in config.unused_sections(config_path.read_text(encoding="utf-8")):
+    for section in config.unused_sections(config.read_text(config_path)):
         click.echo(f"note: the section {section} is accepted, but nothing acts on it in this version")
+    for note in notes_of_folders(settings):
+        click.echo(f"note: {note}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise UsageError(f"{config_path} has {len(problems)} problem{'s'[: len(problems) > 1]}:\n{lines}")
     for camera in settings.enabled_cameras:
-        click.echo(f"camera {camera.name}: {camera.source}, model {camera.model}")
+        click.echo(f"camera {camera.name}: {shown(public_address(str(camera.source)))}, model {camera.model}")
     click.echo(f"{config_path} is good.")
 
 
 def problems_of_sources(settings: Config) -> list[str]:
     """Return what is wrong with the sources as far as nothing needs to be opened."""
-    from inspectd.cameras.pictures import list_pictures
-    from inspectd.cameras.sources import Kind, parse_source
+    from inspectd.cameras.pictures import list_pictures, shown
+    from inspectd.cameras.sources import Kind, encoding_problem, parse_source
     from inspectd.errors import UsageError
 
     problems = []
     for camera in settings.enabled_cameras:
         try:
             source = parse_source(camera.source)
+            encoding = encoding_problem(source.address)
+            if encoding is not None:
+                problems.append(f"Camera {camera.name}: its source cannot be read as an address: {encoding}.")
             if source.kind is Kind.FOLDER and not list_pictures(Path(source.address)):
                 problems.append(
-                    f"Camera {camera.name}: the folder {source.address} holds no pictures; expected .png, .jpg, "
+                    f"Camera {camera.name}: the folder {shown(source.address)} holds no pictures; expected .png, .jpg, "
                     ".bmp, .tif, .webp, .pgm or .ppm below it."
                 )
         except UsageError as error:
             problems.append(f"Camera {camera.name}: {error}")
     return problems
+
+
+def notes_of_folders(settings: Config) -> list[str]:
+    """Return what is passed over in folders that are inspected."""
+    from inspectd.cameras.pictures import survey
+    from inspectd.cameras.sources import Kind, parse_source
+    from inspectd.errors import UsageError
+
+    notes = []
+    for camera in settings.enabled_cameras:
+        try:
+            source = parse_source(camera.source)
+        except UsageError:
+            continue  # told by problems_of_sources
+        if source.kind is Kind.FOLDER:
+            notes += [f"camera {camera.name}: {note}" for note in survey(Path(source.address)).notes]
+    return notes
 
 
 def problems_of_devices(settings: Config) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,30 +22,34 @@ MODELS = Path("/var/lib/inspectd/models")
 def command(names: tuple[str, ...], number: int | None, models: Path, rollback: bool) -> None:
     """Put a model of RUN where the daemon looks, under NAME; the one that was there is kept for --rollback."""
     from inspectd.errors import UsageError
-    from inspectd.simplenet.install import install, roll_back
     from inspectd.simplenet.locate import find_model
 
-    if rollback:
-        if len(names) != 1:
-            raise UsageError(f"--rollback has {len(names)} names; expected one: inspectd install --rollback NAME.")
-        done = roll_back(names[0], models)
-    else:
-        if len(names) != 2:
-            raise UsageError(f"install has {len(names)} names; expected two: inspectd install RUN NAME.")
-        done = install(find_model(Path(names[0]), number), names[1], models)
-    for line in _says(done):
+    if rollback and len(names) != 1:
+        raise UsageError(f"--rollback has {len(names)} names; expected one: inspectd install --rollback NAME.")
+    if not rollback and len(names) != 2:
+        raise UsageError(f"install has {len(names)} names; expected two: inspectd install RUN NAME.")
+    source = None if rollback else find_model(Path(names[0]), number)
+
+    from inspectd.simplenet.install import (  # loads torch: a slip of the keyboard need not wait for it
+        install,
+        roll_back,
+    )
+
+    done = roll_back(names[0], models) if source is None else install(source, names[1], models)
+    for line in _says(done, models):
         click.echo(line)
 
 
-def _says(done: Installed) -> list[str]:
+def _says(done: Installed, models: Path) -> list[str]:
     calibration = done.model.calibration
     threshold = calibration.threshold if calibration else None
+    elsewhere = "" if models == MODELS else f" --models {shlex.quote(str(models))}"
     what = f"{done.model.label}, threshold {threshold.value:.4g}" if threshold else done.model.label
     if not done.is_new:
         return [f"{done.folder} holds this very model already ({what}); nothing was changed."]
     return [
         f"{done.folder}: {what}",
-        f"Previous: {done.previous}; `inspectd install --rollback {done.folder.name}` returns to it."
+        f"Previous: {done.previous}; `inspectd install --rollback {done.folder.name}{elsewhere}` returns to it."
         if done.previous
         else "There was no model under this name before.",
         f"Next: cameras: - model: {done.folder} in the configuration; a running daemon takes it at its next start.",

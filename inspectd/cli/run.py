@@ -14,7 +14,7 @@ import click
 def command(config_path: Path, exit_when_done: bool) -> None:
     """Inspect what the configured cameras see, until SIGTERM or Ctrl-C; a second Ctrl-C forces the exit."""
     from inspectd import config
-    from inspectd.cli.check import problems_of_sources
+    from inspectd.cli.check import notes_of_folders, problems_of_sources
     from inspectd.errors import UsageError
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -22,8 +22,11 @@ def command(config_path: Path, exit_when_done: bool) -> None:
     problems = problems_of_sources(settings)
     if problems:
         raise UsageError("\n".join(problems))
-    for section in config.unused_sections(config_path.read_text(encoding="utf-8")):
+    for section in config.unused_sections(config.read_text(config_path)):
         logging.warning("the section %s is accepted, but nothing acts on it in this version", section)
+
+    for note in notes_of_folders(settings):
+        logging.warning("%s", note)
 
     from inspectd.daemon import Daemon
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from inspectd.config import DEVICE_NAMES
 from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.flights import FlightBackend
 from inspectd.engine.openvino import OpenVinoRuntime, is_installed
@@ -77,7 +79,11 @@ def check_engine(device: str, precision: str) -> None:
 
 
 def torch_device(name: str) -> torch.device:
-    """Return torch's device for a name; UsageError when it is absent."""
+    """Return torch's device for a name; UsageError when it is absent, or no device."""
+    if not re.fullmatch(DEVICE_NAMES, name):
+        raise UsageError(
+            f"The device {name!r} is not known; expected auto, cpu, cpu:openvino, cpu:torch, cuda or cuda:N."
+        )
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     if not name.startswith("cuda"):

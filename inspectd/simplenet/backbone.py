@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,7 @@ class Backbone(nn.Module):
         self.layers = tuple(layers)
         self.model = model
         self._found: dict[str, Tensor] = {}
-        self._prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
-        self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        self._layouts: dict[str, Callable[[Tensor], Tensor]] = {}
         for module in model.modules():
             if hasattr(module, "inplace"):
                 setattr(module, "inplace", False)  # noqa: B010 - torch types no such attribute; features that were handed out must not change afterwards
@@ -86,7 +85,7 @@ class Backbone(nn.Module):
         with suppress(_LastLayerReachedError):
             self.model(pictures)
         found, self._found = self._found, {}
-        return [self._as_map(found[name]) for name in self.layers]
+        return [self._layouts[name](found[name]) for name in self.layers]
 
     def _hook_layers(self) -> None:
         modules = dict(self.model.named_modules())
@@ -105,36 +104,110 @@ class Backbone(nn.Module):
         if len(self._found) == len(set(self.layers)):
             raise _LastLayerReachedError
 
-    def _as_map(self, features: Tensor) -> Tensor:
-        if features.dim() == 3:  # transformer tokens [B, L, C]
-            side = int((features.shape[1] - self._prefix_tokens) ** 0.5)
-            tokens = features[:, self._prefix_tokens :]
-            return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], side, -1)  # [B, C, h, w]
-        return features.permute(0, 3, 1, 2) if self._channels_last else features
+    def _find_layout(self, name: str, output: object, input_shape: tuple[int, int, int]) -> Callable[[Tensor], Tensor]:
+        """Return what brings a layer's output to [B, C, h, w]; UsageError when it is no map of the picture."""
+        _, height, width = input_shape
+        if not isinstance(output, Tensor):
+            raise UsageError(f"The layer {name!r} gives a {type(output).__name__}, no feature map; name another layer.")
+        shape = list(output.shape)
+        if output.dim() == 3:
+            prefix, grid = self._token_grid(name, shape[1], height, width)
+            return functools.partial(_tokens_as_map, prefix=prefix, grid=grid)
+        if output.dim() == 4:
+            is_first, is_last = (_has_aspect(h, w, height, width) for h, w in (shape[2:], shape[1:3]))
+            if is_first and is_last:
+                is_first = getattr(self.model, "output_fmt", "NCHW") != "NHWC"
+            if is_first:
+                return _as_it_is
+            if is_last:
+                return _channels_last_as_map
+        raise UsageError(
+            f"The layer {name!r} gives values of shape {shape}, which are no map of a picture of {width}x{height}; "
+            "name another layer."
+        )
+
+    def _token_grid(self, name: str, tokens: int, height: int, width: int) -> tuple[int, tuple[int, int]]:
+        """Return how many tokens come before the patches, and the patches' rows and columns."""
+        embed = getattr(self.model, "patch_embed", None) or getattr(self.model, "stem", None)
+        grids = [getattr(embed, "grid_size", None)]
+        patch = getattr(embed, "patch_size", None)
+        if patch is not None:
+            down, across = patch if isinstance(patch, tuple | list) else (patch, patch)
+            grids.append((height // int(down), width // int(across)))
+        for grid in grids:
+            if grid is None:
+                continue
+            prefix = tokens - int(grid[0]) * int(grid[1])
+            if prefix in (0, int(getattr(self.model, "num_prefix_tokens", 0))):
+                return prefix, (int(grid[0]), int(grid[1]))
+        raise UsageError(
+            f"The layer {name!r} gives {tokens} tokens, which are no full grid of patches of a picture of "
+            f"{width}x{height}; name another layer or backbone."
+        )
 
     def _cut(self, input_shape: tuple[int, int, int]) -> None:
-        """Replace by nothing what a pass to the last layer never calls; refuse layers it never reaches."""
+        """Find each layer's layout; replace by nothing what a pass to the last layer never calls."""
         called: set[nn.Module] = set()
         handles = [m.register_forward_pre_hook(lambda m, _: called.add(m)) for m in self.model.modules()]
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad():
-                self(torch.zeros(1, *input_shape))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise UsageError(
-                f"The backbone cannot take pictures of {input_shape[2]}x{input_shape[1]}: {error}. "
-                "Choose another --imagesize."
-            ) from error
+            found = self._probe(input_shape)
+            for handle in handles:
+                handle.remove()
+            for name in self.layers:
+                if name not in found:
+                    raise UsageError(f"The backbone never calls its layer {name!r} by itself; name another layer.")
+                self._layouts[name] = self._find_layout(name, found[name], input_shape)
+            replaced = []
+            for parent in (self.model, *self.model.modules()):
+                if parent is self.model or isinstance(parent, nn.Sequential | nn.ModuleList):
+                    for name, child in parent.named_children():
+                        if not any(m in called for m in child.modules()) and any(True for _ in child.parameters()):
+                            replaced.append((parent, name, child))
+                            setattr(parent, name, nn.Identity())
+            try:
+                self._probe(input_shape)
+            except UsageError:  # something is used without being called: it all stays
+                for parent, name, child in replaced:
+                    setattr(parent, name, child)
         finally:
             for handle in handles:
                 handle.remove()
             self.model.train(was_training)
-        for parent in (self.model, *self.model.modules()):
-            if parent is self.model or isinstance(parent, nn.Sequential | nn.ModuleList):
-                for name, child in parent.named_children():
-                    if not any(m in called for m in child.modules()):
-                        setattr(parent, name, nn.Identity())
+
+    def _probe(self, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+        """Pass one black picture through; UsageError when the model cannot take it."""
+        self._found = {}
+        try:
+            with torch.no_grad(), suppress(_LastLayerReachedError):
+                self.model(torch.zeros(1, *input_shape))
+        except Exception as error:
+            why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise UsageError(
+                f"The backbone cannot take pictures of {input_shape[2]}x{input_shape[1]}: {why.rstrip('.')}. "
+                "Choose another --imagesize, or another backbone."
+            ) from error
+        found, self._found = self._found, {}
+        return dict(found)
+
+
+def _as_it_is(features: Tensor) -> Tensor:
+    return features
+
+
+def _channels_last_as_map(features: Tensor) -> Tensor:
+    return features.permute(0, 3, 1, 2)
+
+
+def _tokens_as_map(features: Tensor, prefix: int, grid: tuple[int, int]) -> Tensor:
+    tokens = features[:, prefix:]  # [B, h·w, C]
+    return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], *grid)  # [B, C, h, w]
+
+
+def _has_aspect(h: int, w: int, height: int, width: int) -> bool:
+    """Whether h × w can be a grid over a picture of height × width: within one cell, and no finer than its pixels."""
+    return 1 < h <= height and 1 < w <= width and abs(h * width - w * height) <= max(height, width)
 
 
 def resolve(name: str) -> str:
@@ -156,10 +229,15 @@ def resolve(name: str) -> str:
 def create(name: str, layers: Sequence[str], input_shape: tuple[int, int, int]) -> Backbone:
     """Build a backbone with random weights, cut behind the last of `layers`; evaluation mode."""
     timm_name = resolve(name)
-    kwargs: dict[str, Any] = {}
-    if timm_name.startswith(("vit_", "deit_", "swin_")):
-        kwargs["img_size"] = input_shape[1:]
-    model = timm.create_model(timm_name, pretrained=False, **kwargs)
+    try:  # what has a fixed grid of patches must be told the picture's size
+        model = timm.create_model(timm_name, pretrained=False, img_size=input_shape[1:])
+    except TypeError:
+        model = timm.create_model(timm_name, pretrained=False)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise UsageError(
+            f"The backbone {name!r} cannot take pictures of {input_shape[2]}x{input_shape[1]}: {error}. Choose another "
+            "--imagesize."
+        ) from error
     return Backbone(model, layers, input_shape).eval()
 
 

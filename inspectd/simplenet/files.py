@@ -16,6 +16,8 @@ from inspectd.errors import StartError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+ROOM_BYTES = 64 << 20
+"""What a run takes, roughly."""
 
 
 @contextmanager
@@ -44,6 +46,19 @@ def new_folder(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         remove_empty(made)
+
+
+def check_can_write(target: Path) -> None:
+    """Try to write where `target` will be, before hours of work go into it; StartError when that fails."""
+    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".inspectd-", dir=parent) as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        raise StartError(
+            f"{target} will not be writable: {parent}: {_words(error)}. Nothing was begun; free some space "
+            f"({ROOM_BYTES >> 20} MiB are tried) or choose another place."
+        ) from None
 
 
 def exchange(one: Path, other: Path) -> None:
