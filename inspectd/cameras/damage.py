@@ -72,18 +72,15 @@ class Suspicion:
     def __init__(self) -> None:
         self._why: str | None = "no key frame has come yet"
         self._clean_from: int | None = None
-
-    @property
-    def has_begun(self) -> bool:
+        self.has_begun = False
         """Whether there has been a clean key frame."""
-        return self._clean_from is not None or self._why is None
 
     def look(self, time: int | None, is_key: bool, damage: str | None) -> None:
         """Note a packet that was decoded, in decoding order. `time`: its presentation time in the stream's units."""
         if damage is not None:
             self._why = damage
         elif is_key and self._why is not None:
-            self._why, self._clean_from = None, time
+            self._why, self._clean_from, self.has_begun = None, time, True
 
     def of(self, time: int | None) -> str | None:
         """Return why a decoded picture is suspect, or None. Pictures shown before a key frame may need older ones."""

@@ -5,9 +5,12 @@ What piled up while the connection was opened is decoded, because later pictures
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from inspectd.cameras.clock import StreamClock
 from inspectd.cameras.damage import Witness, listen_to_ffmpeg
@@ -20,8 +23,12 @@ from inspectd.cameras.sources import public_address
 from inspectd.errors import CameraError
 from inspectd.records import Picture
 
-QUICK_S = 0.003
-"""A packet that comes sooner than this had been waiting in a buffer."""
+SETTLE_S = 0.003
+"""If a stream breaks in the middle of a picture, FFmpeg hands out the torn picture and says so this much later."""
+READ_AHEAD = 64
+"""Packets that may wait for the decoder."""
+LAG_NS = 5_000_000
+"""By so much a picture may be younger than the one before: more, and a backlog is still being read."""
 FIRST_PICTURE_S = 15.0
 """How long the first picture may take once the camera answers: the longest usual distance of two key frames."""
 OPTIONS = {
@@ -31,6 +38,15 @@ OPTIONS = {
     "fpsprobesize": "0",
 }
 _RTSP_OPTIONS = {"analyzeduration": "1", "probesize": "32"}  # the camera's description says what there is to find out
+
+
+def options_for(address: str) -> dict[str, str]:
+    """Return how FFmpeg opens an address."""
+    if not address.lower().startswith("rtsp"):
+        return OPTIONS
+    # Over TCP FFmpeg looks for gaps in the packets' numbers only if it is told to put them in order.
+    over = {"rtsp_transport": "udp"} if address.endswith("?udp") else {"reorder_queue_size": "2"}
+    return OPTIONS | _RTSP_OPTIONS | over
 
 
 class NetworkGrabber:
@@ -44,12 +60,11 @@ class NetworkGrabber:
         self._public = public_address(settings.source)
         listen_to_ffmpeg()
         witness = Witness()
-        is_rtsp = settings.source.lower().startswith("rtsp")
         self._packets = Packets(
             settings.source,
             self._public,
             witness,
-            OPTIONS | (_RTSP_OPTIONS if is_rtsp else {}),
+            options_for(settings.source),
             (settings.open_timeout_ms / 1000, settings.read_timeout_ms / 1000 + 1),
         )
         alive()
@@ -57,7 +72,8 @@ class NetworkGrabber:
         self.fps = self._packets.fps if self._packets.has_clock and self._packets.fps < 1000 else 0.0
         self._seconds = float(self._packets.stream.time_base or 1)
         self._clock = StreamClock()
-        self._decoder = decoder_for(self._packets, witness)
+        self._decoder = decoder_for(self._packets, Witness())
+        self._reader = _Reader(self._packets)
         self._ready: deque[Decoded] = deque()
         self._freshness = Freshness(self._packets.codec != "mjpeg", settings.refuse_repeats)
         first = self._catch_up(alive)
@@ -77,9 +93,11 @@ class NetworkGrabber:
         decoded = self._ready.popleft()
         captured_ns = self._captured_ns(decoded, self._arrival)
         damage = decoded.damage or self._delay(self._arrival)
-        if damage is not None or decoded.render is None:
+        picture = decoded.render(into) if damage is None and decoded.render is not None else None
+        if picture is not None and self._is_torn(self._arrival):
+            damage = "the stream breaks off right behind it"
+        if damage is not None or picture is None:
             return Broken(None, f"the picture came damaged: {damage}", captured_ns)
-        picture = decoded.render(into)
         if picture.shape[:2] != (self.height, self.width):
             raise CameraError(
                 f"{self._public} changed its picture from {self.width}x{self.height} "
@@ -97,14 +115,14 @@ class NetworkGrabber:
         while time.monotonic() < give_up_s:
             arrival = self._next(is_first=pictures == 1)
             alive()
-            has_waited = arrival.waited_s >= QUICK_S
             for decoded in self._decoder.decode(arrival, None):
                 pictures += 1
                 damage = decoded.damage if self._decoder.has_begun else None
                 newer_ns, age_ns = age_ns, arrival.arrived_ns - self._time_ns(decoded, arrival)
                 self._captured_ns(decoded, arrival)
                 # While the backlog of a slow connection is read, each picture is younger than the one before.
-                if decoded.damage is None and decoded.render is not None and has_waited and age_ns >= newer_ns - 5e6:
+                is_live = not arrival.was_waiting and age_ns >= newer_ns - LAG_NS
+                if decoded.damage is None and decoded.render is not None and is_live:
                     first = decoded.render(None)
             if first is not None:
                 return first
@@ -121,7 +139,7 @@ class NetworkGrabber:
         )
 
     def _next(self, is_first: bool = False) -> Arrival:
-        arrival = self._packets.next()
+        arrival = self._reader.next()
         if arrival.packet is None:
             if is_first:
                 raise CameraError(
@@ -142,10 +160,52 @@ class NetworkGrabber:
             return arrival.arrived_ns
         return int(decoded.time * self._seconds * 1e9)
 
+    def _is_torn(self, arrival: Arrival) -> bool:
+        """Whether the stream ends right behind a packet: then its last bytes may be missing. JPEG shows it itself."""
+        return self._packets.codec != "mjpeg" and self._reader.ends_by(arrival.arrived_ns + int(SETTLE_S * 1e9))
+
     def _delay(self, arrival: Arrival) -> str | None:
-        if self._packets.has_clock or arrival.waited_s >= QUICK_S:
+        if self._packets.has_clock or not arrival.was_waiting:
             return None
         return "it had waited in a buffer, and the stream has no clock that tells for how long"
 
     def _time_ms(self, decoded: Decoded) -> float:
         return (decoded.time or 0) * self._seconds * 1000 if self._packets.has_clock else 0.0
+
+
+class _Reader:
+    """Reads packets in a thread of its own: how long each took to come is known, however long decoding takes."""
+
+    def __init__(self, packets: Packets) -> None:
+        self._packets = packets
+        self._queue: queue.Queue[Arrival | CameraError] = queue.Queue(READ_AHEAD)
+        self._peeked: Arrival | CameraError | None = None
+        threading.Thread(target=self._run, name="reader", daemon=True).start()
+
+    def next(self) -> Arrival:
+        """Wait for the next packet; CameraError when the stream has broken."""
+        item, self._peeked = self._peeked or self._queue.get(), None
+        if isinstance(item, CameraError):
+            raise item
+        return item
+
+    def ends_by(self, moment_ns: int) -> bool:
+        """Whether what comes next is the end, if that is known by `moment_ns`; it is waited for."""
+        if self._peeked is None:
+            with suppress(queue.Empty):
+                self._peeked = self._queue.get(timeout=max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
+        return isinstance(self._peeked, CameraError) or (self._peeked is not None and self._peeked.packet is None)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                arrival = self._packets.next()
+            except CameraError as error:
+                self._queue.put(error)
+                return
+            except Exception as error:  # noqa: BLE001 - a thread's top: who waits for packets must not wait for ever
+                self._queue.put(CameraError(f"the stream cannot be read: {type(error).__name__}"))
+                return
+            self._queue.put(arrival)
+            if arrival.packet is None:
+                return

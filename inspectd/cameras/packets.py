@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+BUFFERED_NS = 3_000_000
+"""A packet that comes sooner than this had been waiting in a buffer."""
 _UNTIMED = ("mpjpeg", "mjpeg", "h264", "hevc", "jpeg_pipe", "image2pipe")
 """Formats whose packets carry no time of their own; FFmpeg counts them instead."""
 
@@ -29,8 +31,8 @@ class Arrival:
     """A coded picture, or (packet None) the end."""
 
     packet: Packet[VideoStream] | None
-    waited_s: float
-    """How long it took to come: hardly anything, if it had been waiting."""
+    was_waiting: bool
+    """It lay in a buffer already when it was asked for."""
     arrived_ns: int
     damage: str | None
     """What the demuxer found missing before or in it."""
@@ -61,7 +63,7 @@ class Packets:
             self._container.close()
             raise CameraError(f"{self._name} holds no video")
         self.stream: VideoStream = self._container.streams.video[0]
-        witness.take()  # what is said while a stream is probed is no damage: its first key frame will tell
+        self._opening_damage = witness.take()  # of one of the packets that were read to find out what there is
         self._packets = self._demux()
 
     @property
@@ -100,10 +102,12 @@ class Packets:
         except (av.FFmpegError, OSError) as error:
             raise CameraError(f"{self._name} breaks off: {why(error)}") from None
         now_ns = time.monotonic_ns()
-        damage = self._witness.take()
+        if now_ns - began_ns > BUFFERED_NS:
+            self._opening_damage = None
+        damage = self._witness.take() or self._opening_damage
         if packet is not None and packet.is_corrupt:
             damage = damage or "a part of the stream is missing"
-        return Arrival(packet, (now_ns - began_ns) / 1e9, now_ns, damage)
+        return Arrival(packet, now_ns - began_ns < BUFFERED_NS, now_ns, damage)
 
     def rewind(self) -> None:
         """Go back to the first picture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import glob
 import hashlib
 import os
@@ -49,16 +50,18 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def check_can_write(target: Path) -> None:
-    """Try to write where `target` will be, before hours of work go into it; StartError when that fails."""
-    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    """Try to write where `target` will be, before an hour of work goes into it; StartError when that fails."""
+    parent = next(folder for folder in target.absolute().parents if os.path.lexists(folder))
     try:
-        with tempfile.NamedTemporaryFile(prefix=".inspectd-", dir=parent) as file:
-            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+        with tempfile.TemporaryFile(prefix=".inspectd-", dir=parent) as file:
+            file.write(b"x")
+            file.flush()
+        space = os.statvfs(parent)
     except OSError as error:
-        raise StartError(
-            f"{target} will not be writable: {parent}: {_words(error)}. Nothing was begun; free some space "
-            f"({ROOM_BYTES >> 20} MiB are tried) or choose another place."
-        ) from None
+        raise _cannot_write(target, error) from None
+    free = space.f_bavail * space.f_frsize
+    if free < ROOM_BYTES:
+        raise _cannot_write(target, OSError(errno.ENOSPC, f"only {free >> 20} MiB are free there"))
 
 
 def exchange(one: Path, other: Path) -> None:
