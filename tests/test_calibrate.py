@@ -146,7 +146,7 @@ def assert_one_sentence(stderr: str, says: str) -> None:
         ("gopher://x", 2, "unknown scheme"),
         ("/dev/video77", 3, "no /dev/video77"),
         ("rtsp://127.0.0.1:1/x", 3, "127.0.0.1"),
-        ("sim://moon", 3, "sim://line"),
+        ("sim://moon", 2, "sim://line"),
         ("sim://line?defects=7&parts=9", 3, "7"),
     ],
 )

@@ -27,6 +27,8 @@ SEEN = 32
 """Pictures whose number of slices is remembered."""
 USUAL = 0.8
 """The share of them that must agree before fewer slices count as lost ones."""
+UNEVEN = 0.3
+"""Share by which steps of a stream's clock may differ and still be even."""
 REGULAR = 8
 """Equal steps of the stream's clock before a longer one counts as a missing picture."""
 
@@ -75,8 +77,14 @@ class Suspicion:
         self.has_begun = False
         """Whether there has been a clean key frame."""
 
-    def look(self, time: int | None, is_key: bool, damage: str | None) -> None:
-        """Note a packet that was decoded, in decoding order. `time`: its presentation time in the stream's units."""
+    def look(self, time: int | None, is_key: bool, missing: str | None, complaint: str | None) -> None:
+        """Note a packet that was decoded, in decoding order. `time`: its presentation time in the stream's units.
+
+        `missing`: what is not there, before or in it. `complaint`: of its decoder, which is right to complain of
+        pictures that are shown before a key frame and need older ones: those are suspect, what comes after is not.
+        """
+        is_leading = self._why is None and None not in (time, self._clean_from) and time < self._clean_from  # type: ignore[operator]
+        damage = missing or (None if is_leading else complaint)
         if damage is not None:
             self._why = damage
         elif is_key and self._why is not None:
@@ -122,7 +130,7 @@ class Steps:
         if time is None or last is None:
             return None
         step = time - last
-        if abs(step - self._step) <= 0.3 * self._step:
+        if abs(step - self._step) <= UNEVEN * self._step:
             self._equal += 1
             return None
         is_gap = self._equal >= REGULAR and (step > 1.5 * self._step or step < 0)

@@ -99,10 +99,10 @@ class PredictiveDecoder:
     def decode(self, arrival: Arrival, into: Picture | None) -> Iterator[Decoded]:
         """Yield the pictures that one more packet completes."""
         packet = arrival.packet
-        damage, is_key = arrival.damage, False
+        missing, is_key, complaint = arrival.damage, False, None
         if packet is not None:
-            missing, is_key = self._look(bytes(packet), packet.is_keyframe)
-            damage = damage or missing or (self._steps.look(packet.dts) if self._watches_steps else None)
+            incomplete, is_key = self._look(bytes(packet), packet.is_keyframe)
+            missing = missing or incomplete or (self._steps.look(packet.dts) if self._watches_steps else None)
         frames: list[VideoFrame] = []
         try:
             with self._witness.listening():
@@ -110,13 +110,12 @@ class PredictiveDecoder:
         except av.EOFError:
             pass
         except av.FFmpegError as error:
-            damage = damage or why(error)
-        damage = damage or self._witness.take()
-        self._witness.take()
-        if damage is None and any(frame.is_corrupt for frame in frames):
-            damage = "the decoder says that it is damaged"
+            complaint = why(error)
+        complaint = self._witness.take() or complaint
+        if complaint is None and any(frame.is_corrupt for frame in frames):
+            complaint = "the decoder says that it is damaged"
         if packet is not None:
-            self._suspicion.look(packet.pts, is_key, damage)
+            self._suspicion.look(packet.pts, is_key, missing, complaint)
         for frame in frames:
             yield Decoded(frame.pts, self._suspicion.of(frame.pts), _renderer(frame))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import av
 
@@ -43,7 +43,7 @@ class Packets:
 
     def __init__(
         self,
-        address: str | BinaryIO,
+        address: str,
         name: str,
         witness: Witness,
         options: Mapping[str, str] | None = None,

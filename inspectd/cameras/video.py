@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import os
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import BinaryIO
 
-from inspectd.cameras.damage import Witness, listen_to_ffmpeg
+from inspectd.cameras.damage import REGULAR, UNEVEN, Witness, listen_to_ffmpeg
 from inspectd.cameras.decoders import Decoded, decoder_for
 from inspectd.cameras.grabbed import Broken, Grabbed
 from inspectd.cameras.link import CaptureSettings
@@ -65,11 +64,15 @@ class VideoGrabber:
     def _rewind(self) -> None:
         self._expected: list[int] = []  # presentation times of packets whose picture has not come yet
         self._ready: deque[tuple[int, Decoded | str]] = deque()
-        self._begin: int | None = None
+        self._last: int | None = None
+        self._even, self._step = (REGULAR, self._declared_step()) if self._packets.is_steady else (0, 0.0)
         self._read = self._shown = 0
         self._number = -1
         self._errors = 0
         self._has_ended = False
+
+    def _declared_step(self) -> float:
+        return 1 / (self._packets.fps * float(self._packets.stream.time_base or 1)) if self._packets.fps else 0.0
 
     def _next(self, into: Picture | None) -> Grabbed | Broken | None:
         while not self._ready and not self._has_ended:
@@ -117,16 +120,24 @@ class VideoGrabber:
     def _queue(self, shown: int, decoded: Decoded | None) -> None:
         """Give a picture its place: by its time where pictures follow evenly, else by counting."""
         number = self._number + 1
-        if self._begin is None:
-            self._begin = shown
-        if self._packets.is_steady and self._packets.has_clock:
-            seconds = (shown - self._begin) * float(self._packets.stream.time_base or 1)
-            number = max(number, round(seconds * self._packets.fps))
+        if self._last is not None and self._packets.has_clock:
+            number += self._left_out(shown - self._last)
+        self._last = shown
         if number > self._number + 1:
             lost = number - self._number - 1
             self._ready.append((self._number + 1, f"{lost} pictures are missing in the video before picture {number}"))
         self._number = number
         self._ready.append((number, decoded or f"picture {number} of the video cannot be decoded"))
+
+    def _left_out(self, step: int) -> int:
+        """Return how many pictures are missing in a step of the stream's clock, as long as it steps evenly."""
+        if self._step and abs(step - self._step) <= UNEVEN * self._step:
+            self._even += 1
+            return 0
+        if self._step and self._even >= REGULAR and step > self._step:
+            return max(0, round(step / self._step) - 1)
+        self._step, self._even = step, 0
+        return 0
 
     def _end(self, why: str | None) -> None:
         self._has_ended = True
@@ -161,10 +172,10 @@ def _time_of(arrival: Arrival, count: int) -> int:
     return packet.pts if packet.pts is not None else packet.dts if packet.dts is not None else count
 
 
-def _address(path: str) -> str | BinaryIO:
+def _address(path: str) -> str:
     """Return a path as FFmpeg takes it: a colon in a name is no protocol's, and names that are not UTF-8 exist."""
     try:
         path.encode()
     except UnicodeEncodeError:
-        return Path(path).open("rb")  # closed with this process
+        return f"file:/proc/self/fd/{os.open(path, os.O_RDONLY)}"  # closed with this process
     return f"file:{path}"

@@ -12,8 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -36,6 +39,7 @@ LINES = [
     ("http", "mjpeg"),
     ("http-no-length", "mjpeg"),
 ]
+CONNECTION_S = 15.0
 SHARES = {"rtsp-tcp": 0.004, "rtsp-udp": 0.01, "http": 0.02, "http-no-length": 0.02}
 
 
@@ -77,6 +81,15 @@ def _opencv(data: bytes):  # type: ignore[no-untyped-def]
     return picture if picture is not None and picture.shape == (480, 640, 3) else None
 
 
+@contextmanager
+def _ended(server: RtspServer) -> Iterator[None]:
+    """End a server after a while: a stream out of step can keep FFmpeg searching for ever."""
+    timer = threading.Timer(CONNECTION_S, server.process.kill)
+    timer.start()
+    yield
+    timer.cancel()
+
+
 def measure(transport: str, codec: str, folder: Path, wanted: int, limit_s: float) -> Counter[str]:
     """Run one line of the table."""
     tally: Counter[str] = Counter()
@@ -98,6 +111,7 @@ def measure(transport: str, codec: str, folder: Path, wanted: int, limit_s: floa
             else:
                 with (
                     RtspServer(video, codec) as server,
+                    _ended(server),
                     Proxy(("127.0.0.1", server.port), harm) as proxy,
                 ):
                     option = "?udp" if transport == "rtsp-udp" else ""
