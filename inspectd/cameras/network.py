@@ -139,15 +139,19 @@ class NetworkGrabber:
         )
 
     def _next(self, is_first: bool = False) -> Arrival:
-        arrival = self._reader.next()
-        if arrival.packet is None:
-            if is_first:
-                raise CameraError(
-                    f"{self._public} is a single picture and no stream; give the address of the camera's stream "
-                    "(rtsp://… or MJPEG over http://…)"
-                )
-            raise CameraError(f"{self._public} has ended its stream")
-        return arrival
+        try:
+            arrival = self._reader.next()
+            if arrival.packet is not None:
+                return arrival
+            broken = CameraError(f"{self._public} has ended its stream")
+        except CameraError as error:
+            broken = error
+        if is_first:
+            raise CameraError(
+                f"{self._public} is a single picture and no stream; give the address of the camera's stream "
+                "(rtsp://… or MJPEG over http://…)"
+            )
+        raise broken
 
     def _captured_ns(self, decoded: Decoded, arrival: Arrival) -> int:
         is_timed = self._packets.has_clock and decoded.time is not None
