@@ -1,0 +1,57 @@
+"""Passwords stay inside: one function takes them out of whatever leaves the process."""
+
+from __future__ import annotations
+
+import pytest
+
+from inspectd.cameras.sources import encoding_problem, parse_source, public_address
+from inspectd.errors import UsageError
+from inspectd.secrets import redact
+
+ADDRESSES = {
+    "http://admin:S3cret@10.0.0.5/video": "http://10.0.0.5/video",
+    "rtsp://admin:pa#ss/w0rd@10.0.0.5:554/stream": "rtsp://10.0.0.5:554/stream",
+    "rtsp://admin:a?b@10.0.0.5/stream": "rtsp://10.0.0.5/stream",
+    "rtsp://admin:a@b@c@10.0.0.5/stream": "rtsp://10.0.0.5/stream",
+    "rtsp://admin:12/34@10.0.0.5/stream": "rtsp://10.0.0.5/stream",
+    "http://10.0.0.5/video?user=admin&password=S3cret": "http://10.0.0.5/video?…",
+    "http://10.0.0.5/user=admin&password=S3cret&channel=1": "http://10.0.0.5/user=…&password=…&channel=1",
+    "rtsp://10.0.0.5/stream": "rtsp://10.0.0.5/stream",
+    "RTSP://u:p@h/x": "RTSP://h/x",
+    "sim://line?seed=1": "sim://line?seed=1",
+    "/data/a@b": "/data/a@b",
+    "0": "0",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_what_others_may_read_of_an_address(address: str) -> None:
+    assert public_address(address) == ADDRESSES[address]
+
+
+def test_a_sentence_is_redacted_word_by_word() -> None:
+    text = "camera a: 'rtsp://u:p/w@h/x' cannot be opened; http://h/?token=abc&fps=5 neither"
+    assert redact(text) == "camera a: 'rtsp://h/x' cannot be opened; http://h/?token=…&fps=5 neither"
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("rtsp://admin:pa#ss/w0rd@h/x", "%23 for '#'"),
+        ("rtsp://admin:pa?ss@h/x", "%3F for '?'"),
+        ("rtsp://admin:p@ss@h/x", "%40 for '@'"),
+        ("rtsp://admin:pa%23ss@h/x", None),
+        ("http://h/video?mail=a@b", None),
+        ("rtsp://h/x", None),
+        ("/data/a:b@c", None),
+    ],
+)
+def test_characters_that_end_an_address_must_be_encoded(address: str, says: str | None) -> None:
+    found = encoding_problem(address)
+    assert (found is None) if says is None else (says in (found or ""))
+
+
+def test_an_unknown_scheme_is_refused_without_its_secret() -> None:
+    with pytest.raises(UsageError) as error:
+        parse_source("rtps://admin:S3cret@h/x")
+    assert "S3cret" not in str(error.value)
