@@ -164,3 +164,36 @@ def test_a_law_that_does_not_hold_is_named() -> None:
     counts = Desk().ledger.counts("top")
     counts.captured = 1
     assert counts.broken_law() == "captured = judged + displaced + unmatched + in flight"
+
+
+def test_the_news_that_a_camera_is_gone_comes_after_what_it_had_seen_before() -> None:
+    desk = Desk()
+    first, second = desk.ledger.open_frame(desk.stamp(1)), desk.ledger.open_frame(desk.stamp(2))
+    assert first is not None
+    assert second is not None
+    desk.ledger.declare("top", fault(Reason.CAMERA_LOST, "gone"))
+    third = desk.ledger.open_frame(desk.stamp(3))
+    assert third is not None
+    assert desk.said == []
+    desk.ledger.close(second, OK)
+    desk.ledger.close(first, NG)
+    assert [v.finding.reason or v.finding.outcome for v in desk.said] == ["ok", "ng", "camera_lost"]
+    desk.ledger.close(third, OK)
+    assert [v.seq for v in desk.said] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("end", ["deadline", "displaced", "shutdown", "nothing open"])
+def test_the_news_never_waits_for_ever(end: str) -> None:
+    desk = Desk(deadline_ms=200)
+    entry = None if end == "nothing open" else desk.ledger.open_frame(desk.stamp(1))
+    for why in ("gone", "gone again"):
+        desk.ledger.declare("top", fault(Reason.CAMERA_LOST, why))
+    if entry is not None and end == "deadline":
+        desk.pass_ms(201)
+        desk.ledger.expire()
+    elif entry is not None and end == "displaced":
+        desk.ledger.displace(entry)
+    elif end == "shutdown":
+        desk.ledger.shutdown("stopping")
+    assert [v.finding.detail for v in desk.said if v.finding.reason is Reason.CAMERA_LOST] == ["gone", "gone again"]
+    assert desk.ledger.counts("top").broken_law() is None

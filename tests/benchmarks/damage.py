@@ -10,6 +10,7 @@ Each line runs until so many wrong pictures were seen.
 from __future__ import annotations
 
 import argparse
+import queue
 import sys
 import tempfile
 import threading
@@ -31,7 +32,7 @@ from proxy import Harm, Proxy
 from inspectd.cameras.damage import Witness, listen_to_ffmpeg
 from inspectd.cameras.decoders import decoder_for
 from inspectd.cameras.network import SETTLE_S, _Reader, options_for
-from inspectd.cameras.packets import Packets
+from inspectd.cameras.packets import Arrival, Packets
 from inspectd.errors import CameraError
 
 LINES = [
@@ -40,6 +41,7 @@ LINES = [
     ("http-no-length", "mjpeg"),
 ]
 CONNECTION_S = 15.0
+HANG_S = 4.0
 SHARES = {"rtsp-tcp": 0.004, "rtsp-udp": 0.01, "http": 0.02, "http-no-length": 0.02}
 
 
@@ -51,7 +53,7 @@ def read(address: str, codec: str, tally: Counter[str], wanted: int, give_up_s: 
         decoder = decoder_for(packets, Witness())
         reader = _Reader(packets)
         while tally["wrong"] < wanted and time.monotonic() < give_up_s:
-            arrival = reader.next()
+            arrival = _next(reader)
             if arrival.packet is None:
                 return
             for decoded in decoder.decode(arrival, None):
@@ -71,6 +73,16 @@ def read(address: str, codec: str, tally: Counter[str], wanted: int, give_up_s: 
                 tally["good withheld"] += not is_wrong and not passes
     finally:
         packets.close()
+
+
+def _next(reader: _Reader) -> Arrival:
+    """Wait for a packet as long as a daemon would: FFmpeg may never come back."""
+    if reader._peeked is None:
+        try:
+            reader._peeked = reader._queue.get(timeout=HANG_S)
+        except queue.Empty:
+            raise CameraError("it hangs") from None
+    return reader.next()
 
 
 def _opencv(data: bytes):  # type: ignore[no-untyped-def]

@@ -1,0 +1,123 @@
+"""May a picture be judged: light, size and colours of a camera, before the network sees anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from conftest import small_calibration, write_small_model
+
+from inspectd.cameras.link import Opened
+from inspectd.cameras.sources import parse_source
+from inspectd.config import CameraConfig
+from inspectd.engine.station import Station
+from inspectd.fitness import find_mismatch, light_problem, scene_mismatch
+from inspectd.pipeline import make_station
+from inspectd.sim.line import Line
+from inspectd.simplenet import bundle
+from inspectd.simplenet.framing import Tint, find_framing, find_tint, shrink, tint
+from inspectd.simplenet.schema import CameraRecord
+
+PARTS = [Line(4).render(i) for i in range(1, 40)]
+CAMERA = CameraConfig(name="top", source="rtsp://h/x", model="m")
+STATISTICS = {"grey_mean": 120.0, "grey_lowest": 100.0, "grey_highest": 140.0, "contrast_mean": 40.0, "sizes": 1.0}
+
+
+def station(folder: Path, **changes: object) -> Station:
+    return make_station(CAMERA, bundle.load(write_small_model(folder, **changes)))
+
+
+def picture(level: float, contrast: float, dtype: type = np.uint8) -> np.ndarray:  # type: ignore[type-arg]
+    rng = np.random.default_rng(0)
+    values = rng.normal(level, contrast, (48, 64, 3)).clip(0, 255)
+    return (values * (257 if dtype is np.uint16 else 1)).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (picture(3, 2), "too dark"),
+        (picture(3, 2, np.uint16), "too dark"),
+        (picture(253, 2), "too bright"),
+        (picture(120, 3), "next to nothing"),
+        (picture(120, 40), None),
+        (picture(120, 40, np.uint16), None),
+        (picture(70, 30), None),
+        (picture(180, 40), None),
+    ],
+)
+def test_light_that_has_gone_is_a_fault_and_a_part_that_differs_is_not(
+    tmp_path: Path,
+    seen: np.ndarray,  # type: ignore[type-arg]
+    says: str | None,
+) -> None:
+    found = light_problem(station(tmp_path / "m", statistics=STATISTICS), seen)
+    assert (found is None) if says is None else (says in (found or ""))
+
+
+def test_a_model_without_statistics_says_nothing_about_light(tmp_path: Path) -> None:
+    assert light_problem(station(tmp_path / "m", statistics={}), picture(0, 0)) is None
+    assert light_problem(station(tmp_path / "bare", threshold=None), picture(0, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "sizes", "says"),
+    [
+        ("rtsp://h/x", 1.0, "calibrated at 640x480; this camera gives 64x48"),
+        ("rtsp://h/x", 3.0, None),  # calibrated on pictures of several sizes
+        ("sim://line?fps=5", 1.0, None),
+    ],
+)
+def test_another_size_is_another_camera(tmp_path: Path, source: str, sizes: float, says: str | None) -> None:
+    record = CameraRecord("folder", None, 640, 480)
+    model = station(tmp_path / "m", camera=record, statistics={**STATISTICS, "sizes": sizes})
+    found = find_mismatch(model, parse_source(source), Opened(4, 4096, 64, 48, 30.0, True, "H264"))
+    assert (found is None) if says is None else (says in (found or ""))
+
+
+@pytest.fixture(scope="module")
+def colours() -> Tint:
+    found = find_tint([tint(part) for part in PARTS])
+    assert found is not None
+    return found
+
+
+def test_exchanged_colours_and_grey_are_told_and_light_is_not(colours: Tint) -> None:
+    for part in PARTS:
+        assert colours.distance(part) <= colours.limit
+        assert colours.distance((part * 0.6).astype(np.uint8)) <= colours.limit
+        assert colours.distance(part.astype(np.uint16) * 200) <= colours.limit
+        assert colours.distance(part[:, :, ::-1]) > colours.limit
+        grey = part.mean(axis=2).astype(np.uint8)
+        assert colours.distance(np.dstack([grey] * 3)) > colours.limit
+        assert colours.distance(grey) > colours.limit
+
+
+def test_defects_keep_the_colours(colours: Tint) -> None:
+    line = Line(9, defects=0.5)
+    assert all(colours.distance(line.render(i)) <= colours.limit for i in range(1, 60))
+
+
+def test_a_grey_camera_that_becomes_a_coloured_one_is_told() -> None:
+    found = find_tint([tint(np.dstack([part.mean(axis=2).astype(np.uint8)] * 3)) for part in PARTS])
+    assert found is not None
+    assert found.distance(PARTS[0]) > found.limit
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Tint) == found
+
+
+def test_colours_that_vary_from_part_to_part_tell_nothing() -> None:
+    rng = np.random.default_rng(1)
+    assert find_tint([tint(np.full((48, 64, 3), rng.integers(0, 255, 3), np.uint8)) for _ in range(30)]) is None
+    assert find_tint([tint(PARTS[0])] * 3) is None
+
+
+def test_a_mirrored_picture_is_another_scene_where_it_can_be_told(tmp_path: Path) -> None:
+    framing = find_framing([shrink(part) for part in PARTS])
+    model = station(tmp_path / "m", framing=framing, tint=find_tint([tint(part) for part in PARTS]))
+    for part in PARTS[:10]:
+        assert scene_mismatch(model, part) is None
+        assert "flipped" in (scene_mismatch(model, np.ascontiguousarray(part[:, ::-1])) or "")
+        assert "other colours" in (scene_mismatch(model, np.ascontiguousarray(part[:, :, ::-1])) or "")
+    assert small_calibration(1.0).tint is None
