@@ -305,9 +305,9 @@ def test_floods_of_subscriptions_parts_and_connections(daemon: DaemonProcess) ->
     for _ in range(300):
         with suppress(OSError):
             one = socket.socket(socket.AF_UNIX)
+            idle.append(one)
             one.settimeout(1)
             one.connect(path)
-            idle.append(one)
     judges_on(daemon)
     for one in idle:
         one.close()

@@ -145,3 +145,36 @@ def test_a_second_fit_judges_with_what_it_learned_and_not_with_the_first() -> No
     twice, _ = net.fit(dark, imagesize=64, steps=40).predict(dark[0])
     once, _ = SimpleNet("cpu").fit(dark, imagesize=64, steps=40).predict(dark[0])
     assert twice == pytest.approx(once, abs=1e-6)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:x", "gpu", "", "cpu:onnx"])
+def test_a_device_that_is_none_is_refused(device: str) -> None:
+    with pytest.raises(UsageError, match="is not known"):
+        SimpleNet(device)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [({"steps": 0}, "steps is 0"), ({"steps": -3}, "steps is -3"), ({"patches_per_step": 0}, "patches_per_step is 0")],
+)
+def test_fit_refuses_what_the_command_line_refuses(parameters: dict[str, int], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        SimpleNet("cpu").fit([np.zeros((64, 64, 3), np.uint8)] * 8, **parameters)
+
+
+def test_fit_takes_a_folder_and_refuses_what_is_none(pictures: Path) -> None:
+    settings = {"steps": 2, "imagesize": 64}
+    assert SimpleNet("cpu").fit(pictures, **settings).model.calibration is not None
+    assert SimpleNet("cpu").fit(str(pictures), **settings).threshold is not None
+    with pytest.raises(UsageError, match="expected pictures, their paths, or a folder"):
+        SimpleNet("cpu").fit(str(pictures / "000.png"))
+
+
+def test_rgb_where_bgr_is_expected_is_said() -> None:
+    from inspectd.sim.line import Line
+
+    parts = [Line(4).render(i) for i in range(1, 13)]
+    net = SimpleNet("cpu").fit(parts, steps=2, imagesize=64)
+    net.predict(parts[0])
+    with pytest.warns(UserWarning, match="red and blue exchanged"):
+        net.predict(parts[0][:, :, ::-1])
