@@ -195,3 +195,44 @@ def test_a_snapshot_is_a_picture_of_the_camera(tmp_path: Path, camera: FakeCamer
     subprocess.run(command, env={**os.environ, **camera.environment}, check=True)
     blue, green, red = cv2.imread(str(tmp_path / "shots" / "0.png")).mean((0, 1))
     assert blue > green + 50 > red + 100, "the channels keep their order"
+
+
+def test_after_the_news_of_a_loss_nothing_is_ok_that_was_seen_before(
+    tmp_path: Path, small_model: Path, camera: FakeCamera
+) -> None:
+    with start(tmp_path, small_model, camera) as daemon:
+        for number in range(1, 7):
+            daemon.listen(lambda d, n=number: good(d) >= 10 * n)  # type: ignore[misc]
+            camera.be("unplugged")
+            daemon.listen(lambda d, n=number: lost(d) >= n)  # type: ignore[misc]
+            camera.be("ok")
+        daemon.listen(lambda d: good(d) >= 70)
+        daemon.stop()
+    told_ns = 0
+    for verdict in daemon.verdicts:
+        if verdict["reason"] == "camera_lost":
+            told_ns = verdict["t"]["published"]
+        elif verdict["verdict"] == "ok":
+            assert verdict["t"]["captured"] > told_ns, "an earlier picture was ok after the loss had been told"
+    assert lost(daemon) >= 6
+
+
+def lost(daemon: DaemonProcess) -> int:
+    return sum(v["reason"] == "camera_lost" for v in daemon.verdicts)
+
+
+def test_a_jpeg_cameras_own_bytes_are_decoded_whole_or_not_at_all(
+    tmp_path: Path, small_model: Path, camera: FakeCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FORMAT", "MJPG")
+    with start(tmp_path, small_model, camera) as daemon:
+        daemon.listen(lambda d: good(d) >= 5)
+        camera.be("cut")
+        daemon.listen(lambda d: sum(v["reason"] == "picture" for v in d.verdicts) >= 5)
+        camera.be("ok")
+        before = good(daemon)
+        daemon.listen(lambda d: good(d) >= before + 5)
+        daemon.stop()
+    faults = [v for v in daemon.verdicts if v["verdict"] == "fault" and v["reason"] != "shutdown"]
+    assert {v["reason"] for v in faults} == {"picture"}
+    assert all("came damaged" in v["detail"] and v["frame"] is not None for v in faults)

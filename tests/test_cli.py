@@ -174,3 +174,45 @@ def test_an_unknown_error_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "inspectd.cli.cameras", SimpleNamespace(command=broken))
     with pytest.raises(ZeroDivisionError):
         main(["cameras"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["calibrate", "--camera", "/nope"], 2),
+        (["calibrate", "--camera", ""], 2),
+        (["calibrate", "--camera", "sim://lin"], 2),
+        (["calibrate", "--camera", "sim://line?fps=nan"], 2),
+        (["calibrate", "--camera", "/dev/null"], 2),
+        (["calibrate", "--camera", "rtsp://admin:pa#ss@h/x"], 2),
+        (["calibrate", "--camera", "0", "--resume"], 2),
+        (["calibrate"], 2),
+        (["calibrate", "dataset", "mvtec", "--help"], 0),
+        (["calibrate", "net", "-b", "resnet50", "dataset", "-d", "x", "mvtec", "/nope"], 2),
+        (["install"], 2),
+        (["install", "nowhere", "top"], 2),
+        (["install", "--rollback"], 2),
+        (["check", "--config", "/dev/zero"], 2),
+        (["run", "--config", "/nope"], 2),
+    ],
+)
+def test_a_slip_of_the_keyboard_does_not_wait_for_torch(arguments: list[str], code: int) -> None:
+    script = (
+        "import sys, atexit; from inspectd.cli import main;"
+        "atexit.register(lambda: print('heavy' if {'torch', 'timm'} & set(sys.modules) else 'light'));"
+        "main(sys.argv[1:])"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "light"
+    assert "Traceback" not in ended.stderr
+    assert "pa#ss" not in ended.stderr
+    if code:
+        assert ended.stderr.count("\n") == 1
+
+
+def test_torchs_threads_do_not_spin_while_a_calibration_shares_the_machine() -> None:
+    for script in ("import inspectd.cli.calibrate", "from inspectd import SimpleNet"):
+        asked = f"{script}; import os; print(os.environ['OMP_WAIT_POLICY'])"
+        ended = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+        assert ended.stdout.strip() == "PASSIVE"

@@ -256,3 +256,28 @@ def test_every_key_of_the_shipped_file_has_a_comment_on_or_above_its_line() -> N
         # a comment at the margin speaks for all lines below it, another one for the next line
         covered = covered and not (line.startswith(" ") and not line.lstrip().startswith("#"))
     assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ("publish: {bind: 'tcp://127.0.0.1:7000'}\ncontrol: {bind: 'tcp://127.0.0.1:7000'}", "control.bind"),
+        ("publish: {bind: 'tcp://localhost:7000'}\nmetrics: {listen: '127.0.0.1:7000'}", "metrics.listen"),
+        ("control: {bind: 'ipc:///tmp/a'}\npublish: {bind: 'ipc:///tmp/a'}", "control.bind"),
+    ],
+)
+def test_two_sections_on_one_address_are_found(sections: str, says: str) -> None:
+    (mistake,) = mistakes(CAMERA % "" + sections)
+    assert mistake.startswith(says)
+    assert "expected another port" in mistake
+
+
+def test_any_free_port_may_be_asked_for_twice() -> None:
+    config.parse(CAMERA % "" + "publish: {bind: 'tcp://127.0.0.1:0'}\ncontrol: {bind: 'tcp://127.0.0.1:0'}")
+
+
+def test_a_mistake_shows_no_password() -> None:
+    text = "cameras:\n- {name: a, source: 'rtsp://admin:S3cret@h/x', model: [rtsp://admin:S3cret@h/x]}\n: {bad"
+    with pytest.raises(UsageError) as error:
+        config.parse(text)
+    assert "S3cret" not in str(error.value)

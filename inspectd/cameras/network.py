@@ -23,7 +23,7 @@ from inspectd.cameras.sources import public_address
 from inspectd.errors import CameraError
 from inspectd.records import Picture
 
-SETTLE_S = 0.003
+SETTLE_S = 0.0015
 """If a stream breaks in the middle of a picture, FFmpeg hands out the torn picture and says so this much later."""
 READ_AHEAD = 64
 """Packets that may wait for the decoder."""

@@ -49,30 +49,28 @@ def read(address: str, codec: str, tally: Counter[str], wanted: int, give_up_s: 
     """Read one connection, until it breaks or enough was seen."""
     witness = Witness()
     packets = Packets(address, address, witness, options_for(address), (5.0, 3.0))
-    try:
-        decoder = decoder_for(packets, Witness())
-        reader = _Reader(packets)
-        while tally["wrong"] < wanted and time.monotonic() < give_up_s:
-            arrival = _next(reader)
-            if arrival.packet is None:
-                return
-            for decoded in decoder.decode(arrival, None):
-                if not decoder.has_begun:
-                    continue
-                # Of a JPEG that was refused: what would OpenCV have made of it?
-                render = decoded.render
-                picture = _opencv(bytes(arrival.packet)) if render is None else render(None)
-                if picture is None:
-                    tally["shown by nobody"] += 1
-                    continue
-                is_wrong = look(picture)[1] > 0
-                tally["wrong" if is_wrong else "good"] += 1
-                is_torn = codec != "mjpeg" and reader.ends_by(arrival.arrived_ns + int(SETTLE_S * 1e9))
-                passes = decoded.damage is None and not is_torn
-                tally["wrong passed"] += is_wrong and passes
-                tally["good withheld"] += not is_wrong and not passes
-    finally:
-        packets.close()
+    decoder = decoder_for(packets, Witness())
+    reader = _Reader(packets)
+    while tally["wrong"] < wanted and time.monotonic() < give_up_s:
+        arrival = _next(reader)
+        if arrival.packet is None:
+            return
+        for decoded in decoder.decode(arrival, None):
+            if not decoder.has_begun:
+                continue
+            # Of a JPEG that was refused: what would OpenCV have made of it?
+            render = decoded.render
+            picture = _opencv(bytes(arrival.packet)) if render is None else render(None)
+            if picture is None:
+                tally["shown by nobody"] += 1
+                continue
+            is_wrong = look(picture)[1] > 0
+            tally["wrong" if is_wrong else "good"] += 1
+            is_torn = codec != "mjpeg" and reader.ends_by(arrival.arrived_ns + int(SETTLE_S * 1e9))
+            passes = decoded.damage is None and not is_torn
+            tally["wrong passed"] += is_wrong and passes
+            tally["good withheld"] += not is_wrong and not passes
+    # It is not closed: its reader may still wait in FFmpeg, and ends with this process.
 
 
 def _next(reader: _Reader) -> Arrival:

@@ -7,6 +7,9 @@ The camera is steered through the file that FAKE_CAMERA names; it holds one word
     stale       read() answers True at once, with the last picture and its old time (the cable is out)
     frozen      new times, and the same picture bit for bit
     unplugged   read() fails and the device cannot be opened
+    cut         a JPEG camera's pictures lack their second half (with FAKE_FORMAT=MJPG)
+
+With FAKE_FORMAT=MJPG it is a JPEG camera, which gives its bytes when CONVERT_RGB is switched off.
 """
 
 import importlib.abc
@@ -37,12 +40,13 @@ class FakeCapture:
         self.properties[key] = value
         with Path(SCRIPT + ".log").open("a") as log:
             log.write(f"{os.getpid()} {key} {value}\n")
-        return True
+        return not (key == 8 and value == -1)  # CAP_PROP_FORMAT: V4L2 does not know it
 
     def get(self, key):
         import cv2
 
-        values = {cv2.CAP_PROP_POS_MSEC: self.time_ms, cv2.CAP_PROP_FPS: 50.0}
+        code = cv2.VideoWriter.fourcc(*os.environ.get("FAKE_FORMAT", "YUYV"))
+        values = {cv2.CAP_PROP_POS_MSEC: self.time_ms, cv2.CAP_PROP_FPS: 50.0, cv2.CAP_PROP_FOURCC: code}
         return values.get(key, 0.0)
 
     def read(self, image=None):
@@ -63,6 +67,11 @@ class FakeCapture:
             noise = np.random.default_rng([os.getpid(), self.count]).integers(0, 20, (48, 64, 3), np.uint8)
             # Blue, green and red differ: a reconnect that mixes them up would be seen.
             self.picture = noise + np.array([200, 100, 20], np.uint8)
+        if os.environ.get("FAKE_FORMAT") == "MJPG" and self.properties.get(16) == 0:  # CAP_PROP_CONVERT_RGB
+            import cv2
+
+            data = cv2.imencode(".jpg", self.picture)[1].reshape(1, -1)
+            return True, data[:, : data.size // 2] if now == "cut" else data
         if image is not None and image.shape == self.picture.shape:
             image[...] = self.picture
             return True, image
