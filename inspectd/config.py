@@ -284,7 +284,17 @@ def _prepare_loader() -> None:
 _prepare_loader()
 
 _WRONG = object()  # stands for a value that was a mistake
-_BRIEFLY = reprlib.Repr()
+
+
+class _Brief(reprlib.Repr):
+    """Short, and without secrets: what is cut away could have shown where one ends."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        """Return a text's beginning and end."""
+        return super().repr_str(redact(x), level)
+
+
+_BRIEFLY = _Brief()
 _BRIEFLY.maxstring, _BRIEFLY.maxother, _BRIEFLY.maxlevel = 60, 60, 3
 _CAMERAS = get_type_hints(Config, include_extras=True)["cameras"]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
+_SLIPS = re.compile(r"(?<![^\s'\"])(?![/.])[^\s'\"]*:\S*@")
+"""An address whose scheme is misspelt or missing."""
 _NAMED_SECRET = re.compile(
-    r"\b((?:user|usr|login|pass|pwd|pw|psw|token|auth|key|secret|sig|session)[a-z_]*=)[^&\s'\"]*", re.IGNORECASE
+    r"\b((?:[a-z_]*(?:user|usr|login|pass|pwd|psw|token|auth|key|secret|jwt|sig|session)[a-z_]*|u|p|pw)=)[^&\s'\"]*",
+    re.IGNORECASE,
 )
 
 
@@ -16,4 +19,4 @@ def redact(text: str) -> str:
     A password may hold `/`, `?`, `#` or `@`: everything between `://` and the last `@` of a word goes. Some cameras
     want user and password in the query, or even in the path.
     """
-    return _NAMED_SECRET.sub(r"\1…", _CREDENTIALS.sub(r"\1", text))
+    return _NAMED_SECRET.sub(r"\1…", _SLIPS.sub("", _CREDENTIALS.sub(r"\1", text)))

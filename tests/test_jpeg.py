@@ -47,15 +47,31 @@ def test_what_is_whole_in_another_way_is_read(kind: str) -> None:
         pytest.param(WHOLE[:-2], "end is missing", id="without its end"),
         pytest.param(WHOLE[:MIDDLE] + jpeg.END, None, id="cut and closed"),
         pytest.param(WHOLE + WHOLE, "follow its end", id="two"),
-        pytest.param(WHOLE + b"--part\r\nContent-Type", "end is missing", id="the next part's head"),
+        pytest.param(WHOLE[:-2] + b"--part\r\nContent-Type", "end is missing", id="the next part's head"),
         pytest.param(WHOLE[:20] + WHOLE[200:], None, id="a hole in its head"),
         pytest.param(b"GIF89a" + WHOLE, "does not begin", id="something else"),
     ],
 )
 def test_what_is_not_whole_is_refused(data: bytes, why: str | None) -> None:
+    with pytest.raises(jpeg.DamagedError, match=why):
+        jpeg.decode(data)
+    if why not in ("follow its end", "of what follows"):
+        with pytest.raises(jpeg.DamagedError):
+            jpeg.check(data)
+
+
+def test_a_file_may_hold_more_behind_its_end_and_a_stream_may_not() -> None:
+    for more in (b"SEFT\0\0\0\1", WHOLE):
+        jpeg.check(WHOLE + more)
+        with pytest.raises(jpeg.DamagedError):
+            jpeg.decode(WHOLE + more)
+
+
+def test_a_header_that_asks_for_a_world_of_pixels_takes_no_memory() -> None:
+    at = WHOLE.index(b"\xff\xc0") + 5
     for read in (jpeg.decode, jpeg.check):
-        with pytest.raises(jpeg.DamagedError, match=why):
-            read(data)
+        with pytest.raises(jpeg.DamagedError, match="too few for 65500x65500"):
+            read(WHOLE[:at] + (65500).to_bytes(2, "big") * 2 + WHOLE[at + 4 :])
 
 
 def test_holes_that_opencv_shows_as_pictures_are_mostly_refused_and_cut_ones_always() -> None:

@@ -19,7 +19,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspectd.cameras import link
-from inspectd.cameras.link import MAX_PACKET, Alive, Captured, Ended, Failed, Message, Opened, Unreadable
+from inspectd.cameras.life import Life
+from inspectd.cameras.link import (
+    MAX_PACKET,
+    Alive,
+    Captured,
+    CaptureSettings,
+    Ended,
+    Failed,
+    Message,
+    Opened,
+    Unreadable,
+)
 from inspectd.cameras.ring import SEALS, Ring
 from inspectd.errors import CameraError
 
@@ -243,3 +254,25 @@ def test_memory_that_was_pinned_is_unpinned_while_it_is_still_mapped(ring_and_fd
     del picture
     gc.collect()
     assert told == [(address, 6 * PAGE, True)]
+
+
+def test_a_child_lives_with_a_large_descriptor_number(tmp_path: Path) -> None:
+    """A daemon with a thousand subscribers gives its children numbers that select() does not take."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3000:
+        pytest.skip("this machine allows no more than a thousand descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3000, hard))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        life = Life(CaptureSettings(source="sim://line?parts=3", kind="simulated", slots=2))
+        try:
+            found = [life.receive(20) for _ in range(3)]
+        finally:
+            life.kill()
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert any(isinstance(message, Captured) for message in found)

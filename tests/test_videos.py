@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -205,3 +206,61 @@ def test_the_fields_videos(shared: Path) -> None:
     hole = read(shared / "faults" / "midzero.mp4")
     assert [item.part for item in hole] == [str(i) for i in range(60)]
     assert {str(i) for i in range(24, 30)} <= {item.part for item in hole if isinstance(item, Broken)}
+
+
+def paced(source: Path, target: Path, time_of: Callable[[int], int]) -> Path:
+    """Write a video anew with other times, in milliseconds."""
+    with av.open(str(source)) as whole, av.open(str(target), "w") as container:
+        stream = container.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(packet for packet in whole.demux(video=0) if packet.size):
+            packet.pts = packet.dts = time_of(number)
+            packet.time_base, packet.stream = Fraction(1, 1000), stream
+            container.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("kind", ["h264", "mjpeg"])
+def test_a_camera_that_slows_down_is_suspect_until_a_key_frame_and_not_for_ever(
+    videos: Callable[[str], Path], tmp_path: Path, kind: str
+) -> None:
+    slower = paced(videos(kind), tmp_path / "vfr.mkv", lambda i: i * 33 if i < 45 else 45 * 33 + (i - 45) * 66)
+    items = read(slower)
+    grabbed = [item for item in items if isinstance(item, Grabbed)]
+    assert len(grabbed) >= 75
+    assert all(look(item.picture)[1] == 0 for item in grabbed)
+    assert len(items) <= COUNT + 1, "at most one picture is thought to be missing"
+
+
+def test_a_video_that_begins_in_the_middle_is_read_from_its_first_key_frame(
+    videos: Callable[[str], Path], tmp_path: Path
+) -> None:
+    whole = rewritten(videos("h264"), tmp_path / "whole.ts", lambda _number, data: data)
+    begun = tmp_path / "begun.ts"
+    data = whole.read_bytes()
+    begun.write_bytes(data[len(data) // 4 // 188 * 188 :])
+    items = read(begun)
+    assert sum(isinstance(item, Grabbed) for item in items) >= 50
+    assert all(look(item.picture)[1] == 0 for item in items if isinstance(item, Grabbed))
+
+
+def test_a_matroska_that_lost_its_second_half_says_so(videos: Callable[[str], Path], tmp_path: Path) -> None:
+    half = tmp_path / "half.mkv"
+    data = videos("h264").read_bytes()
+    half.write_bytes(data[: len(data) // 2])
+    items = read(half)
+    assert wrong(items) == []
+    assert isinstance(items[-1], Broken)
+    assert "not inspected" in items[-1].why
+
+
+def test_b_pictures_without_times_are_counted(tmp_path: Path) -> None:
+    items = read(encode("h264-b", tmp_path / "b.avi", COUNT, size=SIZE))
+    assert [type(item) for item in items] == [Grabbed] * COUNT
+    assert [item.part for item in items] == [str(i) for i in range(COUNT)]
+
+
+def test_steps_of_nothing_do_no_harm() -> None:
+    from inspectd.cameras.damage import Steps
+
+    steps = Steps()
+    assert [steps.look(time) for time in [*[5] * 20, 6, 7, None, 9, 3]][-1] is None

@@ -61,6 +61,9 @@ def run(channel: socket.socket, settings: CaptureSettings) -> None:
         if isinstance(error, BrokenPipeError | ConnectionResetError):
             raise
         _tell(channel, link.Failed(redact(f"no memory for {settings.slots} pictures of {settings.source}: {error}")))
+    except Exception as error:  # noqa: BLE001 - the process's top: its last words are a sentence
+        why = f"{settings.source} cannot be read: {type(error).__name__}: {error}"
+        _tell(channel, link.Failed(redact(why)[:1000]))
 
 
 class Hand:
@@ -70,6 +73,8 @@ class Hand:
         self._channel = channel
         self._slots = settings.slots
         self._free: deque[int] = deque()
+        self._poll = select.poll()  # select() refuses descriptors from 1024 on, and ours keeps the parent's number
+        self._poll.register(channel, select.POLLIN)
         fps = settings.fps if settings.kind in ("video", "folder") else None
         self._period_s = 1 / fps if fps else 0.0
         self._due_s = time.monotonic()
@@ -132,7 +137,7 @@ class Hand:
     def _tell_of(self, broken: Broken, is_live: bool) -> None:
         """Say that a picture is of no use: it is owed a verdict all the same."""
         self._number += 1
-        message = link.Unreadable(self._number, self._missed, broken.captured_ns, broken.part, broken.why)
+        message = link.Unreadable(self._number, self._missed, broken.captured_ns, broken.part, redact(broken.why))
         if not is_live:
             _tell(self._channel, message)
         elif not self._try_send(message):
@@ -181,8 +186,7 @@ class Hand:
 
     def _take_back(self, wait: bool) -> None:
         while True:
-            ready, _, _ = select.select([self._channel], [], [], None if wait else 0)
-            if not ready:
+            if not self._poll.poll(None if wait else 0):
                 return
             packet = self._channel.recv(64)
             if not packet:

@@ -87,14 +87,14 @@ class Suspicion:
         damage = missing or (None if is_leading else complaint)
         if damage is not None:
             self._why = damage
-        elif is_key and self._why is not None:
+        elif is_key and (self._why is not None or (time is not None and time < (self._clean_from or 0))):
             self._why, self._clean_from, self.has_begun = None, time, True
 
     def of(self, time: int | None) -> str | None:
         """Return why a decoded picture is suspect, or None. Pictures shown before a key frame may need older ones."""
         if self._why is not None:
             return self._why
-        if self._clean_from is not None and (time is None or time < self._clean_from):
+        if self._clean_from is not None and time is not None and time < self._clean_from:
             return "it came before the key frame that ended the damage"
         return None
 
@@ -121,7 +121,7 @@ class Steps:
 
     def __init__(self) -> None:
         self._last: int | None = None
-        self._step = 0
+        self._step = self._gap = 0
         self._equal = 0
 
     def look(self, time: int | None) -> str | None:
@@ -131,10 +131,12 @@ class Steps:
             return None
         step = time - last
         if abs(step - self._step) <= UNEVEN * self._step:
-            self._equal += 1
+            self._equal, self._gap = self._equal + 1, 0
             return None
-        is_gap = self._equal >= REGULAR and (step > 1.5 * self._step or step < 0)
-        if not is_gap:
-            self._step, self._equal = step, 0
+        is_new_pace = self._gap > 0 and abs(step - self._gap) <= UNEVEN * self._gap
+        is_gap = self._step > 0 and self._equal >= REGULAR and (step > 1.5 * self._step or step < 0)
+        if not is_gap or is_new_pace:
+            self._step, self._equal, self._gap = step, 0, 0
             return None
+        self._gap = step
         return f"its clock jumps by {step / self._step:.1f} pictures"

@@ -38,6 +38,7 @@ def decode(data: bytes, into: Picture | None = None) -> Picture:
     check_structure(data)
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size(height, width, len(data))
         buffer = into if into is not None and into.shape == (height, width, 3) and into.dtype == np.uint8 else None
         picture = simplejpeg.decode_jpeg(data, "BGR", buffer=buffer)
     except ValueError as error:
@@ -46,24 +47,34 @@ def decode(data: bytes, into: Picture | None = None) -> Picture:
 
 
 def check(data: bytes) -> None:
-    """Raise DamagedError if a decoder would have to guess any part of a JPEG; a kind it does not know passes."""
-    check_structure(data)
+    """Raise DamagedError if a decoder would have to guess any part of a file; a kind it does not know passes.
+
+    Behind its end a file may hold more: trailers of phones, a second picture for bright screens.
+    """
+    check_structure(data, is_file=True)
     try:
-        _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size(height, width, len(data))
         if colours in _PLAIN:
             simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1)  # all bits are read, few pixels made
     except ValueError as error:
         raise DamagedError(_words(error)) from None
 
 
-def check_structure(data: bytes) -> None:
+def _check_size(height: int, width: int, count: int) -> None:
+    """Refuse a header that asks for memory which so few bytes cannot fill: each 8 x 8 block takes two bits at least."""
+    if height * width / 64 * 2 > count * 8:
+        raise DamagedError(f"its {count} bytes are too few for {width}x{height} pixels")
+
+
+def check_structure(data: bytes, *, is_file: bool = False) -> None:
     """Follow the markers from the first to the last; DamagedError unless they frame exactly one picture."""
     end = len(data.rstrip(_PADDING))
     if not is_jpeg(data):
         raise DamagedError("it does not begin like a JPEG")
     while data[end - 4 : end] == END + END:  # FFmpeg ends a JPEG that came over RTP, ended or not
         end -= 2
-    if data[end - 2 : end] != END:
+    if data[end - 2 : end] != END and not is_file:
         raise DamagedError(f"its end is missing after {len(data)} bytes")
     at = 2
     while True:
@@ -84,7 +95,7 @@ def check_structure(data: bytes) -> None:
             if found is None:
                 raise DamagedError(f"its end is missing after {len(data)} bytes")
             at = found.end() - 2
-    if at + 2 != end:
+    if at + 2 != end and not is_file:
         raise DamagedError(f"{end - at - 2} bytes that do not belong to it follow its end")
 
 

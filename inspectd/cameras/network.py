@@ -25,6 +25,8 @@ from inspectd.records import Picture
 
 SETTLE_S = 0.0015
 """If a stream breaks in the middle of a picture, FFmpeg hands out the torn picture and says so this much later."""
+PATIENCE_S = 0.03
+"""How long a busy machine may take to ask again."""
 READ_AHEAD = 64
 """Packets that may wait for the decoder."""
 LAG_NS = 5_000_000
@@ -75,7 +77,7 @@ class NetworkGrabber:
         self._decoder = decoder_for(self._packets, Witness())
         self._reader = _Reader(self._packets)
         self._ready: deque[Decoded] = deque()
-        self._freshness = Freshness(self._packets.codec != "mjpeg", settings.refuse_repeats)
+        self._freshness = Freshness(self._packets.codec in ("h264", "hevc"), settings.refuse_repeats)
         first = self._catch_up(alive)
         self.height, self.width = first.shape[:2]
         self.slot_bytes = first.nbytes
@@ -166,7 +168,7 @@ class NetworkGrabber:
 
     def _is_torn(self, arrival: Arrival) -> bool:
         """Whether the stream ends right behind a packet: then its last bytes may be missing. JPEG shows it itself."""
-        return self._packets.codec != "mjpeg" and self._reader.ends_by(arrival.arrived_ns + int(SETTLE_S * 1e9))
+        return self._packets.codec != "mjpeg" and self._reader.ends_behind(arrival)
 
     def _delay(self, arrival: Arrival) -> str | None:
         if self._packets.has_clock or not arrival.was_waiting:
@@ -184,6 +186,7 @@ class _Reader:
         self._packets = packets
         self._queue: queue.Queue[Arrival | CameraError] = queue.Queue(READ_AHEAD)
         self._peeked: Arrival | CameraError | None = None
+        self._asked_ns = 0
         threading.Thread(target=self._run, name="reader", daemon=True).start()
 
     def next(self) -> Arrival:
@@ -193,15 +196,22 @@ class _Reader:
             raise item
         return item
 
-    def ends_by(self, moment_ns: int) -> bool:
-        """Whether what comes next is the end, if that is known by `moment_ns`; it is waited for."""
-        if self._peeked is None:
+    def ends_behind(self, arrival: Arrival) -> bool:
+        """Whether what comes next is the end, as far as FFmpeg says so as soon as it is asked again."""
+        give_up_ns = arrival.arrived_ns + int(PATIENCE_S * 1e9)
+        while self._peeked is None:
+            asked_ns = self._asked_ns
+            known_ns = asked_ns + int(SETTLE_S * 1e9) if asked_ns > arrival.arrived_ns else give_up_ns
+            left_ns = min(known_ns, give_up_ns) - time.monotonic_ns()
+            if left_ns <= 0:
+                break
             with suppress(queue.Empty):
-                self._peeked = self._queue.get(timeout=max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
+                self._peeked = self._queue.get(timeout=min(left_ns / 1e9, SETTLE_S))
         return isinstance(self._peeked, CameraError) or (self._peeked is not None and self._peeked.packet is None)
 
     def _run(self) -> None:
         while True:
+            self._asked_ns = time.monotonic_ns()
             try:
                 arrival = self._packets.next()
             except CameraError as error:

@@ -63,7 +63,11 @@ class Packets:
             self._container.close()
             raise CameraError(f"{self._name} holds no video")
         self.stream: VideoStream = self._container.streams.video[0]
-        self._opening_damage = witness.take()  # of one of the packets that were read to find out what there is
+        if self.stream.codec_context is None:
+            raise CameraError(f"{name} holds video in a coding that cannot be decoded here")
+        complaint = witness.take()
+        # Of one of the packets that were read to find out what there is; of a file they are all read again.
+        self._opening_damage = None if timeout_s is None else complaint
         self._packets = self._demux()
 
     @property
@@ -88,10 +92,21 @@ class Packets:
         return bool(base and average) and abs(float(base or 1) / float(average or 1) - 1) < 0.01
 
     @property
+    def varies(self) -> bool:
+        """Whether the stream says that its pictures do not follow each other evenly."""
+        return bool(self.stream.average_rate) and not self.is_steady
+
+    @property
     def total(self) -> int:
         """Pictures of a file, as it says or by its length; 0: nobody knows."""
         length = self._container.duration
         return self.stream.frames or (round(length / 1e6 * self.fps) if length and self.fps else 0)
+
+    @property
+    def lasts_s(self) -> float:
+        """How long a file with nothing but a video lasts, as it says; 0: nobody knows."""
+        length = self._container.duration
+        return length / 1e6 if length and len(self._container.streams) == 1 else 0.0
 
     def next(self) -> Arrival:
         """Wait for the next coded picture; CameraError when the stream breaks."""
@@ -100,6 +115,7 @@ class Packets:
             with self._witness.listening():
                 packet = next(self._packets, None)
         except (av.FFmpegError, OSError) as error:
+            self._packets = self._demux()  # the next call tries to read on
             raise CameraError(f"{self._name} breaks off: {why(error)}") from None
         now_ns = time.monotonic_ns()
         if now_ns - began_ns > BUFFERED_NS:

@@ -124,11 +124,11 @@ def public_address(address: str) -> str:
 
 def encoding_problem(address: str) -> str | None:
     """Return what is wrong with an address whose user or password holds characters that end it, or None."""
-    _, colon, rest = address.partition("://")
+    scheme, colon, rest = address.partition("://")
     credentials, at, _ = rest.rpartition("@")
-    if not colon or not at or urlsplit(address).scheme not in URL_SCHEMES:
+    if not colon or not at or scheme.lower() not in URL_SCHEMES:
         return None
-    found = [letter for letter in "/?#@ " if letter in credentials]
+    found = [letter for letter in "/?#@[]'\" " if letter in credentials]
     if not found or ":" not in credentials.partition("/")[0]:  # without a password the @ belongs to the path
         return None
     ways = ", ".join(f"%{ord(letter):02X} for {letter!r}" for letter in found)
@@ -154,7 +154,10 @@ def _simulation(text: str) -> str:
 
 def simulation_numbers(address: str) -> dict[str, float]:
     """Return what a sim:// address asks for; UsageError for an unknown line, key or number."""
-    url = urlsplit(address)
+    try:
+        url = urlsplit(address)
+    except ValueError:
+        raise UsageError(f"The source {address!r} is no address; expected sim://line.") from None
     if url.netloc != "line" or url.path.strip("/"):
         raise UsageError(f"The source {address!r} is not known; expected sim://line.")
     found = {}
@@ -182,7 +185,7 @@ def _parse_path(text: str) -> Source:
         exists = False
     if not exists:
         raise UsageError(
-            f"The source {text!r} does not exist; expected a camera index, a device path, an address "
+            f"The source {redact(text)!r} does not exist; expected a camera index, a device path, an address "
             "(rtsp://, http://), a video file, a folder of pictures, or sim://line."
         )
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -190,6 +193,6 @@ def _parse_path(text: str) -> Source:
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return Source(Kind.FOLDER, text)
     raise UsageError(
-        f"The source {text!r} is neither a video ({', '.join(sorted(VIDEO_SUFFIXES))}) nor a picture "
+        f"The source {redact(text)!r} is neither a video ({', '.join(sorted(VIDEO_SUFFIXES))}) nor a picture "
         f"({', '.join(sorted(PICTURE_SUFFIXES))})."
     )

@@ -17,6 +17,8 @@ from inspectd.errors import CameraError
 from inspectd.records import Picture
 
 ALIVE_EVERY = 50
+EARLY = 0.95
+"""A video that ends before this share of its length has lost its end."""
 MOST_ERRORS = 100
 """How often in a row a container may fail to give a packet before it counts as broken off."""
 _COUNTED = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -64,7 +66,10 @@ class VideoGrabber:
     def _rewind(self) -> None:
         self._expected: list[int] = []  # presentation times of packets whose picture has not come yet
         self._ready: deque[tuple[int, Decoded | str]] = deque()
+        self._is_counted, self._shown_by_decoder = False, 0
+        self._begin: int | None = None
         self._last: int | None = None
+        self._gap = 0
         self._even, self._step = (REGULAR, self._declared_step()) if self._packets.is_steady else (0, 0.0)
         self._read = self._shown = 0
         self._number = -1
@@ -102,14 +107,21 @@ class VideoGrabber:
         packet = arrival.packet
         if packet is not None:
             self._read += 1
-            if not packet.is_discard:
+            self._is_counted = self._is_counted or (packet.pts is None and self._packets.codec != "mjpeg")
+            if not packet.is_discard and not self._is_counted:
                 heapq.heappush(self._expected, _time_of(arrival, self._read))
         for decoded in self._decoder.decode(arrival, into):
             self._show(decoded)
         if packet is None:
-            self._end(self._missing_at_end())
+            why = arrival.damage and f"the video breaks off, and what follows was not inspected: {arrival.damage}"
+            self._end(why or self._missing_at_end())
 
     def _show(self, decoded: Decoded) -> None:
+        self._shown_by_decoder += 1
+        if self._is_counted:  # without times there is only the order
+            self._number += 1
+            self._ready.append((self._number, decoded))
+            return
         shown = decoded.time if decoded.time is not None else self._expected[0] if self._expected else 0
         while self._expected and self._expected[0] < shown:
             self._queue(heapq.heappop(self._expected), None)
@@ -120,7 +132,9 @@ class VideoGrabber:
     def _queue(self, shown: int, decoded: Decoded | None) -> None:
         """Give a picture its place: by its time where pictures follow evenly, else by counting."""
         number = self._number + 1
-        if self._last is not None and self._packets.has_clock:
+        if self._begin is None:
+            self._begin = shown
+        if self._last is not None and self._packets.has_clock and not self._packets.varies:
             number += self._left_out(shown - self._last)
         self._last = shown
         if number > self._number + 1:
@@ -132,10 +146,13 @@ class VideoGrabber:
     def _left_out(self, step: int) -> int:
         """Return how many pictures are missing in a step of the stream's clock, as long as it steps evenly."""
         if self._step and abs(step - self._step) <= UNEVEN * self._step:
-            self._even += 1
+            self._even, self._gap = self._even + 1, 0
             return 0
-        if self._step and self._even >= REGULAR and step > self._step:
+        is_new_pace = self._gap and abs(step - self._gap) <= UNEVEN * self._gap
+        if self._step > 0 and self._even >= REGULAR and step > self._step and not is_new_pace:
+            self._gap = step
             return max(0, round(step / self._step) - 1)
+        self._gap = 0
         self._step, self._even = step, 0
         return 0
 
@@ -148,9 +165,16 @@ class VideoGrabber:
 
     def _missing_at_end(self) -> str | None:
         stream = self._packets.stream
-        if stream.container.format.name != _COUNTED or self._read >= stream.frames:
-            return None
-        return f"the video ends after {self._read} of its {stream.frames} pictures; the others were not inspected"
+        if self._is_counted and self._read > self._shown_by_decoder:
+            return f"{self._read - self._shown_by_decoder} of its {self._read} pictures could not be decoded"
+        if stream.container.format.name == _COUNTED and self._read < stream.frames:
+            return f"the video ends after {self._read} of its {stream.frames} pictures; the others were not inspected"
+        lasted_s = ((self._last or 0) - (self._begin or 0)) * float(stream.time_base or 1)
+        if self._packets.has_clock and lasted_s < EARLY * self._packets.lasts_s - 1.0:
+            return (
+                f"the video ends after {lasted_s:.1f} of its {self._packets.lasts_s:.1f} s; the rest was not inspected"
+            )
+        return None
 
     def _skip(self, items: int, alive: Callable[[], None]) -> None:
         """Go on where an earlier life ended: what came before is decoded, and not handed over."""

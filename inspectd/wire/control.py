@@ -28,6 +28,7 @@ MOST_PENDING = 4
 """Captures that may wait at once: bounds the memory that clients can take."""
 CAPTURE_TIMEOUT_S = 5.0
 LARGEST_REQUEST = 8_192
+"""Of each part. libzmq collects all parts of a message before it hands out the first, and counts none."""
 MOST_PARTS = 4
 """Of a request; further ones are thrown away as they come."""
 CAPTURE_BYTES_PER_S = 64_000_000

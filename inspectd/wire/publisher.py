@@ -31,6 +31,7 @@ MOST_USELESS = 10_000
 """Subscriptions to topics that do not exist, before all clients are sent away and must come again."""
 QUEUE_LIMIT = 100_000
 """Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
+REBIND_ATTEMPTS, REBIND_S = 200, 0.01
 STATE_EVERY_S = 1.0
 SUBSCRIPTIONS_AT_ONCE = 64
 """A client that subscribes without end must not keep the verdicts waiting."""
@@ -227,9 +228,21 @@ class Publisher:
                 len(self._useless),
             )
             self._useless.clear()
-            endpoint = self.endpoint
-            self._socket.unbind(endpoint)
-            self._socket.bind(endpoint)
+            self._rebind()
+
+    def _rebind(self) -> None:
+        """Send all clients away. The address is free again only when libzmq's own thread has let it go."""
+        endpoint = self.endpoint
+        self._socket.unbind(endpoint)
+        for attempt in range(REBIND_ATTEMPTS):
+            try:
+                self._socket.bind(endpoint)
+            except zmq.ZMQError:
+                if attempt == REBIND_ATTEMPTS - 1:
+                    raise
+                time.sleep(REBIND_S)
+            else:
+                return
 
     def _send_states(self, prefix: str) -> None:
         """Send all states whose topic a subscription to `prefix` receives."""

@@ -31,7 +31,7 @@ from proxy import Harm, Proxy
 
 from inspectd.cameras.damage import Witness, listen_to_ffmpeg
 from inspectd.cameras.decoders import decoder_for
-from inspectd.cameras.network import SETTLE_S, _Reader, options_for
+from inspectd.cameras.network import _Reader, options_for
 from inspectd.cameras.packets import Arrival, Packets
 from inspectd.errors import CameraError
 
@@ -66,7 +66,7 @@ def read(address: str, codec: str, tally: Counter[str], wanted: int, give_up_s: 
                 continue
             is_wrong = look(picture)[1] > 0
             tally["wrong" if is_wrong else "good"] += 1
-            is_torn = codec != "mjpeg" and reader.ends_by(arrival.arrived_ns + int(SETTLE_S * 1e9))
+            is_torn = codec != "mjpeg" and reader.ends_behind(arrival)
             passes = decoded.damage is None and not is_torn
             tally["wrong passed"] += is_wrong and passes
             tally["good withheld"] += not is_wrong and not passes
