@@ -81,6 +81,11 @@ class Packets:
         return self._container.format.name not in _UNTIMED
 
     @property
+    def tells_order(self) -> bool:
+        """Whether a packet's presentation time is its picture's: AVI has none, and FFmpeg makes one up."""
+        return self.has_clock and self._container.format.name != "avi"
+
+    @property
     def fps(self) -> float:
         """Pictures per second, as the stream says; 0: it does not."""
         return float(self.stream.guessed_rate or self.stream.average_rate or 0)

@@ -66,7 +66,8 @@ class VideoGrabber:
     def _rewind(self) -> None:
         self._expected: list[int] = []  # presentation times of packets whose picture has not come yet
         self._ready: deque[tuple[int, Decoded | str]] = deque()
-        self._is_counted, self._shown_by_decoder = False, 0
+        self._is_counted = self._packets.codec != "mjpeg" and not self._packets.tells_order
+        self._shown_by_decoder = 0
         self._begin: int | None = None
         self._last: int | None = None
         self._gap = 0
@@ -107,7 +108,6 @@ class VideoGrabber:
         packet = arrival.packet
         if packet is not None:
             self._read += 1
-            self._is_counted = self._is_counted or (packet.pts is None and self._packets.codec != "mjpeg")
             if not packet.is_discard and not self._is_counted:
                 heapq.heappush(self._expected, _time_of(arrival, self._read))
         for decoded in self._decoder.decode(arrival, into):
@@ -170,7 +170,7 @@ class VideoGrabber:
         if stream.container.format.name == _COUNTED and self._read < stream.frames:
             return f"the video ends after {self._read} of its {stream.frames} pictures; the others were not inspected"
         lasted_s = ((self._last or 0) - (self._begin or 0)) * float(stream.time_base or 1)
-        if self._packets.has_clock and lasted_s < EARLY * self._packets.lasts_s - 1.0:
+        if self._packets.tells_order and lasted_s < EARLY * self._packets.lasts_s - 1.0:
             return (
                 f"the video ends after {lasted_s:.1f} of its {self._packets.lasts_s:.1f} s; the rest was not inspected"
             )
