@@ -8,20 +8,19 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import math
-import re
 import reprlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 from inspectd.secrets import redact
+from inspectd.strict_yaml import load_yaml
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Milliseconds = Annotated[float, Meta(gt=0, le=86_400_000)]
@@ -177,7 +176,7 @@ def read_text(path: Path) -> str:
 
 def parse(text: str, origin: str = "configuration") -> Config:
     """Validate the text of a configuration; `origin` names it in messages."""
-    raw = _read_yaml(text, origin)
+    raw = load_yaml(text, origin)
     mistakes: list[str] = []
     values = _fields(Config, {} if raw is None else raw, "", mistakes)
     config = Config(**{"cameras": (), **values})
@@ -192,96 +191,9 @@ def parse(text: str, origin: str = "configuration") -> Config:
 
 def unused_sections(text: str) -> list[str]:
     """Return the sections of a valid configuration that nothing acts on yet."""
-    raw = _read_yaml(text, "configuration")
+    raw = load_yaml(text, "configuration")
     return [name for name in NOT_YET if isinstance(raw, Mapping) and name in raw]
 
-
-def _read_yaml(text: str, origin: str) -> object:
-    try:
-        return yaml.load(text, _PlainLoader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"{origin} is not valid YAML: {redact(' '.join(str(error).split()))[:300]}.") from None
-    except RecursionError:
-        raise UsageError(f"{origin} is not valid YAML: it is nested too deeply.") from None
-
-
-_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,29}|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30})")
-_DECIMAL = re.compile(r"[-+]?([0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30}|[0-9]{1,30}(?=[eE]))([eE][-+]?[0-9]{1,4})?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML of mappings, lists, text, numbers, true and false, null: nothing else has a place in a configuration.
-
-    YAML silently keeps the last of two equal keys; a threshold must not get lost that way.
-    """
-
-    def construct_whole(self, node: yaml.ScalarNode) -> int:
-        """Return a whole number: decimal, 0x or 0o."""
-        if not _WHOLE.fullmatch(str(node.value)):
-            raise yaml.constructor.ConstructorError(None, None, "this is no whole number", node.start_mark)
-        return int(node.value, 0)
-
-    def construct_decimal(self, node: yaml.ScalarNode) -> float:
-        """Return a decimal number."""
-        text = str(node.value)
-        if _NOT_FINITE.fullmatch(text):
-            return float(text.replace(".", "", 1))
-        if not _DECIMAL.fullmatch(text) and not _WHOLE.fullmatch(text):
-            raise yaml.constructor.ConstructorError(None, None, "this is no number", node.start_mark)
-        return float(text)
-
-    def construct_truth(self, node: yaml.ScalarNode) -> bool:
-        """Return true or false."""
-        value = self.bool_values.get(str(node.value).lower())
-        if value is None:
-            raise yaml.constructor.ConstructorError(None, None, "this is neither true nor false", node.start_mark)
-        return value
-
-    def construct_unknown(self, node: yaml.Node) -> NoReturn:
-        """Refuse a tag."""
-        tag = node.tag.replace("tag:yaml.org,2002:", "!!")[:40]
-        raise yaml.constructor.ConstructorError(None, None, f"the tag {tag} has no place here", node.start_mark)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        if not isinstance(node, yaml.MappingNode):
-            raise yaml.constructor.ConstructorError(None, None, "this is no mapping", node.start_mark)
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=deep)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key!r} stands there twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _prepare_loader() -> None:
-    plain = yaml.SafeLoader
-    _PlainLoader.yaml_constructors = {}
-    _PlainLoader.yaml_implicit_resolvers = {}
-    for kind in ("null", "str", "seq", "map"):
-        tag = f"tag:yaml.org,2002:{kind}"
-        _PlainLoader.add_constructor(tag, plain.yaml_constructors[tag])
-    _PlainLoader.add_constructor("tag:yaml.org,2002:bool", _PlainLoader.construct_truth)
-    _PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_whole)
-    _PlainLoader.add_constructor("tag:yaml.org,2002:float", _PlainLoader.construct_decimal)
-    _PlainLoader.add_constructor(None, _PlainLoader.construct_unknown)
-    whole = re.compile(f"(?:{_WHOLE.pattern})\\Z")
-    decimal = re.compile(f"(?:{_DECIMAL.pattern}|{_NOT_FINITE.pattern})\\Z")
-    for first, resolvers in plain.yaml_implicit_resolvers.items():
-        for tag, pattern in resolvers:
-            if tag.rpartition(":")[2] in ("null", "bool", "merge"):
-                _PlainLoader.add_implicit_resolver(tag, pattern, [first])
-    _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:float", decimal, list("-+.0123456789"))
-    _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:int", whole, list("-+0123456789"))
-
-
-_prepare_loader()
 
 _WRONG = object()  # stands for a value that was a mistake
 
