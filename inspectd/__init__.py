@@ -11,7 +11,8 @@ The map, from the top (imports point down only; CI checks it):
     ledger         exactly one verdict
     judge          scores to verdict and regions
     simplenet      the network, its preprocess and its files
-    wire.messages, sim, config, records, errors, version
+    fitness        whether a picture may be judged at all; intake: what happens with all that a camera says
+    wire.messages, sim, config, records, strict_yaml, secrets, reading, errors, version
 
 `SimpleNet` is imported when it is asked for: this package itself loads nothing heavy.
 """
