@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -61,6 +62,7 @@ def test_install_replace_and_roll_back(tmp_path: Path, models: Path, capsys: pyt
     code, out, _ = call(capsys, new / "models" / "0", "top", "--models", models)
     assert code == 0
     assert "Previous: small" in out
+    assert f"`inspectd install --rollback top --models {models}` returns to it" in out
     assert (threshold_of(models / "top"), threshold_of(models / "top.previous")) == (2.0, 1.0)
 
     code, out, _ = call(capsys, new, "top", "--models", models)
@@ -158,3 +160,19 @@ def test_a_reader_never_finds_the_model_missing_or_half(tmp_path: Path, models: 
     done.set()
     reader.join()
     assert seen == {1.0, 2.0}
+
+
+def test_a_disk_that_fills_up_while_files_are_copied_is_one_short_sentence(
+    tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_folder(tmp_path / "run", 1.0)
+
+    def full(*_: object, **__: object) -> None:
+        many = [(f"from{i}", f"to{i}", f"[Errno 28] No space left on device: 'to{i}'") for i in range(200)]
+        raise shutil.Error(many)
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    ended, _, err = call(capsys, run, "top", "--models", models)
+    assert ended == 3
+    assert "No space left on device" in err
+    assert len(err) < 400
