@@ -24,7 +24,8 @@ from inspectd.errors import CameraError
 from inspectd.records import Picture
 
 SETTLE_S = 0.0015
-"""If a stream breaks in the middle of a picture, FFmpeg hands out the torn picture and says so this much later."""
+"""If a stream breaks in the middle of a picture, FFmpeg hands out the torn picture, and mostly says so this much later;
+sometimes only with the next picture's data, for which nobody waits."""
 PATIENCE_S = 0.03
 """How long a busy machine may take to ask again."""
 READ_AHEAD = 64
