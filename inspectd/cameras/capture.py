@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # cv2 is loaded only after its environment is set
     from inspectd.records import Picture
 
 PR_SET_PDEATHSIG = 1
-ALIVE_EVERY_S = 0.2
 
 
 def main() -> None:

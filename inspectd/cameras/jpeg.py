@@ -21,7 +21,7 @@ _SCAN = 0xDA
 _STANDALONE = frozenset(range(0xD0, 0xDA)) | {0x01}
 _IN_SCAN = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")
 """The marker that ends entropy-coded data: neither a stuffed byte nor a restart."""
-_PLAIN = {"YCbCr": "BGR", "RGB": "BGR", "Gray": "GRAY"}
+_PLAIN = ("YCbCr", "RGB", "Gray")
 
 
 class DamagedError(Exception):

@@ -33,7 +33,6 @@ class VideoGrabber:
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Open the file; CameraError says why not."""
         listen_to_ffmpeg()
-        self._path = settings.source
         self._loops = settings.loop
         self._witness = Witness()
         self._packets = Packets(_address(settings.source), settings.source, self._witness)
