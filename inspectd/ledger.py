@@ -131,9 +131,15 @@ class Ledger:
     # Closing
 
     def close(self, entry: Entry, finding: Finding) -> bool:
-        """Keep the promise of `entry`. False: it was closed before, and this one only counts as late."""
+        """Keep the promise of `entry`. False: the finding came too late, and only counts.
+
+        Too late is what comes after another closer, and a judgement that comes after the deadline, although the clock
+        may not have struck yet: a busy machine wakes it late.
+        """
         with self._changed:
             account = self._accounts[entry.camera]
+            if entry.is_open and finding.outcome is not Outcome.FAULT and self._is_overdue(entry):
+                self._close_late(entry)
             if not entry.is_open:
                 account.counts.late += 1
                 return False
@@ -172,10 +178,9 @@ class Ledger:
     def expire(self) -> int | None:
         """Close what is past its deadline; return when the next one is due (ns), or None."""
         with self._changed:
-            now = self._clock()
             while self._deadlines:
                 due_ns, _, entry = self._deadlines[0]
-                if entry.is_open and due_ns > now:
+                if entry.is_open and not self._is_overdue(entry):
                     return due_ns
                 heapq.heappop(self._deadlines)
                 if entry.is_open:
@@ -228,6 +233,9 @@ class Ledger:
             self._drop_closed_deadlines()
             if self._deadlines[0][2] is entry:
                 self._changed.notify_all()
+
+    def _is_overdue(self, entry: Entry) -> bool:
+        return entry.deadline_ns is not None and self._clock() >= entry.deadline_ns
 
     def _drop_closed_deadlines(self) -> None:
         open_ = sum(len(account.open) for account in self._accounts.values())

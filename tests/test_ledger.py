@@ -55,6 +55,21 @@ def test_a_deadline_closes_and_the_late_score_only_counts() -> None:
     assert len(desk.said) == 1
 
 
+def test_a_judgement_past_its_deadline_is_a_fault_even_where_the_clock_has_not_struck() -> None:
+    desk = Desk(deadline_ms=200)
+    entries = [desk.ledger.open_frame(desk.stamp(number)) for number in range(3)]
+    assert None not in entries
+    desk.pass_ms(199.9)
+    assert desk.ledger.close(entries[0], OK)  # type: ignore[arg-type]
+    desk.pass_ms(0.1)
+    assert not desk.ledger.close(entries[1], OK)  # type: ignore[arg-type]
+    assert desk.ledger.close(entries[2], fault(Reason.ENGINE, "it broke"))  # type: ignore[arg-type]
+    assert [v.finding.reason for v in desk.said] == [None, Reason.DEADLINE, Reason.ENGINE]
+    assert desk.ledger.counts("top").late == 1
+    assert desk.ledger.expire() is None
+    assert len(desk.said) == 3
+
+
 def test_without_a_deadline_nothing_expires() -> None:
     desk = Desk(deadline_ms=None)
     desk.ledger.open_frame(desk.stamp(1))

@@ -73,9 +73,17 @@ class Line(RuleBasedStateMachine):
         """Also late, and also twice."""
         entry = data.draw(st.sampled_from(self.engine))
         was_open = entry.is_open
-        assert self.ledger.close(entry, finding) == was_open
+        is_overdue = entry.deadline_ns is not None and entry.deadline_ns <= self.now_ns
+        is_in_time = was_open and (finding.outcome is Outcome.FAULT or not is_overdue)
+        assert self.ledger.close(entry, finding) == is_in_time
+        assert not entry.is_open
         if not keeps:
             self.engine.remove(entry)
+
+    @rule(ms=st.integers(0, 700))
+    def time_passes_unnoticed(self, ms: int) -> None:
+        """The clock's thread is not woken."""
+        self.now_ns += ms * MS
 
     @precondition(lambda self: any(e.trigger is None for e in self.engine))
     @rule(data=st.data())
