@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from inspectd.cameras import jpeg, nal
 from inspectd.cameras.damage import SliceCount, Steps, Suspicion, Witness
-from inspectd.cameras.packets import Arrival, Packets, why
+from inspectd.cameras.packets import Arrival, Coded, Packets, why
 from inspectd.records import Picture
 
 
@@ -43,9 +43,11 @@ class Decoder(Protocol):
         """Forget what came before: the stream begins anew."""
 
 
-def decoder_for(packets: Packets, witness: Witness) -> Decoder:
+def decoder_for(stream: Coded, witness: Witness) -> Decoder:
     """Return what decodes a stream."""
-    return JpegDecoder() if packets.codec == "mjpeg" else PredictiveDecoder(packets, witness)
+    if isinstance(stream, Packets) and stream.codec != "mjpeg":
+        return PredictiveDecoder(stream, witness)
+    return JpegDecoder()
 
 
 class JpegDecoder:

@@ -21,6 +21,7 @@ _SCAN = 0xDA
 _STANDALONE = frozenset(range(0xD0, 0xDA)) | {0x01}
 _IN_SCAN = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")
 """The marker that ends entropy-coded data: neither a stuffed byte nor a restart."""
+_NO_JPEG = "it does not begin like a JPEG"
 _PLAIN = ("YCbCr", "RGB", "Gray")
 
 
@@ -71,32 +72,66 @@ def check_structure(data: bytes, *, is_file: bool = False) -> None:
     """Follow the markers from the first to the last; DamagedError unless they frame exactly one picture."""
     end = len(data.rstrip(_PADDING))
     if not is_jpeg(data):
-        raise DamagedError("it does not begin like a JPEG")
+        raise DamagedError(_NO_JPEG)
     while data[end - 4 : end] == END + END:  # FFmpeg ends a JPEG that came over RTP, ended or not
         end -= 2
     if data[end - 2 : end] != END and not is_file:
         raise DamagedError(f"its end is missing after {len(data)} bytes")
-    at = 2
-    while True:
-        if at + 2 > end or data[at] != 0xFF:
-            raise DamagedError(f"its markers are broken at byte {at}")
-        code = data[at + 1]
+    found = Structure().end_in(data)
+    if found is None:
+        raise DamagedError(f"its end is missing after {len(data)} bytes")
+    if found != end and not is_file:
+        raise DamagedError(f"{end - found} bytes that do not belong to it follow its end")
+
+
+class Structure:
+    """Follows the markers of one JPEG, which may not have come to its end yet."""
+
+    def __init__(self) -> None:
+        self._at = 0
+        self._is_in_scan = False
+
+    def end_in(self, data: bytes | bytearray) -> int | None:
+        """Return where the picture ends in what has come of it, from its beginning on; None: not yet.
+
+        DamagedError: its markers are broken, or another picture begins before its end.
+        """
+        if self._at == 0 and len(data) >= len(START):
+            if data[: len(START)] != START:
+                raise DamagedError(_NO_JPEG)
+            self._at = len(START)
+        while self._at and (not self._is_in_scan or self._skip_scan(data)) and self._at + 2 <= len(data):
+            if data[self._at] != 0xFF:
+                raise DamagedError(f"its markers are broken at byte {self._at}")
+            code = data[self._at + 1]
+            if code == END[1]:
+                return self._at + 2
+            if code == START[1]:
+                raise DamagedError(f"another picture begins before its end, at byte {self._at}")
+            if not self._pass(code, data):
+                break
+        return None
+
+    def _skip_scan(self, data: bytes | bytearray) -> bool:
+        """Go on to the marker that ends the entropy-coded data; False: it has not come yet."""
+        found = _IN_SCAN.search(data, self._at)
+        # The last byte may begin a marker.
+        self._at = found.end() - 2 if found is not None else max(self._at, len(data) - 1)
+        self._is_in_scan = found is None
+        return found is not None
+
+    def _pass(self, code: int, data: bytes | bytearray) -> bool:
+        """Go on behind a marker and what belongs to it; False: that has not come yet."""
         if code == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if code == END[1]:
-            break
-        at += 2
-        if code in _STANDALONE:
-            continue
-        at += int.from_bytes(data[at : at + 2], "big")
-        if code == _SCAN:
-            found = _IN_SCAN.search(data, at)
-            if found is None:
-                raise DamagedError(f"its end is missing after {len(data)} bytes")
-            at = found.end() - 2
-    if at + 2 != end and not is_file:
-        raise DamagedError(f"{end - at - 2} bytes that do not belong to it follow its end")
+            self._at += 1
+        elif code in _STANDALONE:
+            self._at += 2
+        elif self._at + 4 > len(data):
+            return False
+        else:
+            self._at += 2 + int.from_bytes(data[self._at + 2 : self._at + 4], "big")
+            self._is_in_scan = code == _SCAN
+        return True
 
 
 def _words(error: ValueError) -> str:

@@ -5,12 +5,9 @@ What piled up while the connection was opened is decoded, because later pictures
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from inspectd.cameras.clock import StreamClock
 from inspectd.cameras.damage import Witness, listen_to_ffmpeg
@@ -18,18 +15,19 @@ from inspectd.cameras.decoders import Decoded, decoder_for
 from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbed import Broken, Grabbed, Nothing
 from inspectd.cameras.link import CaptureSettings
-from inspectd.cameras.packets import Arrival, Packets
+from inspectd.cameras.mjpeg import open_mjpeg
+from inspectd.cameras.packets import Arrival, Coded, Packets
+from inspectd.cameras.reader import Reader
 from inspectd.cameras.sources import public_address
 from inspectd.errors import CameraError
 from inspectd.records import Picture
 
 SETTLE_S = 0.0015
-"""If a stream breaks in the middle of a picture, FFmpeg hands out the torn picture, and mostly says so this much later;
-sometimes only with the next picture's data, for which nobody waits."""
-PATIENCE_S = 0.03
-"""How long a busy machine may take to ask again."""
-READ_AHEAD = 64
-"""Packets that may wait for the decoder."""
+"""If a stream breaks in the middle of a picture, FFmpeg hands out the torn picture, and mostly says so this much
+later."""
+HOLD_S = 0.1
+"""Sometimes it says so only with the next picture's data. H.265 decoders notice nothing themselves, so there a picture
+waits for the next one to vouch for it, at most so long: one period of latency at 10 pictures a second and more."""
 LAG_NS = 5_000_000
 """By so much a picture may be younger than the one before: more, and a backlog is still being read."""
 FIRST_PICTURE_S = 15.0
@@ -41,6 +39,18 @@ OPTIONS = {
     "fpsprobesize": "0",
 }
 _RTSP_OPTIONS = {"analyzeduration": "1", "probesize": "32"}  # the camera's description says what there is to find out
+
+
+def torn_at_its_end(codec: str, arrival: Arrival, reader: Reader) -> str | None:
+    """Return what shows that the last bytes of a picture's packet may be missing, or None. JPEG shows it itself."""
+    if codec == "mjpeg":
+        return None
+    following = reader.peek(arrival, HOLD_S if codec == "hevc" else SETTLE_S)
+    if isinstance(following, CameraError) or (following is not None and following.packet is None):
+        return "the stream breaks off right behind it"
+    if codec == "hevc" and following is not None and following.damage is not None:
+        return f"the stream is damaged right behind it: {following.damage}"
+    return None
 
 
 def options_for(address: str) -> dict[str, str]:
@@ -62,21 +72,17 @@ class NetworkGrabber:
         """Connect, and read on until a clean picture comes as it is made; CameraError says why not."""
         self._public = public_address(settings.source)
         listen_to_ffmpeg()
-        witness = Witness()
-        self._packets = Packets(
-            settings.source,
-            self._public,
-            witness,
-            options_for(settings.source),
-            (settings.open_timeout_ms / 1000, settings.read_timeout_ms / 1000 + 1),
+        open_s, read_s = settings.open_timeout_ms / 1000, settings.read_timeout_ms / 1000 + 1
+        self._packets: Coded = open_mjpeg(settings.source, self._public, open_s) or Packets(
+            settings.source, self._public, Witness(), options_for(settings.source), (open_s, read_s)
         )
         alive()
         self.format = {"mjpeg": "MJPG", "h264": "H264", "hevc": "HEVC"}.get(self._packets.codec, "")
         self.fps = self._packets.fps if self._packets.has_clock and self._packets.fps < 1000 else 0.0
-        self._seconds = float(self._packets.stream.time_base or 1)
+        self._tick_s = self._packets.tick_s
         self._clock = StreamClock()
         self._decoder = decoder_for(self._packets, Witness())
-        self._reader = _Reader(self._packets)
+        self._reader = Reader(self._packets.next)
         self._ready: deque[Decoded] = deque()
         self._freshness = Freshness(self._packets.codec in ("h264", "hevc"), settings.refuse_repeats)
         first = self._catch_up(alive)
@@ -97,8 +103,8 @@ class NetworkGrabber:
         captured_ns = self._captured_ns(decoded, self._arrival)
         damage = decoded.damage or self._delay(self._arrival)
         picture = decoded.render(into) if damage is None and decoded.render is not None else None
-        if picture is not None and self._is_torn(self._arrival):
-            damage = "the stream breaks off right behind it"
+        if picture is not None:
+            damage = torn_at_its_end(self._packets.codec, self._arrival, self._reader)
         if damage is not None or picture is None:
             return Broken(None, f"the picture came damaged: {damage}", captured_ns)
         if picture.shape[:2] != (self.height, self.width):
@@ -159,17 +165,13 @@ class NetworkGrabber:
     def _captured_ns(self, decoded: Decoded, arrival: Arrival) -> int:
         is_timed = self._packets.has_clock and decoded.time is not None
         return self._clock.captured_ns(
-            decoded.time * self._seconds if is_timed and decoded.time is not None else None, arrival.arrived_ns
+            decoded.time * self._tick_s if is_timed and decoded.time is not None else None, arrival.arrived_ns
         )
 
     def _time_ns(self, decoded: Decoded, arrival: Arrival) -> int:
         if not self._packets.has_clock or decoded.time is None:
             return arrival.arrived_ns
-        return int(decoded.time * self._seconds * 1e9)
-
-    def _is_torn(self, arrival: Arrival) -> bool:
-        """Whether the stream ends right behind a packet: then its last bytes may be missing. JPEG shows it itself."""
-        return self._packets.codec != "mjpeg" and self._reader.ends_behind(arrival)
+        return int(decoded.time * self._tick_s * 1e9)
 
     def _delay(self, arrival: Arrival) -> str | None:
         if self._packets.has_clock or not arrival.was_waiting:
@@ -177,50 +179,4 @@ class NetworkGrabber:
         return "it had waited in a buffer, and the stream has no clock that tells for how long"
 
     def _time_ms(self, decoded: Decoded) -> float:
-        return (decoded.time or 0) * self._seconds * 1000 if self._packets.has_clock else 0.0
-
-
-class _Reader:
-    """Reads packets in a thread of its own: how long each took to come is known, however long decoding takes."""
-
-    def __init__(self, packets: Packets) -> None:
-        self._packets = packets
-        self._queue: queue.Queue[Arrival | CameraError] = queue.Queue(READ_AHEAD)
-        self._peeked: Arrival | CameraError | None = None
-        self._asked_ns = 0
-        threading.Thread(target=self._run, name="reader", daemon=True).start()
-
-    def next(self) -> Arrival:
-        """Wait for the next packet; CameraError when the stream has broken."""
-        item, self._peeked = self._peeked or self._queue.get(), None
-        if isinstance(item, CameraError):
-            raise item
-        return item
-
-    def ends_behind(self, arrival: Arrival) -> bool:
-        """Whether what comes next is the end, as far as FFmpeg says so as soon as it is asked again."""
-        give_up_ns = arrival.arrived_ns + int(PATIENCE_S * 1e9)
-        while self._peeked is None:
-            asked_ns = self._asked_ns
-            known_ns = asked_ns + int(SETTLE_S * 1e9) if asked_ns > arrival.arrived_ns else give_up_ns
-            left_ns = min(known_ns, give_up_ns) - time.monotonic_ns()
-            if left_ns <= 0:
-                break
-            with suppress(queue.Empty):
-                self._peeked = self._queue.get(timeout=min(left_ns / 1e9, SETTLE_S))
-        return isinstance(self._peeked, CameraError) or (self._peeked is not None and self._peeked.packet is None)
-
-    def _run(self) -> None:
-        while True:
-            self._asked_ns = time.monotonic_ns()
-            try:
-                arrival = self._packets.next()
-            except CameraError as error:
-                self._queue.put(error)
-                return
-            except Exception as error:  # noqa: BLE001 - a thread's top: who waits for packets must not wait for ever
-                self._queue.put(CameraError(f"the stream cannot be read: {type(error).__name__}"))
-                return
-            self._queue.put(arrival)
-            if arrival.packet is None:
-                return
+        return (decoded.time or 0) * self._tick_s * 1000 if self._packets.has_clock else 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import av
 
@@ -38,8 +38,31 @@ class Arrival:
     """What the demuxer found missing before or in it."""
 
 
+class Coded(Protocol):
+    """A stream of coded pictures."""
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec, such as h264."""
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether packets carry times that the camera gave them."""
+
+    @property
+    def tick_s(self) -> float:
+        """The unit of the packets' times, in seconds."""
+
+    @property
+    def fps(self) -> float:
+        """Pictures per second, as the stream says; 0: it does not."""
+
+    def next(self) -> Arrival:
+        """Wait for the next coded picture; CameraError when the stream breaks."""
+
+
 class Packets:
-    """One opened stream. A context: closes it."""
+    """One stream or file, opened by FFmpeg."""
 
     def __init__(
         self,
@@ -79,6 +102,11 @@ class Packets:
     def has_clock(self) -> bool:
         """Whether packets carry times that the camera gave them."""
         return self._container.format.name not in _UNTIMED
+
+    @property
+    def tick_s(self) -> float:
+        """The unit of the packets' times, in seconds."""
+        return float(self.stream.time_base or 1)
 
     @property
     def tells_order(self) -> bool:

@@ -10,7 +10,6 @@ Each line runs until so many wrong pictures were seen.
 from __future__ import annotations
 
 import argparse
-import queue
 import sys
 import tempfile
 import threading
@@ -31,8 +30,10 @@ from proxy import Harm, Proxy
 
 from inspectd.cameras.damage import Witness, listen_to_ffmpeg
 from inspectd.cameras.decoders import decoder_for
-from inspectd.cameras.network import _Reader, options_for
-from inspectd.cameras.packets import Arrival, Packets
+from inspectd.cameras.mjpeg import open_mjpeg
+from inspectd.cameras.network import options_for, torn_at_its_end
+from inspectd.cameras.packets import Coded, Packets
+from inspectd.cameras.reader import Reader
 from inspectd.errors import CameraError
 
 LINES = [
@@ -47,12 +48,13 @@ SHARES = {"rtsp-tcp": 0.004, "rtsp-udp": 0.01, "http": 0.02, "http-no-length": 0
 
 def read(address: str, codec: str, tally: Counter[str], wanted: int, give_up_s: float) -> None:
     """Read one connection, until it breaks or enough was seen."""
-    witness = Witness()
-    packets = Packets(address, address, witness, options_for(address), (5.0, 3.0))
-    decoder = decoder_for(packets, Witness())
-    reader = _Reader(packets)
+    stream: Coded = open_mjpeg(address, address, 5.0) or Packets(
+        address, address, Witness(), options_for(address), (5.0, 3.0)
+    )
+    decoder = decoder_for(stream, Witness())
+    reader = Reader(stream.next)
     while tally["wrong"] < wanted and time.monotonic() < give_up_s:
-        arrival = _next(reader)
+        arrival = reader.next(HANG_S)
         if arrival.packet is None:
             return
         for decoded in decoder.decode(arrival, None):
@@ -66,21 +68,10 @@ def read(address: str, codec: str, tally: Counter[str], wanted: int, give_up_s: 
                 continue
             is_wrong = look(picture)[1] > 0
             tally["wrong" if is_wrong else "good"] += 1
-            is_torn = codec != "mjpeg" and reader.ends_behind(arrival)
-            passes = decoded.damage is None and not is_torn
+            passes = decoded.damage is None and torn_at_its_end(stream.codec, arrival, reader) is None
             tally["wrong passed"] += is_wrong and passes
             tally["good withheld"] += not is_wrong and not passes
     # It is not closed: its reader may still wait in FFmpeg, and ends with this process.
-
-
-def _next(reader: _Reader) -> Arrival:
-    """Wait for a packet as long as a daemon would: FFmpeg may never come back."""
-    if reader._peeked is None:
-        try:
-            reader._peeked = reader._queue.get(timeout=HANG_S)
-        except queue.Empty:
-            raise CameraError("it hangs") from None
-    return reader.next()
 
 
 def _opencv(data: bytes):  # type: ignore[no-untyped-def]
