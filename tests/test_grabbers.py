@@ -21,14 +21,18 @@ from inspectd.cameras.supervisor import State, Supervisor
 from inspectd.cameras.video import VideoGrabber
 from inspectd.errors import CameraError
 
-A, B = np.zeros((48, 64, 3), np.uint8), np.full((48, 64, 3), 9, np.uint8)
+FOUR = [np.full((48, 64, 3), level, np.uint8) for level in (0, 9, 20, 31)]
+A, B, C, _ = FOUR
 STALE, REPEAT = Nothing(), Nothing(is_repeat=True)
 
 
 @pytest.mark.parametrize(
     ("is_compressed", "refuse_repeats", "seen", "expected"),
     [
-        pytest.param(False, True, [(A, 1), (B, 2), (A, 3)], [None, None, None], id="new pictures"),
+        pytest.param(False, True, [(A, 1), (B, 2), (C, 3)], [None, None, None], id="new pictures"),
+        pytest.param(False, True, [(A, 1), (B, 2), (A, 3), (B, 4)], [None, None, REPEAT, REPEAT], id="two in turn"),
+        pytest.param(False, True, [(p, 0) for p in FOUR * 2], [None] * 4 + [REPEAT] * 4, id="four in turn"),
+        pytest.param(True, True, [(A, 1), (B, 2), (A, 3)], [None, None, None], id="compressed, two in turn"),
         pytest.param(False, True, [(A, 1), (A, 1)], [None, STALE], id="the last buffer once more"),
         pytest.param(False, True, [(A, 1), (A, 2)], [None, REPEAT], id="raw sensors never repeat"),
         pytest.param(True, True, [(A, 1), (A, 2)], [None, None], id="a black compressed picture"),
