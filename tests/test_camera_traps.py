@@ -236,3 +236,19 @@ def test_a_jpeg_cameras_own_bytes_are_decoded_whole_or_not_at_all(
     faults = [v for v in daemon.verdicts if v["verdict"] == "fault" and v["reason"] != "shutdown"]
     assert {v["reason"] for v in faults} == {"picture"}
     assert all("came damaged" in v["detail"] and v["frame"] is not None for v in faults)
+
+
+def test_a_jpeg_camera_whose_driver_keeps_its_bytes_is_said_once(
+    tmp_path: Path, small_model: Path, camera: FakeCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FORMAT", "MJPG")
+    monkeypatch.setenv("FAKE_DECODES", "1")
+    with start(tmp_path, small_model, camera) as daemon:
+        daemon.listen(lambda d: good(d) >= 5)
+        camera.be("unplugged")
+        daemon.listen(lambda d: lost(d) >= 1)
+        camera.be("ok")
+        before = good(daemon)
+        daemon.listen(lambda d: good(d) >= before + 5)
+        daemon.stop()
+        assert daemon.log.count("gives no JPEG bytes") == 1

@@ -39,6 +39,7 @@ PAGE = mmap.PAGESIZE
 
 MESSAGES: list[Message] = [
     Opened(6, 921600, 640, 480, 29.97, True, "MJPG"),
+    Opened(6, 921600, 640, 480, 29.97, True, "MJPG", 7, "a damaged one cannot be told"),
     Opened(U32, U64, U32, U32, 0.0, False, ""),
     Captured(0, 1, 0, 0, (480, 640, 3), "uint8", None),
     Captured(5, 7, 3, 10**18, (480, 640), "uint8", "part-000007"),

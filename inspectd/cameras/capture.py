@@ -116,6 +116,7 @@ class Hand:
             grabber.is_live,
             grabber.format,
             grabber.total,
+            grabber.caveat,
         )
         try:
             socket.send_fds(self._channel, [link.encode(opened)], [fd])

@@ -32,6 +32,7 @@ class DeviceGrabber:
 
     is_live = True
     total = 0
+    caveat = ""
 
     def __init__(self, settings: CaptureSettings) -> None:
         """Open the device and read one picture; CameraError says why that cannot be."""
@@ -44,7 +45,12 @@ class DeviceGrabber:
         self.format = self._format()
         if self.format in JPEG_FORMATS:
             self._ask_for_bytes()
+        self._gives_bytes = False
         first = self._first()
+        if self.format in JPEG_FORMATS and not self._gives_bytes:
+            self.caveat = (
+                "its driver gives no JPEG bytes, only pictures it has decoded itself: a damaged one cannot be told"
+            )
         self.height, self.width = first.shape[:2]
         self.slot_bytes = first.nbytes
         fps = float(self.capture.get(cv2.CAP_PROP_FPS))
@@ -97,7 +103,8 @@ class DeviceGrabber:
         is_new, picture = self.capture.read() if into is None else self.capture.read(into)
         if not is_new or picture is None or not picture.size:
             return None
-        if self.format in JPEG_FORMATS and min(picture.shape[:2]) == 1 and picture.nbytes > 2:
+        self._gives_bytes = min(picture.shape[:2]) == 1 and picture.nbytes > 2
+        if self.format in JPEG_FORMATS and self._gives_bytes:
             return jpeg.decode(picture.tobytes(), into)
         return cast("Picture", picture)
 

@@ -16,6 +16,7 @@ class FolderGrabber:
     """The pictures below a folder in name order; sizes and depths may differ."""
 
     is_live = False
+    caveat = ""
     fps = 0.0
     format = ""
     width = height = 0

@@ -45,6 +45,8 @@ class Grabber(Protocol):
     slot_bytes: int
     total: int
     """Pictures of a finite source; 0: not known."""
+    caveat: str
+    """What cannot be promised of its pictures, in a sentence; mostly empty."""
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return what comes next, decoded into `into` where that fits; None at the end."""

@@ -60,6 +60,8 @@ class Opened:
     """FourCC, or empty."""
     total: int = 0
     """How many pictures a finite source has, as far as it says so; 0: nobody knows."""
+    caveat: str = ""
+    """What cannot be promised of its pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def encode(message: Message) -> bytes:
                 message.total,
                 message.is_live,
             )
-            return numbers + _bytes(message.format)
+            return numbers + _bytes(f"{message.format}\0{message.caveat}")
         case Captured():
             height, width, *channels = message.shape
             head = _FRAME.pack(
@@ -171,7 +173,8 @@ def decode(packet: bytes) -> Message:
         kind = packet[0]
         if kind == 1:
             _, slots, slot_bytes, width, height, fps, total, is_live = _OPENED.unpack_from(packet)
-            return Opened(slots, slot_bytes, width, height, fps, is_live, _text(packet, _OPENED), total)
+            name, _, caveat = _text(packet, _OPENED).partition("\0")
+            return Opened(slots, slot_bytes, width, height, fps, is_live, name, total, caveat)
         if kind == 2:
             _, slot, number, missed, at, height, width, channels, itemsize = _FRAME.unpack_from(packet)
             if channels not in (0, 3) or itemsize not in (1, 2):

@@ -67,6 +67,7 @@ class NetworkGrabber:
 
     is_live = True
     total = 0
+    caveat = ""
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Connect, and read on until a clean picture comes as it is made; CameraError says why not."""

@@ -22,6 +22,7 @@ class SimulatedGrabber:
 
     format = ""
     total = 0
+    caveat = ""
 
     def __init__(self, settings: CaptureSettings) -> None:
         try:

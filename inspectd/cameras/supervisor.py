@@ -189,6 +189,8 @@ class Supervisor:
                 watch.heard(message)
             match message:
                 case Opened():
+                    if message.caveat and not self._was_opened:
+                        LOG.warning("camera %s: %s", self.name, message.caveat)
                     self._opened, self._was_opened = message, True
                     self._events.on_opened(message)
                 case Captured():

@@ -29,6 +29,7 @@ class VideoGrabber:
     """A video file; `part` is the picture's place in the stream, from 0."""
 
     is_live = False
+    caveat = ""
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Open the file; CameraError says why not."""

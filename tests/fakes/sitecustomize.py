@@ -9,7 +9,8 @@ The camera is steered through the file that FAKE_CAMERA names; it holds one word
     unplugged   read() fails and the device cannot be opened
     cut         a JPEG camera's pictures lack their second half (with FAKE_FORMAT=MJPG)
 
-With FAKE_FORMAT=MJPG it is a JPEG camera, which gives its bytes when CONVERT_RGB is switched off.
+With FAKE_FORMAT=MJPG it is a JPEG camera, which gives its bytes when CONVERT_RGB is switched off; with FAKE_DECODES
+its driver decodes them all the same.
 """
 
 import importlib.abc
@@ -67,7 +68,8 @@ class FakeCapture:
             noise = np.random.default_rng([os.getpid(), self.count]).integers(0, 20, (48, 64, 3), np.uint8)
             # Blue, green and red differ: a reconnect that mixes them up would be seen.
             self.picture = noise + np.array([200, 100, 20], np.uint8)
-        if os.environ.get("FAKE_FORMAT") == "MJPG" and self.properties.get(16) == 0:  # CAP_PROP_CONVERT_RGB
+        gives_bytes = os.environ.get("FAKE_FORMAT") == "MJPG" and "FAKE_DECODES" not in os.environ
+        if gives_bytes and self.properties.get(16) == 0:  # CAP_PROP_CONVERT_RGB
             import cv2
 
             data = cv2.imencode(".jpg", self.picture)[1].reshape(1, -1)
