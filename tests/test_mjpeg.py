@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from numbered import jpegs
 
 from inspectd.cameras import mjpeg
+from inspectd.cameras.jpeg import is_jpeg
 from inspectd.cameras.mjpeg import Mjpeg, open_mjpeg
 from inspectd.errors import CameraError
 
@@ -37,9 +43,10 @@ class Answer:
         return chunk
 
 
-def parts_of(data: bytes, step: int = 1000) -> list[bytes]:
-    answer = Answer(data, step)
-    stream = Mjpeg(answer, "cam", answer.read1(step) + answer.read1(step))  # type: ignore[arg-type]
+def parts_of(stream_of: bytes, step: int = 1000) -> list[bytes]:
+    answer = Answer(stream_of, step)
+    first = answer.read1(step) + answer.read1(step)
+    stream = Mjpeg(answer, "cam", first, None if is_jpeg(stream_of) else "b")  # type: ignore[arg-type]
     parts = []
     while (packet := stream.next().packet) is not None:
         parts.append(bytes(packet))
@@ -69,15 +76,34 @@ def unsized(picture: bytes, begin: bytes = b"--b\r\n") -> bytes:
         pytest.param(b"".join(b"--b\r\ncontent-length:%d \r\n\r\n" % len(p) + p for p in (A, B, C)), id="in small"),
         pytest.param(unsized(A) + MOTION + unsized(B) + sized(C), id="text between pictures"),
         pytest.param(unsized(A) + sized(b"") + unsized(B) + unsized(b"") + sized(C), id="empty parts"),
-        pytest.param(sized(A, length=len(A) - 40) + sized(B) + sized(C), id="a length that is too short"),
+        pytest.param(unsized(A, b"--b 0\r\n") + unsized(B, b"--b 1\r\n") + unsized(C, b"--b 2\r\n"), id="numbered"),
+        pytest.param(sized(A, b"--first\r\n") + sized(B) + unsized(C), id="another first boundary"),
+        pytest.param(b"".join(sized(p) + b"--b--\r\n" for p in (A, B, C)), id="each part is the last"),
+        pytest.param(b"".join(sized(p) + b"--b--\r\n\r\n" for p in (A, B, C)), id="and an empty line"),
+        pytest.param(b"preamble\r\nof two lines\r\n" + unsized(A) + sized(B) + sized(C), id="a preamble"),
+        pytest.param((sized(A) + unsized(B) + sized(C)).replace(b"image/jpeg", b"application/octet-stream"), id="8"),
         pytest.param(A + B + C, id="nothing but pictures"),
         pytest.param(A + b"\0\0\0" + B + b"\r\n" + C, id="nothing but pictures, padded"),
     ],
 )  # fmt: skip
 def test_pictures_are_found_whatever_the_chunks(stream: bytes, step: int) -> None:
-    first, *others = parts_of(stream, step)
-    assert A.startswith(first)
-    assert others == [B, C]
+    assert parts_of(stream, step) == [A, B, C]
+
+
+def test_a_length_that_is_too_short_costs_one_picture() -> None:
+    assert parts_of(sized(A, length=len(A) - 40) + sized(B) + sized(C)) == [A[:-40], B, C]
+
+
+def test_a_picture_before_the_first_boundary_is_one() -> None:
+    data = A + b"\r\n" + unsized(B) + sized(C)
+    answer = Answer(data, 1000)
+    stream = Mjpeg(answer, "cam", answer.read1(0), "b")  # type: ignore[arg-type]
+    assert [bytes(packet) for _ in range(3) if (packet := stream.next().packet) is not None] == [A, B, C]
+
+
+def test_a_bare_picture_that_is_cut_in_its_head_costs_no_other() -> None:
+    cut = b"\xff\xd8\xff\xe1\xff\xf0" + b"x" * 100
+    assert parts_of(A + cut + B + C + A + B) == [A, cut, B, C, A, B]
 
 
 @pytest.mark.parametrize("wrap", [sized, unsized, bytes], ids=["with length", "without", "alone"])
@@ -104,7 +130,8 @@ def test_a_picture_is_there_with_its_last_byte(wrap: Callable[[bytes], bytes]) -
     data = wrap(A)
     last = data.index(A) + len(A)
     answer = Answer(data, 1)
-    stream = Mjpeg(answer, "cam", answer.read1(1) + answer.read1(1))  # type: ignore[arg-type]
+    first = answer.read1(1) + answer.read1(1)
+    stream = Mjpeg(answer, "cam", first, None if is_jpeg(data) else "b")  # type: ignore[arg-type]
     packet = stream.next().packet
     assert packet is not None
     assert bytes(packet) == A
@@ -114,7 +141,8 @@ def test_a_picture_is_there_with_its_last_byte(wrap: Callable[[bytes], bytes]) -
 @pytest.mark.parametrize(
     ("stream", "sentence"),
     [
-        (b"nonsense\r\n" + A, "does not begin with a boundary"),
+        (b"--b\r\nContent-Type: video/h264\r\n\r\nABC", "sends video/h264; set it to JPEG"),
+        (MOTION * 1001 + sized(A), "sends text/plain; set it to JPEG"),
         (b"--b\r\n" + b"a: b\r\n" * 100_000, "whose head does not end"),
         (b"--b\r\nContent-Type: image/png\r\n\r\nPNG", "sends image/png; set it to JPEG"),
         (b"--b\r\nContent-Length: 999999999999\r\n\r\n" + A, "announces a picture of 999999999999 bytes"),
@@ -127,7 +155,9 @@ def test_what_is_no_stream_of_pictures_is_one_sentence(stream: bytes, sentence: 
 
 
 @contextmanager
-def server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def server(
+    answer: Callable[[BaseHTTPRequestHandler], None], certificate: ssl.SSLContext | None = None
+) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -139,6 +169,8 @@ def server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
             answer(self)
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        httpd.socket = certificate.wrap_socket(httpd.socket, server_side=True)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     try:
         yield f"127.0.0.1:{httpd.server_port}"
@@ -194,6 +226,50 @@ def chunked(request: BaseHTTPRequestHandler) -> None:
     request.wfile.write(b"0\r\n\r\n")
 
 
+def both(request: BaseHTTPRequestHandler) -> None:
+    """Basic, digest in a form that is not known, and digest as it is: in the clear nothing is said."""
+    said = request.headers.get("Authorization") or ""
+    if said.startswith("Digest"):
+        digest(request)
+        return
+    assert not said
+    request.send_response(401)
+    for how in ("Basic realm=cam", 'Digest realm="cam", algorithm=SHA-256, nonce="n0", qop="auth"'):
+        request.send_header("WWW-Authenticate", how)
+    request.send_header("WWW-Authenticate", 'Digest realm="cam", nonce="n1", qop="auth"')
+    request.send_header("Content-Length", "0")
+    request.end_headers()
+
+
+def with_a_length(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Type", "multipart/x-mixed-replace;boundary=b")
+    request.send_header("Content-Length", "100")
+    request.end_headers()
+    request.wfile.write(sized(A))
+
+
+def in_disguise(request: BaseHTTPRequestHandler) -> None:
+    send(request, sized(A), kind="image/jpeg")
+
+
+def slow(request: BaseHTTPRequestHandler) -> None:
+    send(request, sized(A)[:50])
+    time.sleep(1.2)
+    request.wfile.write(sized(A)[50:])
+
+
+def with_a_cookie(request: BaseHTTPRequestHandler) -> None:
+    if request.headers.get("Cookie") == "a=b":
+        basic(request)
+    else:
+        request.send_response(302)
+        request.send_header("Location", "/there?a b\u00fc".encode().decode("latin-1"))
+        request.send_header("Set-Cookie", "a=b")
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+
 def elsewhere(request: BaseHTTPRequestHandler) -> None:
     if request.path == "/there":
         send(request, sized(A))
@@ -204,15 +280,35 @@ def elsewhere(request: BaseHTTPRequestHandler) -> None:
         request.end_headers()
 
 
-@pytest.mark.parametrize("answer", [basic, digest, chunked, elsewhere])
+@pytest.mark.parametrize(
+    "answer", [basic, digest, both, chunked, elsewhere, with_a_cookie, with_a_length, in_disguise, slow]
+)
 def test_cameras_are_asked_as_they_want_to_be(answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
     with server(answer) as place:
-        stream = open_mjpeg(f"http://u:p%3A%2F%40@{place}/x?y=1#z", "cam", 5)
+        stream = open_mjpeg(f"http://u:p%3A%2F%40@{place}/x?y=1#z", "cam", 1)
         assert stream is not None
         packet = stream.next().packet
         stream.close()
         assert packet is not None
         assert bytes(packet) == A
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl, for a certificate")
+@pytest.mark.parametrize("ciphers", ["DEFAULT", "AES256-SHA:@SECLEVEL=0"])
+def test_a_camera_that_signed_its_own_certificate_is_read(tmp_path: Path, ciphers: str) -> None:
+    request = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=cam"
+    subprocess.run(shlex.split(request), cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    with server(lambda one: send(one, sized(A)), context) as place:
+        stream = open_mjpeg(f"https://{place}/", "cam", 5)
+        assert stream is not None
+        packet = stream.next().packet
+        stream.close()
+    assert packet is not None
+    assert bytes(packet) == A
 
 
 @pytest.mark.parametrize("answer", [basic, digest])
@@ -232,6 +328,33 @@ def test_a_wrong_password_is_tried_once() -> None:
     with server(count) as place, pytest.raises(CameraError):
         open_mjpeg(f"http://u:wrong@{place}/", "cam", 5)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "how", ["Digest realm=x, opaque=, nonce=n", 'Digest realm="x", nonce="n", qop="auth-int"', "Bearer"]
+)
+def test_an_authentication_that_is_not_known_is_left_to_ffmpeg(how: str) -> None:
+    with server(lambda request: refuse(request, how)) as place:
+        assert open_mjpeg(f"http://u:p@{place}/", "cam", 5) is None
+
+
+def test_an_address_without_a_password_is_told_that_one_is_needed() -> None:
+    with server(digest) as place, pytest.raises(CameraError, match="401 Unauthorized; check the user"):
+        open_mjpeg(f"http://{place}/", "cam", 5)
+
+
+def test_an_odd_address_is_quoted_once() -> None:
+    asked: list[str] = []
+
+    def note(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        send(request, sized(A))
+
+    with server(note) as place:
+        stream = open_mjpeg(f"http://{place}/a b/\u00e4%20c?d=e f&g=%C3%A4", "cam", 5)
+        assert stream is not None
+        stream.close()
+    assert asked == ["/a%20b/%C3%A4%20c?d=e%20f&g=%C3%A4"]
 
 
 def test_why_an_address_cannot_be_opened() -> None:
@@ -266,11 +389,16 @@ def test_a_server_that_hardly_speaks_http_is_left_to_ffmpeg() -> None:
 
 
 def test_what_had_waited_is_told_from_what_comes_now() -> None:
+    """However long it takes to look through it."""
+
     class Slow(Answer):
         def read1(self, count: int) -> bytes:
-            time.sleep(0.01)
+            if self.read:
+                time.sleep(0.01)
             return super().read1(count)
 
-    answer = Slow(unsized(A) + unsized(B) + unsized(C), len(unsized(A) + unsized(B)))
-    stream = Mjpeg(answer, "cam", answer.read1(0))  # type: ignore[arg-type]
+    large = jpegs(3, size=(1920, 1072))
+    both = b"".join(unsized(one) for one in large[:2])
+    answer = Slow(both + unsized(large[2]), len(both))
+    stream = Mjpeg(answer, "cam", answer.read1(0), "b")  # type: ignore[arg-type]
     assert [stream.next().was_waiting for _ in range(3)] == [True, True, False]

@@ -13,10 +13,10 @@ from inspectd.records import Picture
 class Freshness:
     """Tells a new picture from an old one that is handed out again.
 
-    A picture whose time stands still and whose pixels are the same is *stale*: the driver gave out its last
+    A picture whose time stands still and whose pixels are those of a recent one is *stale*: the driver gave out a
     buffer once more. The same pixels under a new time are a *repeat*: a sensor's noise never repeats, and JPEG keeps
-    it. Only streams that may leave out what has not changed (H.264, H.265) repeat legitimately, as long as their own
-    clock goes on.
+    it. A ring of buffers that a reopening did not refill goes round once before it is noticed. Only streams that may
+    leave out what has not changed (H.264, H.265) repeat legitimately, as long as their own clock goes on.
     """
 
     STRIDE = 8  # every 8th row decides whether two pictures are the same

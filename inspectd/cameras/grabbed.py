@@ -22,7 +22,7 @@ class Nothing:
     """No new picture; the source was asked and answered."""
 
     is_repeat: bool = False
-    """Bit for bit the picture before, although the source claims it is new."""
+    """Bit for bit a recent picture, although the source claims it is new."""
 
 
 @dataclass(frozen=True, slots=True)

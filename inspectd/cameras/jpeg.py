@@ -19,7 +19,7 @@ START, END = b"\xff\xd8", b"\xff\xd9"
 _PADDING = b"\0\r\n"
 _SCAN = 0xDA
 _STANDALONE = frozenset(range(0xD0, 0xDA)) | {0x01}
-_IN_SCAN = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")
+_IN_SCAN = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]")
 """The marker that ends entropy-coded data: neither a stuffed byte nor a restart."""
 _NO_JPEG = "it does not begin like a JPEG"
 _PLAIN = ("YCbCr", "RGB", "Gray")

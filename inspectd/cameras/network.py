@@ -15,7 +15,7 @@ from inspectd.cameras.decoders import Decoded, decoder_for
 from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbed import Broken, Grabbed, Nothing
 from inspectd.cameras.link import CaptureSettings
-from inspectd.cameras.mjpeg import open_mjpeg
+from inspectd.cameras.mjpeg import Mjpeg, open_mjpeg
 from inspectd.cameras.packets import Arrival, Coded, Packets
 from inspectd.cameras.reader import Reader
 from inspectd.cameras.sources import public_address
@@ -67,7 +67,6 @@ class NetworkGrabber:
 
     is_live = True
     total = 0
-    caveat = ""
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Connect, and read on until a clean picture comes as it is made; CameraError says why not."""
@@ -80,6 +79,12 @@ class NetworkGrabber:
         alive()
         self.format = {"mjpeg": "MJPG", "h264": "H264", "hevc": "HEVC"}.get(self._packets.codec, "")
         self.fps = self._packets.fps if self._packets.has_clock and self._packets.fps < 1000 else 0.0
+        self.caveat = ""
+        if self._packets.codec == "mjpeg" and not self._packets.has_clock and not isinstance(self._packets, Mjpeg):
+            self.caveat = (
+                f"{self._public} sends JPEGs without times in a way that only FFmpeg reads: each picture comes one "
+                "period late. Use MJPEG over HTTP (multipart), or RTSP"
+            )
         self._tick_s = self._packets.tick_s
         self._clock = StreamClock()
         self._decoder = decoder_for(self._packets, Witness())

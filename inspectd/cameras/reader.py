@@ -29,7 +29,7 @@ class Reader:
         threading.Thread(target=self._run, name="reader", daemon=True).start()
 
     def next(self, timeout_s: float | None = None) -> Arrival:
-        """Wait for the next packet; CameraError when the stream has broken, or none came in time."""
+        """Wait for the next packet; CameraError when the stream has broken, or none came in time (None: for ever)."""
         if self._peeked is None:
             try:
                 self._peeked = self._queue.get(timeout=timeout_s)
@@ -43,6 +43,8 @@ class Reader:
     def peek(self, arrival: Arrival, wait_s: float) -> Arrival | CameraError | None:
         """Return what follows a packet; None: not known so long after it was asked for."""
         give_up_ns = arrival.arrived_ns + int((PATIENCE_S + wait_s) * 1e9)
+        with suppress(queue.Empty):  # what is there already counts, however late it is
+            self._peeked = self._peeked or self._queue.get_nowait()
         while self._peeked is None:
             asked_ns = self._asked_ns
             known_ns = asked_ns + int(wait_s * 1e9) if asked_ns > arrival.arrived_ns else give_up_ns
