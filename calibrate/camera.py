@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from calibrate.take import Taken
     from calibrate.testing import Evaluation
     from inspectd.config import CameraConfig, Config
-    from inspectd.engine.station import Backend
+    from inspectd.engine.backend import Backend
 
 RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 FILE = click.Path(path_type=Path)
@@ -86,8 +86,8 @@ def command(
     from calibrate.progress import ProgressBars
     from calibrate.take import capture_folder, check_names, check_roi, forget_pictures, plan_taking, take_pictures
     from calibrate.threshold import held_out_positions
+    from inspectd.atomic import check_can_write
     from inspectd.engine.choose import choose_backend
-    from inspectd.simplenet.files import check_can_write
 
     taking = plan_taking(seen, control, parts, interval, resumes=resume)
     name = run_name or slug(taking.public)

@@ -22,8 +22,9 @@ from calibrate.pictures import Pictures
 from inspectd.cameras.pictures import is_tools_folder, read_mask, read_picture, shown, survey
 from inspectd.cameras.sources import PICTURE_SUFFIXES
 from inspectd.errors import UsageError
+from inspectd.model.geometry import Geometry
 from inspectd.records import Picture
-from inspectd.simplenet.preprocess import Geometry, crop
+from inspectd.simplenet.preprocess import crop
 
 GOOD = "good"
 GOOD_NAMES = (GOOD, "ok")

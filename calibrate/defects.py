@@ -17,8 +17,9 @@ from calibrate.options import Options
 from calibrate.pictures import Pictures
 from calibrate.testing import Evaluation, smoothed
 from inspectd.cameras.pictures import list_pictures
-from inspectd.engine.station import Backend
+from inspectd.engine.backend import Backend
 from inspectd.errors import UsageError
+from inspectd.simplenet.preprocess import normalised_batch
 
 EXAMPLES = 3
 """Of each kind in the report: the held-out good parts that look worst, the defects that look best."""
@@ -40,7 +41,13 @@ def test_defects(
     left_out = add_files(defects, paths, 0, lambda: None)
     scores = []
     for i in range(len(defects)):
-        scores.append(float(backend.score_inputs(learned.model, defects.input(i)[None]).max()))
+        scores.append(
+            float(
+                backend.score_normalised(
+                    learned.model, normalised_batch(defects.input(i)[None], *learned.model.normalisation)
+                ).max()
+            )
+        )
         on_picture()
     both = [*learned.scores, *scores]
     is_defective = [False] * len(learned.scores) + [True] * len(scores)
@@ -67,7 +74,7 @@ def draw_examples(
 
 def _draw(pictures: Pictures, i: int, learned: Learned, backend: Backend, *, is_good: bool) -> NDArray[np.uint8]:
     pixels = pictures.input(i)
-    patch_scores = backend.score_inputs(learned.model, pixels[None])
+    patch_scores = backend.score_normalised(learned.model, normalised_batch(pixels[None], *learned.model.normalisation))
     truth = np.zeros(tuple(pixels.shape[1:]), np.bool_) if is_good else None
     return segmentation_figure(
         _bgr(pixels),

@@ -25,15 +25,17 @@ from calibrate.options import Options, options_for
 from calibrate.pictures import Chosen, Pictures, check_enough
 from calibrate.threshold import choose_threshold, held_out_positions
 from calibrate.train import HeadTrainer, noise_for, standardise, train
-from inspectd.engine.station import Backend
+from inspectd.engine.backend import Backend
+from inspectd.engine.choose import torch_device
+from inspectd.model.artefact import sha256
+from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
+from inspectd.model.framing import find_framing, find_tint
+from inspectd.model.geometry import IMAGENET_MEAN, IMAGENET_STD
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.files import sha256
-from inspectd.simplenet.framing import find_framing, find_tint
 from inspectd.simplenet.network import Head
-from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from inspectd.simplenet.schema import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
+from inspectd.simplenet.preprocess import normalised_batch
 from inspectd.version import VERSION
 
 LOG_LINES = 100
@@ -138,14 +140,22 @@ def learn(
     params = options.params
     torch.manual_seed(options.seed)
     backbone = backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape, options.weights)
-    training = _Training(pictures, set(held_out), options, backbone, backend.torch_device, watcher)
+    training = _Training(pictures, set(held_out), options, backbone, torch_device(backend.form.device), watcher)
     trained = training.run(keeper or KeepLast())
 
     digest = backbones.digest(trained.backbone)
     # Of the head too: a second training with the same settings, on other pictures, is another model.
     weights = b"".join(tensor.numpy().tobytes() for tensor in trained.head.state_dict().values())
     name = sha256(digest.encode() + weights)
-    draft = Bundle(params, trained.head, trained.backbone, None, run, f"{name} draft", lambda: pictures.raw)
+    draft = Bundle(
+        params=params,
+        calibration=None,
+        name=run,
+        digest=f"{name} draft",
+        parity=lambda: pictures.raw,
+        head=trained.head,
+        backbone=trained.backbone,
+    )
     form = backend.prepare(draft, is_draft=True).form
     scores = _scores(pictures, held_out, draft, backend, watcher)
     cleaning = training.cleaning
@@ -325,7 +335,11 @@ def _scores(
     watcher.stage("threshold", len(positions))
     scores = []
     for i in positions:
-        scores.append(float(backend.score_inputs(model, pictures.input(i)[None]).max()))
+        scores.append(
+            float(
+                backend.score_normalised(model, normalised_batch(pictures.input(i)[None], *model.normalisation)).max()
+            )
+        )
         watcher.step()
     return scores
 

@@ -19,10 +19,10 @@ from calibrate.fit import Learned
 from calibrate.pictures import Pictures
 from calibrate.progress import Curve
 from calibrate.testing import Evaluation
-from inspectd.engine.station import Backend, Request
+from inspectd.atomic import new_folder
+from inspectd.engine.backend import Backend, Request
 from inspectd.errors import StartError
 from inspectd.simplenet import bundle
-from inspectd.simplenet.files import new_folder
 
 PUBLISHED_COLUMNS = ("Row Names", "instance_auroc", "full_pixel_auroc", "anomaly_pixel_auroc")
 """The published code writes PRO under the last of these names, and so do we."""

@@ -13,11 +13,11 @@ from calibrate.augment import Augmentation
 from calibrate.features import Cache
 from calibrate.train import Recipe
 from inspectd.errors import UsageError
+from inspectd.model.calibration import Params
+from inspectd.model.geometry import Geometry
 from inspectd.records import Rect
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import HeadShape
-from inspectd.simplenet.preprocess import Geometry
-from inspectd.simplenet.schema import Params
 
 STABLE_RECIPE = Recipe(
     noise="differences",

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from calibrate.augment import Augmentation
 from inspectd.errors import UsageError
+from inspectd.model.framing import Small, shrink, tint
+from inspectd.model.geometry import Geometry
 from inspectd.records import Picture
-from inspectd.simplenet.framing import Small, shrink, tint
-from inspectd.simplenet.preprocess import Geometry, crop, scale
+from inspectd.simplenet.preprocess import crop, scale
 
 FEWEST_PICTURES = 8
 MOST_UNREADABLE = 0.05

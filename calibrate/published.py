@@ -135,7 +135,7 @@ def run(parts: Sequence[NetPart | DatasetPart], target: Path, gpus: Sequence[int
     _backbones(nets[0])
 
     from calibrate.runs import Plan, test_run, train_run  # loads torch: a slip of the keyboard need not wait for it
-    from inspectd.simplenet.files import check_can_write
+    from inspectd.atomic import check_can_write
 
     check_can_write(target)
     options = [options_of(nets[0], data, i, **main) for i in range(len(_backbones(nets[0])))]

@@ -18,7 +18,7 @@ from calibrate.pictures import Pictures
 from calibrate.plots import Series, histogram, line_plot
 from calibrate.progress import Curve
 from calibrate.testing import Evaluation
-from inspectd.simplenet.schema import ThresholdRecord
+from inspectd.model.calibration import ThresholdRecord
 
 WORST = 6
 WIDEST_PX = 1100

@@ -20,14 +20,14 @@ from calibrate.pictures import Pictures, check_enough
 from calibrate.progress import ProgressBars
 from calibrate.report import ModelReport, render_model, render_report, summary_table
 from calibrate.testing import Evaluation, Tested, evaluate
+from inspectd.atomic import new_folder
+from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
-from inspectd.engine.station import Backend
 from inspectd.errors import StartError, UsageError
+from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.files import new_folder
-from inspectd.simplenet.schema import CameraRecord
 
 EXAMPLES = 6
 """Test pictures with their maps in the report."""

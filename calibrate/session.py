@@ -15,10 +15,10 @@ from types import TracebackType
 
 import cv2
 
+from inspectd.atomic import missing, remove_empty
 from inspectd.cameras.pictures import read_picture
 from inspectd.errors import StartError, UsageError
 from inspectd.records import Picture
-from inspectd.simplenet.files import missing, remove_empty
 
 FORMAT = 1
 FACTS = "session.json"

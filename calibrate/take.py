@@ -25,8 +25,8 @@ from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.sources import Kind, Source, parse_source, public_address
 from inspectd.config import CameraConfig
 from inspectd.errors import StartError, UsageError
+from inspectd.model.calibration import CameraRecord
 from inspectd.records import Frame, Picture, Rect
-from inspectd.simplenet.schema import CameraRecord
 
 CAPTURE = ".capture"
 LIVE_PARTS = 200

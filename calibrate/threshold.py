@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import beta, norm
 
-from inspectd.simplenet.schema import ThresholdRecord
+from inspectd.model.calibration import ThresholdRecord
 
 
 def choose_threshold(

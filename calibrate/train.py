@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from calibrate.features import Batches
 from calibrate.loss import NoiseKind, NoiseMaker, StepLoss, truncated_l1
-from inspectd.engine import choose
+from inspectd.engine import devices
 from inspectd.simplenet.network import Head
 
 PROJECTION_LR = 1e-4
@@ -79,7 +79,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are faster than in float32 there."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return choose.has_bfloat16()
+    return devices.has_bfloat16()
 
 
 class HeadTrainer:

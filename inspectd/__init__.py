@@ -10,9 +10,10 @@ The map, from the top (imports point down only; CI checks it):
     cameras, engine                    where pictures come from, and what scores them
     ledger         exactly one verdict
     judge          scores to verdict and regions
-    simplenet      the network, its preprocess and its files
+    simplenet      the network and its preprocess: torch
+    model          a calibrated model as data: its folder, records, geometry, fingerprints; never torch
     fitness        whether a picture may be judged at all; intake: what happens with all that a camera says
-    wire.messages, sim, config, records, strict_yaml, secrets, reading, errors, version
+    wire.messages, sim, config, records, strict_yaml, atomic, secrets, reading, errors, version
 
 `SimpleNet` is imported when it is asked for: this package itself loads nothing heavy.
 """

@@ -11,8 +11,8 @@ from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.link import Opened
 from inspectd.cameras.sources import Source
 from inspectd.engine.station import Station
+from inspectd.model.geometry import Geometry
 from inspectd.records import Picture
-from inspectd.simplenet.preprocess import Geometry
 
 SAMPLES = 128
 """Pixels across and down that the light is measured on."""

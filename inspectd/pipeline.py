@@ -29,22 +29,20 @@ from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.sources import parse_source, public_address
 from inspectd.cameras.supervisor import State, Supervisor
 from inspectd.config import CameraConfig, Config
+from inspectd.engine.backend import Backend, Parity
 from inspectd.engine.batcher import Batcher, Policy
 from inspectd.engine.choose import choose_backend
 from inspectd.engine.engine import Engine
-from inspectd.engine.parity import Parity
-from inspectd.engine.station import Backend, Station
+from inspectd.engine.station import Station, make_station
 from inspectd.errors import UsageError
 from inspectd.exporter import Exporter
 from inspectd.intake import Intake
-from inspectd.judge import Standard
 from inspectd.ledger import Ledger
 from inspectd.metrics import Metrics
 from inspectd.progress import Progress
 from inspectd.records import Verdict
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.preprocess import Geometry
 from inspectd.status import Running, Status
 from inspectd.tap import Tap
 from inspectd.wire.control import Control
@@ -264,27 +262,6 @@ def load_stations(config: Config, backend: Backend) -> dict[str, Station | str]:
     if all(isinstance(station, str) for station in stations.values()):
         raise UsageError("\n".join(dict.fromkeys(str(station) for station in stations.values())))
     return stations
-
-
-def make_station(camera: CameraConfig, model: Bundle, parity: Parity | None = None) -> Station:
-    """Join a camera's settings with its model; UsageError when they contradict each other."""
-    calibration = model.calibration
-    geometry = model.geometry
-    if camera.roi is not None:
-        if calibration is not None and calibration.roi != camera.roi:
-            seen = "everything" if calibration.roi is None else str(list(calibration.roi))
-            raise UsageError(
-                f"Camera {camera.name} has roi {list(camera.roi)}, but its model {model.name} was calibrated on "
-                f"{seen}; calibrate with that roi, or leave it out."
-            )
-        if calibration is None:
-            geometry = Geometry(geometry.height, geometry.width, camera.roi)
-    threshold = camera.threshold
-    if threshold is None and calibration is not None and calibration.threshold is not None:
-        threshold = calibration.threshold.value
-    held_out = sorted(calibration.held_out_scores) if calibration is not None else []
-    standard = None if threshold is None else Standard(threshold, held_out, model.label)
-    return Station(model, geometry, standard, parity)
 
 
 def _forms(stations: Iterable[Station | str]) -> dict[str, ModelMessage]:

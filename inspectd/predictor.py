@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from inspectd.atomic import new_folder
 from inspectd.cameras.pictures import as_picture, list_pictures, read_picture
+from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
-from inspectd.engine.station import Request
 from inspectd.errors import UsageError
 from inspectd.records import Picture
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.files import new_folder
 from inspectd.simplenet.network import MapSmoother
 
 Map = NDArray[np.float32]
@@ -133,7 +133,7 @@ class SimpleNet:
                 f"The tensor is {inputs.dtype} {list(inputs.shape)}; expected normalised float32 [B, "
                 f"{', '.join(map(str, expected))}]."
             )
-        patch_scores = self._backend.score_normalised(self.model, inputs.float())
+        patch_scores = self._backend.score_normalised(self.model, inputs.float().cpu().numpy())
         return patch_scores.max(axis=(1, 2)), self._smooth(torch.from_numpy(patch_scores)).numpy()
 
     def _predict_loader(self, loader: DataLoader[Any]) -> tuple[NDArray[np.float32], list[Map]]:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.bundle import Bundle, head_shape
 from inspectd.simplenet.network import Head
-from inspectd.simplenet.schema import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -82,8 +82,9 @@ def write_small_model(folder: Path, threshold: float | None = 1.0, **changes: ob
     folder.mkdir(parents=True)
     changes.setdefault("backbone_digest", backbones.digest(backbone))
     calibration = None if threshold is None else small_calibration(threshold, **changes)
-    head = Head(params.head_shape).eval()
-    bundle.save(folder, Bundle(params, head, backbone, calibration, "small", "unsaved"))
+    head = Head(head_shape(params)).eval()
+    facts = {"params": params, "calibration": calibration, "name": "small", "digest": "unsaved"}
+    bundle.save(folder, Bundle(**facts, head=head, backbone=backbone))  # type: ignore[arg-type]
     if threshold is None:
         (folder / "backbone.pth").unlink()
     return folder

@@ -7,19 +7,21 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from conftest import write_small_model
 
-from inspectd.engine import choose, openvino
-from inspectd.engine.choose import check_engine, choose_backend
+from inspectd.engine import devices, openvino
+from inspectd.engine.backend import Backend, Floats, Form, Request
+from inspectd.engine.choose import choose_backend
+from inspectd.engine.cpu import CpuBackend
+from inspectd.engine.devices import check_engine
 from inspectd.engine.library import Library
 from inspectd.engine.parity import parity_inputs, textbook_scores
-from inspectd.engine.runtime import CannotRunError, Floats, Form, Head, Lap, Trunk, no_lap
-from inspectd.engine.station import Backend, Request
+from inspectd.engine.runtime import CannotRunError, Head, Lap, Trunk, no_lap
 from inspectd.engine.torch_runtime import TorchRuntime, TorchTrunk
 from inspectd.errors import UsageError
 from inspectd.simplenet import bundle
@@ -27,7 +29,7 @@ from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.folded import FoldedHead
 
 FORMS = [("cpu:torch", "float32", 1e-4), ("cpu:openvino", "float32", 1e-4)]
-if choose.has_bfloat16():  # a processor without it is asked for nothing
+if devices.has_bfloat16():  # a processor without it is asked for nothing
     FORMS += [("cpu:torch", "bfloat16", 0.1), ("cpu:openvino", "bfloat16", 0.1)]
 
 
@@ -38,9 +40,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
 
 
 @pytest.fixture(scope="module", params=FORMS, ids=lambda form: f"{form[0]}-{form[1]}")
-def backend_and_bound(request: pytest.FixtureRequest) -> tuple[Backend, float]:
+def backend_and_bound(request: pytest.FixtureRequest, models: list[Bundle]) -> tuple[Backend, float]:
     device, precision, bound = request.param
-    return choose_backend(device, precision), bound
+    backend = choose_backend(device, precision)
+    for model in models:
+        backend.prepare(model)
+    return backend, bound
 
 
 def pictures() -> list[np.ndarray]:
@@ -56,7 +61,7 @@ def test_scores_are_the_textbooks(backend_and_bound: tuple[Backend, float], mode
     for request, scores in zip(requests, together, strict=True):
         pixels = torch.from_numpy(backend_input(request))
         with torch.inference_mode():
-            expected = request.model.network(pixels[None])[0].numpy()
+            expected = cast("Bundle", request.model).network(pixels[None])[0].numpy()
         assert scores.shape == expected.shape
         assert np.abs(scores - expected).max() <= bound * np.abs(expected).max()
         assert np.allclose(scores, backend.score([request])[0], atol=1e-6), "alone as in company"
@@ -84,7 +89,7 @@ def test_inputs_in_every_stage_of_preparation_score_alike(
 ) -> None:
     backend, _ = backend_and_bound
     request = Request(models[0], models[0].geometry, pictures()[2])
-    normalised = torch.from_numpy(backend_input(request))[None]
+    normalised = backend_input(request)[None]
     expected = backend.score([request])[0]
     assert np.allclose(backend.score_normalised(models[0], normalised)[0], expected, atol=1e-6)
     assert np.allclose(backend.submit([request])()[0], expected, atol=1e-6)
@@ -92,7 +97,7 @@ def test_inputs_in_every_stage_of_preparation_score_alike(
 
 def test_a_score_that_is_no_number_stays_none(backend_and_bound: tuple[Backend, float], models: list[Bundle]) -> None:
     backend, _ = backend_and_bound
-    broken = torch.full((1, *models[0].params.input_shape), torch.nan)
+    broken = np.full((1, *models[0].params.input_shape), np.nan, np.float32)
     assert np.isnan(backend.score_normalised(models[0], broken)).any()
 
 
@@ -106,6 +111,21 @@ class Counting(TorchRuntime):
     def compile(self, trunk: Trunk) -> TorchTrunk:
         self.compiled += 1
         return super().compile(trunk)
+
+
+def test_what_was_not_prepared_is_not_scored(models: list[Bundle]) -> None:
+    """Scoring never compiles: that would hold up every camera for seconds."""
+    runtime = Counting()
+    backend = CpuBackend([runtime])
+    request = Request(models[0], models[0].geometry, pictures()[0])
+    with pytest.raises(LookupError, match="was scored before it was prepared"):
+        backend.score([request])
+    assert runtime.compiled == 0
+    backend.prepare(models[0])
+    backend.score([request])
+    backend.forget(models[0])
+    with pytest.raises(LookupError, match="was scored before it was prepared"):
+        backend.submit([request])
 
 
 def test_models_with_the_same_backbone_share_one_trunk(models: list[Bundle]) -> None:
@@ -283,7 +303,7 @@ def test_a_precision_that_the_device_cannot_do_is_refused() -> None:
 
 
 def test_openvino_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "is_installed", lambda: False)
+    monkeypatch.setattr(devices, "has_openvino", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'inspectd\[openvino\]'"):
         check_engine("cpu:openvino", "auto")
     backend = choose_backend("cpu")
@@ -295,7 +315,7 @@ def test_openvino_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch)
 def test_auto_takes_the_precision_that_the_processor_is_fast_in(
     monkeypatch: pytest.MonkeyPatch, has: bool, precision: str
 ) -> None:
-    monkeypatch.setattr(choose, "has_bfloat16", lambda: has)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda: has)
     assert choose_backend("cpu").form == Form("cpu:openvino", precision)
     assert choose_backend("cpu:torch").form == Form("cpu:torch", precision)
     assert choose_backend("cpu", "float32").form.precision == "float32"
@@ -314,6 +334,7 @@ def test_only_the_helpers_of_a_backend_are_single_threaded(models: list[Bundle])
     torch.set_num_threads(2)
     try:
         backend = choose_backend("cpu:torch", "float32")
+        backend.prepare(models[0])
         backend.score([Request(models[0], models[0].geometry, pictures()[0])])
         seen: list[int] = []
         other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))

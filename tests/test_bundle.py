@@ -17,8 +17,8 @@ from conftest import write_small_model
 
 from inspectd import SimpleNet
 from inspectd.errors import UsageError
+from inspectd.model.artefact import content_digest, sha256
 from inspectd.simplenet import bundle
-from inspectd.simplenet.files import sha256
 
 
 class Trap:
@@ -36,7 +36,7 @@ def reseal(folder: Path) -> None:
     content = json.loads((folder / "calibration.json").read_text())
     del content["digest"]
     content["files"] = {name: sha256((folder / name).read_bytes()) for name in content["files"]}
-    sealed = {"digest": bundle._content_digest(content), **content}
+    sealed = {"digest": content_digest(content), **content}
     (folder / "calibration.json").write_text(json.dumps(sealed))
 
 

@@ -14,6 +14,12 @@ import inspectd
 from inspectd.cli import COMMANDS, main
 from inspectd.errors import CameraError, InspectdError, LostError, StartError, UsageError
 
+SCRIPT = (
+    "import sys, atexit; from inspectd.cli import main;"
+    "atexit.register(lambda: print('heavy' if {'torch', 'timm'} & set(sys.modules) else 'light'));"
+    "main(sys.argv[1:])"
+)
+"""Runs a command, and says at its end whether torch was loaded."""
 HEAVY = ("torch", "torchvision", "timm", "cv2", "zmq", "sklearn", "numpy")
 PROBE = f"""
 import sys
@@ -197,12 +203,7 @@ def test_an_unknown_error_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_a_slip_of_the_keyboard_does_not_wait_for_torch(arguments: list[str], code: int) -> None:
-    script = (
-        "import sys, atexit; from inspectd.cli import main;"
-        "atexit.register(lambda: print('heavy' if {'torch', 'timm'} & set(sys.modules) else 'light'));"
-        "main(sys.argv[1:])"
-    )
-    ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    ended = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == code, ended.stderr
     assert ended.stdout.splitlines()[-1] == "light"
     assert "Traceback" not in ended.stderr
@@ -216,3 +217,26 @@ def test_torchs_threads_do_not_spin_while_a_calibration_shares_the_machine() -> 
         asked = f"{script}; import os; print(os.environ['OMP_WAIT_POLICY'])"
         ended = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
         assert ended.stdout.strip() == "PASSIVE"
+
+
+def test_checking_and_installing_a_model_needs_no_torch(tmp_path: Path, small_model: Path, pictures: Path) -> None:
+    config = tmp_path / "inspectd.yaml"
+    config.write_text(f"cameras: [{{name: top, source: {pictures}, model: {small_model}}}]\n", encoding="utf-8")
+    models = str(tmp_path / "models")
+    for arguments in (
+        ["check", "--config", str(config)],
+        ["install", str(small_model), "top", "--models", models],
+        ["install", str(small_model), "top", "--models", models],
+    ):
+        ended = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.splitlines()[-1] == "light"
+
+
+def test_what_the_line_stands_on_needs_no_torch() -> None:
+    """A station without torch, and tests that do not wait for it."""
+    script = (
+        "import inspectd.intake, inspectd.fitness, inspectd.model.store, inspectd.engine.station, "
+        "inspectd.engine.backend, inspectd.engine.batcher, sys; assert not {'torch', 'timm'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

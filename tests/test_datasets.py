@@ -14,7 +14,7 @@ from calibrate.pictures import Pictures
 from calibrate.runs import copies_note
 from inspectd.cameras.pictures import read_picture
 from inspectd.errors import UsageError
-from inspectd.simplenet.preprocess import Geometry
+from inspectd.model.geometry import Geometry
 
 
 def data_set(root: Path, *, good: str = "good", mask: str | None = "000_mask.png", picture: str = "000.png") -> Path:

@@ -11,9 +11,10 @@ import pytest
 from conftest import write_small_model
 from numpy.typing import NDArray
 
+from inspectd.engine.backend import Flight, Request, Scorer
 from inspectd.engine.batcher import Batcher, Job
 from inspectd.engine.engine import Engine
-from inspectd.engine.station import Flight, Request, Scorer, Station
+from inspectd.engine.station import Station
 from inspectd.judge import Standard
 from inspectd.ledger import Ledger
 from inspectd.records import Frame, Outcome, Reason, Stamp, Verdict

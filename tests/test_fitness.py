@@ -12,13 +12,12 @@ from conftest import small_calibration, write_small_model
 from inspectd.cameras.link import Opened
 from inspectd.cameras.sources import parse_source
 from inspectd.config import CameraConfig
-from inspectd.engine.station import Station
+from inspectd.engine.station import Station, make_station
 from inspectd.fitness import find_mismatch, light_problem, scene_mismatch
-from inspectd.pipeline import make_station
+from inspectd.model.calibration import CameraRecord
+from inspectd.model.framing import Tint, find_framing, find_tint, shrink, tint
 from inspectd.sim.line import Line
 from inspectd.simplenet import bundle
-from inspectd.simplenet.framing import Tint, find_framing, find_tint, shrink, tint
-from inspectd.simplenet.schema import CameraRecord
 
 PARTS = [Line(4).render(i) for i in range(1, 40)]
 CAMERA = CameraConfig(name="top", source="rtsp://h/x", model="m")

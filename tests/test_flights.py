@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,16 +11,17 @@ import torch
 from conftest import write_small_model
 from fakes.streams import FakeDevice, FakeStream
 
+from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
 from inspectd.engine.cuda import BatchLimit, CudaTrunk, Graph
 from inspectd.engine.flights import MOST_PREPARATIONS, SLOTS, FlightBackend
 from inspectd.engine.gpu_preprocess import Preparation, preparing
-from inspectd.engine.station import Request
 from inspectd.errors import UsageError
+from inspectd.model.geometry import Geometry
 from inspectd.records import Picture
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.preprocess import Geometry, network_input, resize
+from inspectd.simplenet.preprocess import network_input, resize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BOUND = 1e-4  # of the largest score
@@ -31,8 +33,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
     return [bundle.load(write_small_model(folder / name, threshold=10.0 * t)) for t, name in enumerate("abc", 1)]
 
 
-def backend(seed: int = 0, max_batch: int = 4) -> FlightBackend:
-    return FlightBackend(FakeDevice(seed), ["float32"], max_batch=max_batch)
+def backend(models: list[Bundle], seed: int = 0, max_batch: int = 4) -> FlightBackend:
+    flights = FlightBackend(FakeDevice(seed), ["float32"], max_batch=max_batch)
+    for model in models:
+        flights.prepare(model)
+    return flights
 
 
 def requests_for(models: list[Bundle], count: int, seed: int) -> list[Request]:
@@ -46,11 +51,12 @@ def on_cpu(requests: list[Request]) -> list[np.ndarray]:
     """Score one after the other in another backend, from the device's own preparation of each picture."""
     torch_backend, found = choose_backend("cpu:torch", "float32"), []
     for request in requests:
-        model, picture = request.model, request.picture
+        model, picture = cast("Bundle", request.model), request.picture
+        torch_backend.prepare(model)
         how = Preparation(picture.shape, False, request.geometry, 255, model.normalisation)
         prepared = torch.zeros(1, *model.params.input_shape)
         preparing(how, torch.device("cpu"))(torch.from_numpy(picture), prepared[0])
-        found.append(torch_backend.score_normalised(model, prepared)[0])
+        found.append(torch_backend.score_normalised(model, prepared.numpy())[0])
     return found
 
 
@@ -85,9 +91,7 @@ def land(flight: object, batch: list[Request]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_scores_are_the_cpus_in_whatever_order_streams_work(models: list[Bundle], seed: int) -> None:
-    flights = backend(seed)
-    for model in models:
-        flights.prepare(model)
+    flights = backend(models, seed)
     check(*fly(flights, models, seed))
 
 
@@ -96,9 +100,7 @@ def test_a_missing_wait_would_be_found(models: list[Bundle], monkeypatch: pytest
     """The test above can fail: without its waits, compute (1) and download (2) read too early."""
     wrong = 0
     for seed in range(6):
-        flights = backend(seed)
-        for model in models:
-            flights.prepare(model)
+        flights = backend(models, seed)
         deaf = flights._device._streams[stream]  # type: ignore[attr-defined]
         monkeypatch.setattr(deaf, "wait", lambda event: None)
         found, expected = fly(flights, models, seed)
@@ -107,9 +109,7 @@ def test_a_missing_wait_would_be_found(models: list[Bundle], monkeypatch: pytest
 
 
 def test_nothing_is_taken_once_everything_was_seen(models: list[Bundle], monkeypatch: pytest.MonkeyPatch) -> None:
-    flights = backend()
-    for model in models:
-        flights.prepare(model)
+    flights = backend(models)
     device: FakeDevice = flights._device  # type: ignore[assignment]
     batches = [requests_for(models, 4, seed) for seed in range(SLOTS)]
     for batch in batches:
@@ -127,9 +127,7 @@ def test_nothing_is_taken_once_everything_was_seen(models: list[Bundle], monkeyp
 
 
 def test_models_of_one_backbone_share_a_trunk_and_a_pass(models: list[Bundle], monkeypatch: pytest.MonkeyPatch) -> None:
-    flights = backend()
-    for model in models:
-        flights.prepare(model)
+    flights = backend(models)
     passes = []
     run = Graph.run
 
@@ -144,9 +142,7 @@ def test_models_of_one_backbone_share_a_trunk_and_a_pass(models: list[Bundle], m
 
 
 def test_a_forgotten_models_row_is_taken_by_the_next(models: list[Bundle], tmp_path: Path) -> None:
-    flights = backend()
-    for model in models:
-        flights.prepare(model)
+    flights = backend(models)
     captures = flights._device.captures  # type: ignore[attr-defined]
     flights.forget(models[1])
     other = bundle.load(write_small_model(tmp_path / "other", threshold=5.0))
@@ -158,14 +154,14 @@ def test_a_forgotten_models_row_is_taken_by_the_next(models: list[Bundle], tmp_p
 
 @pytest.mark.parametrize("given", [1, 2, 3, 5, 9])
 def test_more_pictures_than_fit_are_flown_in_parts(models: list[Bundle], given: int) -> None:
-    flights = backend(max_batch=2)
+    flights = backend(models, max_batch=2)
     batch = requests_for(models, given, 3)
     check(flights.score(batch), on_cpu(batch))
     assert flights.score([]) == []
 
 
 def test_more_flights_than_slots_wait_for_the_oldest(models: list[Bundle]) -> None:
-    flights = backend()
+    flights = backend(models)
     batches = [requests_for(models, 2, seed) for seed in range(SLOTS + 2)]
     expected = [on_cpu(batch) for batch in batches]
     under_way = [flights.submit(batch) for batch in batches]
@@ -185,8 +181,7 @@ def test_out_of_memory_makes_the_batch_smaller_and_says_so(
         return captured(self, bank, size)  # type: ignore[arg-type]
 
     monkeypatch.setattr(CudaTrunk, "_capture", scarce)
-    flights = backend(max_batch=8)
-    flights.prepare(models[0])
+    flights = backend(models[:1], max_batch=8)
     assert "Batches hold at most 2 from now on" in caplog.text
     batch = requests_for(models[:1], 7, 0)
     check(flights.score(batch), on_cpu(batch))
@@ -198,7 +193,7 @@ def test_no_room_for_one_picture_is_refused(models: list[Bundle], monkeypatch: p
 
     monkeypatch.setattr(CudaTrunk, "_capture", none_left)
     with pytest.raises(UsageError, match=r"memory does not suffice for one picture at a time: .* 64x64 does not fit"):
-        backend().prepare(models[0])
+        backend(models[:1])
 
 
 def test_out_of_memory_for_pictures_makes_the_batch_smaller(
@@ -214,14 +209,14 @@ def test_out_of_memory_for_pictures_makes_the_batch_smaller(
         fitted(self, count, picture_bytes, scores)
 
     monkeypatch.setattr(_Slot, "fit", scarce)
-    flights = backend(max_batch=8)
+    flights = backend(models, max_batch=8)
     batch = requests_for(models, 7, 0)
     check(flights.score(batch), on_cpu(batch))
     assert "from now on" in caplog.text
 
 
 def test_pictures_of_all_sizes_do_not_fill_the_device(models: list[Bundle]) -> None:
-    flights = backend()
+    flights = backend(models)
     for i in range(MOST_PREPARATIONS + 5):
         request = Request(models[0], models[0].geometry, np.full((20 + i, 30), i, np.uint8))
         check(flights.score([request]), on_cpu([request]))
@@ -229,8 +224,8 @@ def test_pictures_of_all_sizes_do_not_fill_the_device(models: list[Bundle]) -> N
 
 
 def test_scores_that_are_no_numbers_stay_none(models: list[Bundle]) -> None:
-    broken = torch.full((1, *models[0].params.input_shape), torch.nan)
-    assert np.isnan(backend().score_normalised(models[0], broken)).all()
+    broken = np.full((1, *models[0].params.input_shape), np.nan, np.float32)
+    assert np.isnan(backend(models[:1]).score_normalised(models[0], broken)).all()
 
 
 @pytest.mark.parametrize(("largest", "sizes"), [(1, [1]), (2, [1, 2]), (16, [1, 2, 4, 8, 16]), (12, [1, 2, 4, 8, 12])])

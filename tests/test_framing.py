@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from inspectd.cameras.pictures import list_pictures, read_picture
+from inspectd.model.framing import Framing, find_framing, shrink
 from inspectd.sim.line import Line
-from inspectd.simplenet.framing import Framing, find_framing, shrink
 
 Pixels = np.ndarray[Any, Any]
 

@@ -35,7 +35,7 @@ def test_features_scores_and_maps(shared: Path, case: str, device: str) -> None:
     model = bundle.load(shared / "golden" / case, weights)
     inputs = torch.from_numpy(expected["inputs"])
     with torch.inference_mode():
-        rows, _ = embed(model.backbone(inputs), model.params.head_shape)
+        rows, _ = embed(model.backbone(inputs), model.head_shape)
         patch_scores = Network(model.backbone, model.head)(inputs)
     assert error(rows[expected["feature_rows"]], expected["features"]) < 1e-4
     assert error(patch_scores, expected["patch_scores"]) < 1e-4

@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_the_old_model(tmp_path: Path, models: Path, capsys: 
 
 
 def test_a_reader_never_finds_the_model_missing_or_half(tmp_path: Path, models: Path) -> None:
-    from inspectd.simplenet.install import install
+    from inspectd.model.store import install
 
     runs = [run_folder(tmp_path / str(i), float(i)) / "models" / "0" for i in (1, 2)]
     install(runs[0], "top", models)

@@ -221,7 +221,7 @@ def small_model_320(tmp_path: Path) -> Path:
     """A model for pictures of 320 × 240 that calls everything ok."""
     from conftest import write_small_model
 
-    from inspectd.simplenet.schema import CameraRecord
+    from inspectd.model.calibration import CameraRecord
 
     return write_small_model(tmp_path / "m320", 1e6, camera=CameraRecord("fit", None, *SIZE))
 

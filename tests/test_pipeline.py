@@ -14,14 +14,13 @@ from inspectd.cameras.link import Opened
 from inspectd.cameras.sources import Kind, Source
 from inspectd.config import CameraConfig
 from inspectd.engine.batcher import Batcher
-from inspectd.engine.station import Station
+from inspectd.engine.station import Station, make_station
 from inspectd.errors import UsageError
 from inspectd.intake import Intake
 from inspectd.ledger import Ledger
-from inspectd.pipeline import make_station
+from inspectd.model.calibration import CameraRecord
 from inspectd.records import Frame, Outcome, Reason, Stamp, Verdict
 from inspectd.simplenet import bundle
-from inspectd.simplenet.schema import CameraRecord
 from inspectd.tap import Tap
 
 DEVICE = Source(Kind.DEVICE, "/dev/video0")

@@ -24,9 +24,9 @@ from mvtec import NET, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from inspectd import SimpleNet
+from inspectd.model.calibration import Calibration
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
-from inspectd.simplenet.schema import Calibration
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,9 +20,9 @@ from calibrate.fit import learn, pictures_for
 from calibrate.keep import BestOnTest
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
+from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.schema import CameraRecord
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from inspectd.bench.models import Kind, random_models
 from inspectd.bench.rows import Row, percentile
-from inspectd.engine.runtime import Form
-from inspectd.engine.station import Backend, Request
+from inspectd.engine.backend import Backend, Form, Request
+from inspectd.engine.choose import torch_device
 from inspectd.judge import Standard, judge
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
@@ -72,7 +72,7 @@ def measure(backend: Backend, job: Job) -> Iterator[Row]:
     draws = np.random.default_rng(0)
     width, height = job.picture
     pictures = [draws.integers(0, 255, (height, width, 3), np.uint8) for _ in range(max(job.batches))]
-    textbook = _Textbook(models[0], backend.torch_device) if job.with_textbook else None
+    textbook = _Textbook(models[0], torch_device(backend.form.device)) if job.with_textbook else None
     form = backend.prepare(models[0], is_draft=True).form
     alone = backend.backbone_alone(models[0])
     prepared = 1
@@ -92,7 +92,7 @@ def measure(backend: Backend, job: Job) -> Iterator[Row]:
             whole = _Pipelined(backend, flights)
             inputs = np.stack([network_input(one, models[0].geometry) for one in pictures[:batch]])
             many = np.concatenate([inputs] * backend.tracks)
-            network = _Contender(partial(backend.score_normalised, models[0], torch.from_numpy(many)), len(many))
+            network = _Contender(partial(backend.score_normalised, models[0], many), len(many))
             flow = _Contender(partial(alone, many), len(many))
             single = flow if backend.tracks == 1 else _Contender(partial(alone, inputs), batch)
             forms = {
@@ -112,7 +112,7 @@ def measure(backend: Backend, job: Job) -> Iterator[Row]:
             whole.land()
             stages = _stages(backend, [next(flights) for _ in range(max(1, STAGED_FRAMES // batch))])
             stages = _parted(stages, statistics.median(single.calls_s) * 1e3 / batch)
-            memory = (_host_mb(), _device_mb(backend.torch_device))
+            memory = (_host_mb(), _device_mb(torch_device(backend.form.device)))
             yield from _rows(forms, network, job, form, batch, count, stages, memory)
 
 
@@ -126,7 +126,7 @@ def trace(backend: Backend, job: Job, path: Path) -> None:
     picture = np.zeros((height, width, 3), np.uint8)
     requests = [Request(model, model.geometry, picture)] * max(job.batches)
     activities = [ProfilerActivity.CPU]
-    if backend.torch_device.type == "cuda":
+    if backend.form.device.startswith("cuda"):
         activities.append(ProfilerActivity.CUDA)
     backend.score(requests)
     with profile(activities=activities) as profiler:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
+from inspectd.model.geometry import IMAGENET_MEAN, IMAGENET_STD
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.bundle import Bundle, head_shape
 from inspectd.simplenet.network import Head
-from inspectd.simplenet.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from inspectd.simplenet.schema import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
 
 THRESHOLD = 1e3
 """Far above any score: every part is ok."""
@@ -43,7 +43,14 @@ def random_models(kind: Kind, count: int) -> list[Bundle]:
     backbone = backbones.create(kind.backbone, kind.layers, params.input_shape)
     digest = backbones.digest(backbone)
     return [
-        Bundle(params, Head(params.head_shape).eval(), backbone, _calibration(kind, digest), "bench", f"{i:064x}")
+        Bundle(
+            params=params,
+            calibration=_calibration(kind, digest),
+            name="bench",
+            digest=f"{i:064x}",
+            head=Head(head_shape(params)).eval(),
+            backbone=backbone,
+        )
         for i in range(count)
     ]
 

@@ -78,7 +78,7 @@ def notes_of_folders(settings: Config) -> list[str]:
 def problems_of_devices(settings: Config) -> list[str]:
     """Return which local cameras are absent or not permitted, and whether the engine's device exists."""
     from inspectd.cameras.sources import parse_source
-    from inspectd.engine.choose import check_engine
+    from inspectd.engine.devices import check_engine
     from inspectd.errors import UsageError
 
     problems = []
@@ -103,14 +103,17 @@ def problems_of_devices(settings: Config) -> list[str]:
 
 def problems_of_models(settings: Config) -> list[str]:
     """Return which models cannot be used, and why."""
+    from inspectd.engine.station import make_station
     from inspectd.errors import UsageError
-    from inspectd.pipeline import make_station
-    from inspectd.simplenet import bundle
+    from inspectd.model import artefact
 
     problems = []
     for camera in settings.enabled_cameras:
         try:
-            station = make_station(camera, bundle.load(Path(camera.model)))
+            model = artefact.read(Path(camera.model)).artefact
+            station = make_station(camera, model)
+            if model.calibration is None and station.standard is not None:
+                _try_to_load(Path(camera.model))
         except UsageError as error:
             problems.append(f"Camera {camera.name}: {error}")
             continue
@@ -120,3 +123,10 @@ def problems_of_models(settings: Config) -> list[str]:
                 "calibrate with inspectd."
             )
     return problems
+
+
+def _try_to_load(folder: Path) -> None:
+    """Load a folder of the published code whole: nothing in it says what belongs to it."""
+    from inspectd.simplenet import bundle
+
+    bundle.load(folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from inspectd.simplenet.install import Installed
+    from inspectd.model.store import Installed
 
 MODELS = Path("/var/lib/inspectd/models")
 
@@ -22,7 +22,7 @@ MODELS = Path("/var/lib/inspectd/models")
 def command(names: tuple[str, ...], number: int | None, models: Path, rollback: bool) -> None:
     """Put a model of RUN where the daemon looks, under NAME; the one that was there is kept for --rollback."""
     from inspectd.errors import UsageError
-    from inspectd.simplenet.locate import find_model
+    from inspectd.model.locate import find_model
 
     if rollback and len(names) != 1:
         raise UsageError(f"--rollback has {len(names)} names; expected one: inspectd install --rollback NAME.")
@@ -30,7 +30,7 @@ def command(names: tuple[str, ...], number: int | None, models: Path, rollback: 
         raise UsageError(f"install has {len(names)} names; expected two: inspectd install RUN NAME.")
     source = None if rollback else find_model(Path(names[0]), number)
 
-    from inspectd.simplenet.install import (  # loads torch: a slip of the keyboard need not wait for it
+    from inspectd.model.store import (  # loads torch: a slip of the keyboard need not wait for it
         install,
         roll_back,
     )

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from inspectd.config import DEVICE_NAMES
+from inspectd.engine import devices
 from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.flights import FlightBackend
-from inspectd.engine.openvino import OpenVinoRuntime, is_installed
+from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.runtime import Runtime
 from inspectd.engine.streams import CudaDevice
 from inspectd.engine.torch_runtime import TorchRuntime
 from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
-    from inspectd.engine.station import Backend
-
-PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
+    from inspectd.engine.backend import Backend
 
 
 def choose_backend(device: str = "auto", precision: str = "auto", *, threads: int = 0, max_batch: int = 16) -> Backend:
@@ -32,7 +29,7 @@ def choose_backend(device: str = "auto", precision: str = "auto", *, threads: in
     processor has it, and float32 for models that lose too much), `float32`, `bfloat16`, `float16`.
     `max_batch`: the most pictures that a GPU takes in one pass.
     """
-    check_engine(device, precision)
+    devices.check_engine(device, precision)
     gpu = torch_device(device)
     if gpu.type == "cuda":
         precisions = ("float16", "float32") if precision == "auto" else (precision,)
@@ -46,13 +43,13 @@ def _cpu(device: str, precision: str, threads: int) -> CpuBackend:
         torch.set_num_threads(threads)
     may_fall_back = device == "cpu"
     if may_fall_back:
-        device = "cpu:openvino" if is_installed() else "cpu:torch"
-        reasons = [f"{'OpenVINO is' if is_installed() else 'the extra openvino is not'} installed"]
+        device = "cpu:openvino" if devices.has_openvino() else "cpu:torch"
+        reasons = [f"{'OpenVINO is' if devices.has_openvino() else 'the extra openvino is not'} installed"]
     else:
         reasons = ["it was asked for"]
     if precision == "auto":
-        precisions = ("bfloat16", "float32") if has_bfloat16() else ("float32",)
-        reasons.append(f"this processor {'computes' if has_bfloat16() else 'does not compute'} in bfloat16")
+        precisions = ("bfloat16", "float32") if devices.has_bfloat16() else ("float32",)
+        reasons.append(f"this processor {'computes' if devices.has_bfloat16() else 'does not compute'} in bfloat16")
     else:
         precisions = (precision,)
     runtimes: list[Runtime] = [
@@ -61,21 +58,6 @@ def _cpu(device: str, precision: str, threads: int) -> CpuBackend:
     if may_fall_back and device == "cpu:openvino":
         runtimes += [TorchRuntime(one, threads) for one in precisions]
     return CpuBackend(runtimes, ", ".join(reasons), threads)
-
-
-def check_engine(device: str, precision: str) -> None:
-    """Refuse a device that this machine has not, or a precision that it cannot do (UsageError)."""
-    kind = torch_device(device).type
-    if precision != "auto" and precision not in PRECISIONS[kind]:
-        raise UsageError(
-            f"The precision {precision!r} is not possible on the device {device!r}; expected auto or one of "
-            f"{', '.join(PRECISIONS[kind])}."
-        )
-    if device == "cpu:openvino" and not is_installed():
-        raise UsageError(
-            "The device 'cpu:openvino' needs OpenVINO, which is not installed: pip install 'inspectd[openvino]', or "
-            "use device: cpu."
-        )
 
 
 def torch_device(name: str) -> torch.device:
@@ -96,13 +78,3 @@ def torch_device(name: str) -> torch.device:
             "Use device: auto, or cpu."
         )
     return torch.device("cuda", index)
-
-
-@cache
-def has_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16, so that it is faster than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return " avx512_bf16" in flags or " amx_bf16" in flags or " bf16 " in flags

@@ -7,16 +7,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from inspectd.engine.backend import Flight, Floats, Form, Parity, Request
 from inspectd.engine.helpers import Helpers
 from inspectd.engine.library import Library, Prepared
-from inspectd.engine.parity import Parity
-from inspectd.engine.runtime import Compiled, Floats, Form, Lap, Runtime, Stopwatch, no_lap, usable_cores
-from inspectd.engine.station import Flight, Request
+from inspectd.engine.runtime import Compiled, Lap, Runtime, Stopwatch, no_lap, usable_cores
+from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.preprocess import network_input, normalised
+from inspectd.simplenet.preprocess import network_input
 
 
 class CpuBackend:
@@ -27,7 +25,6 @@ class CpuBackend:
     """
 
     max_batch = 1
-    torch_device = torch.device("cpu")
 
     def __init__(self, runtimes: Sequence[Runtime], why: str = "", threads: int = 0) -> None:
         """`runtimes`: in the order in which they are tried for a model."""
@@ -50,7 +47,7 @@ class CpuBackend:
         """Make a model ready to judge; UsageError when no form of it agrees with the textbook."""
         return self._library.prepare(model, is_draft=is_draft).parity
 
-    def forget(self, model: Bundle) -> None:
+    def forget(self, model: Artefact) -> None:
         """Give up what is held for a model that is not needed any more."""
         self._library.forget(model)
 
@@ -60,7 +57,7 @@ class CpuBackend:
         return lambda: [finish() for finish in begun]
 
     def _begin(self, request: Request) -> Callable[[], Floats]:
-        prepared = self._library.prepare(request.model)
+        prepared = self._library.find(request.model)
         if prepared.trunk.tracks > 1:
             return self._helpers.submit(lambda: _run(prepared, _input(request)))
         input_ = self._helpers.submit(_input, request)
@@ -70,15 +67,10 @@ class CpuBackend:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
         return self.submit(requests)()
 
-    def score_inputs(self, model: Bundle, pixels: Tensor) -> Floats:
-        """Return raw patch scores [B, h, w] of resized pictures [B, 3, H, W], 0 … 255."""
-        inputs = np.stack([normalised(one, *model.normalisation) for one in pixels])
-        return self.score_normalised(model, torch.from_numpy(inputs))
-
-    def score_normalised(self, model: Bundle, inputs: Tensor) -> Floats:
-        """Return raw patch scores [B, h, w] of normalised inputs float32 [B, 3, H, W]."""
-        prepared = self._library.prepare(model)
-        given = inputs.contiguous(memory_format=torch.channels_last).numpy()
+    def score_normalised(self, model: Artefact, inputs: Floats) -> Floats:
+        """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W]."""
+        prepared = self._library.find(model)
+        given = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)  # as a CPU's convolutions want
         scores = np.stack(list(self._map(prepared.trunk)(partial(_run, prepared), given)))
         # Some runtimes' activations turn a NaN into a zero, and the score into one that looks like any other.
         scores[~np.isfinite(given).all(axis=(1, 2, 3))] = np.nan
@@ -86,7 +78,7 @@ class CpuBackend:
 
     def stages(self, requests: Sequence[Request]) -> dict[str, float]:
         """Score one picture after the other and return how long each stage took, in seconds for all of them."""
-        prepared = [self._library.prepare(request.model) for request in requests]
+        prepared = [self._library.find(request.model) for request in requests]
         watch = Stopwatch()
         for one, request in zip(prepared, requests, strict=True):
             input_ = self._helpers.submit(_input, request)()

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inspectd.engine.runtime import Floats, Form, Head, Lap, Trunk, no_lap
+from inspectd.engine.backend import Floats, Form
+from inspectd.engine.runtime import Head, Lap, Trunk, no_lap
 from inspectd.engine.streams import Device, Event, Stream
 from inspectd.engine.torch_runtime import DTYPES
 from inspectd.errors import UsageError

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from inspectd.engine.backend import Flight, Request, Scorer
 from inspectd.engine.batcher import Batcher, Job
-from inspectd.engine.station import Flight, Request, Scorer
 from inspectd.judge import judge
 from inspectd.ledger import Ledger
 from inspectd.records import Finding, Reason, fault

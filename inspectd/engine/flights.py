@@ -26,15 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inspectd.engine.backend import Flight, Floats, Parity, Request
 from inspectd.engine.cuda import BatchLimit, CudaHead, CudaRuntime, CudaTrunk, Graph
 from inspectd.engine.gpu_preprocess import Preparation, preparing
 from inspectd.engine.library import Library, Prepared
-from inspectd.engine.parity import Parity
-from inspectd.engine.runtime import Floats, Lap, Stopwatch, no_lap
-from inspectd.engine.station import Flight, Request
+from inspectd.engine.runtime import Lap, Stopwatch, no_lap
 from inspectd.engine.streams import Device, Event
+from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.preprocess import normalised
 
 SLOTS = 3
 """Batches under way: one is uploaded, one computed, one downloaded."""
@@ -54,7 +53,6 @@ class FlightBackend:
 
     def __init__(self, device: Device, precisions: Sequence[str], why: str = "", max_batch: int = 16) -> None:
         """`precisions`: in the order in which they are tried for a model."""
-        self.torch_device = device.torch_device
         self.max_batch = max_batch
         self.why = why
         self._device = device
@@ -78,7 +76,7 @@ class FlightBackend:
                 cast("CudaTrunk", prepared.trunk).graph(head.bank, size)
         return prepared.parity
 
-    def forget(self, model: Bundle) -> None:
+    def forget(self, model: Artefact) -> None:
         """Give up what is held for a model that is not needed any more."""
         self._land_all()
         self._library.forget(model)
@@ -108,21 +106,16 @@ class FlightBackend:
             self._land(part)
         return watch.seconds
 
-    def score_inputs(self, model: Bundle, pixels: Tensor) -> Floats:
-        """Return raw patch scores [B, h, w] of resized pictures [B, 3, H, W], 0 … 255."""
-        inputs = np.stack([normalised(one.cpu(), *model.normalisation) for one in pixels])
-        return self.score_normalised(model, torch.from_numpy(inputs))
-
-    def score_normalised(self, model: Bundle, inputs: Tensor) -> Floats:
-        """Return raw patch scores [B, h, w] of normalised inputs float32 [B, 3, H, W]."""
-        prepared = self._library.prepare(model)
-        return prepared.trunk.score(inputs.cpu().contiguous().numpy(), [prepared.head] * len(inputs))
+    def score_normalised(self, model: Artefact, inputs: Floats) -> Floats:
+        """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W]."""
+        prepared = self._library.find(model)
+        return prepared.trunk.score(np.ascontiguousarray(inputs), [prepared.head] * len(inputs))
 
     def _launch(self, requests: Sequence[Request], lap: Lap) -> list[_Part]:
         parts, begin = [], 0
         while begin < len(requests):
             some = requests[begin : begin + self._limit.largest]
-            rows = [_Row(one, self._library.prepare(one.model)) for one in some]
+            rows = [_Row(one, self._library.find(one.model)) for one in some]
             parts.append(self._launch_part(rows, lap))
             begin += len(parts[-1].order)
         return parts
@@ -199,7 +192,7 @@ class FlightBackend:
             self._device.synchronise()  # what is dropped may be in use
             self._preparations = {how: self._preparations[how] for how in wanted - missing}
         for how in missing:
-            self._preparations[how] = preparing(how, self.torch_device)
+            self._preparations[how] = preparing(how, self._device.torch_device)
             self._device.synchronise()  # its constants were written on another stream
 
     def _take_slot(self) -> _Slot:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inspectd.simplenet.preprocess import FULL_SCALE, Channels, Geometry
+from inspectd.model.geometry import FULL_SCALE, Channels, Geometry
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from inspectd.engine.parity import Parity, compare, parity_inputs, textbook_scores
-from inspectd.engine.runtime import CannotRunError, Compiled, Form, Head, Runtime, Trunk, trunk_key
+from inspectd.engine.backend import Form, Parity
+from inspectd.engine.parity import compare, parity_inputs, textbook_scores
+from inspectd.engine.runtime import CannotRunError, Compiled, Head, Runtime, Trunk, trunk_key
 from inspectd.errors import UsageError
+from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.folded import fold_head
 
@@ -74,20 +76,27 @@ class Library:
             "device, or calibrate again."
         )
 
-    def forget(self, model: Bundle) -> None:
+    def find(self, model: Artefact) -> Prepared:
+        """Return what was prepared of a model; LookupError when nothing was."""
+        try:
+            return self._prepared[model.digest]
+        except KeyError:
+            raise LookupError(f"the model {model.label} was scored before it was prepared") from None
+
+    def forget(self, model: Artefact) -> None:
         """Give up what is held for a model that is not needed any more."""
         self._prepared.pop(model.digest, None)
         self._drop_unused_trunks()
 
     def backbone_alone(self, model: Bundle) -> Compiled:
         """Return the backbone of a model without what stands behind it, in the model's form: for benchmarks."""
-        form = self.prepare(model).key[1]
+        form = self.find(model).key[1]
         runtime = next(runtime for runtime in self._runtimes if runtime.form == form)
         return runtime.compile(Trunk(model.backbone, None, model.params.input_shape))
 
     def _trunk(self, key: tuple[Hashable, Form], model: Bundle, runtime: Runtime) -> tuple[Trunk, Compiled]:
         if key not in self._trunks:
-            trunk = Trunk(model.backbone, model.params.head_shape, model.params.input_shape)
+            trunk = Trunk(model.backbone, model.head_shape, model.params.input_shape)
             self._trunks[key] = (trunk, runtime.compile(trunk))
         return self._trunks[key]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 import threading
@@ -17,28 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inspectd.engine.runtime import (
-    CannotRunError,
-    Floats,
-    Form,
-    Head,
-    Lap,
-    Trunk,
-    no_lap,
-    tracks_for,
-    usable_cores,
-)
+from inspectd.engine.backend import Floats, Form
+from inspectd.engine.runtime import CannotRunError, Head, Lap, Trunk, no_lap, tracks_for, usable_cores
 from inspectd.simplenet.folded import FoldedHead
 
 ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 Shape = Sequence[int]
 PARTS = 16
 """So many parts of a score are rounded each, and then added."""
-
-
-def is_installed() -> bool:
-    """Whether the extra `openvino` is there."""
-    return importlib.util.find_spec("openvino") is not None
 
 
 class OpenVinoRuntime:

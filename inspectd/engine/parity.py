@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import statistics
 import sys
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 
-from inspectd.engine.runtime import Floats, Form
+from inspectd.engine.backend import Floats, Form, Parity
 from inspectd.records import Picture
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
@@ -27,31 +26,6 @@ WIDEST_WITHOUT_THRESHOLD = 0.1
 """Largest band of a model that gives scores and no verdicts, as a share of the spread of its patch scores."""
 SYNTHETIC = 4
 """Pictures of noise for a model that came without pictures of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """How far a form is from the textbook on one model."""
-
-    form: Form
-    band: float
-    """Largest difference of a patch score, in the unit of the scores; infinite when a score was no number."""
-    limit: float
-    pictures: int
-    is_own: bool
-    """They are the calibration's own; else noise, for a model that came without."""
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether this form may judge."""
-        return self.band <= self.limit
-
-    def __str__(self) -> str:
-        what = "of its calibration's pictures" if self.is_own else "pictures of noise"
-        return (
-            f"{self.form} differs from the textbook in float32 by at most {self.band:.2g} on {self.pictures} {what}; "
-            f"{self.limit:.2g} is allowed"
-        )
 
 
 def parity_inputs(model: Bundle) -> tuple[Floats, bool]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from inspectd.engine.backend import Floats, Form
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.folded import FoldedHead, Pooling, fold_pooling
@@ -29,7 +27,6 @@ SMALL = 1e9
 (EfficientNet-Lite0: 0.3e9, 7 ms on Zen 4 in bfloat16; a WideResNet-50: 12e9). Cores that share a picture wait for each
 other after every layer: side by side, each with a picture of its own, they score more."""
 
-Floats = NDArray[np.float32]
 Size = tuple[int, int]
 Lap = Callable[[str], None]
 """Called with a stage's name as soon as that stage has really ended: for benchmarks."""
@@ -53,19 +50,6 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._began
         self._began = now
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How scores come about. Every score, threshold and speed is of one form."""
-
-    device: str
-    """`cpu:openvino`, `cpu:torch` or `cuda:N`."""
-    precision: str
-    """`float32`, `bfloat16` or `float16`: of weights and activations; scores are float32."""
-
-    def __str__(self) -> str:
-        return f"{self.device} {self.precision}"
 
 
 class Trunk(nn.Module):
@@ -104,7 +88,7 @@ class Trunk(nn.Module):
 
 def trunk_key(model: Bundle) -> Hashable:
     """Return what is equal for models that can share a trunk."""
-    shape = model.params.head_shape
+    shape = model.head_shape
     pooling = (shape.pretrain_embed_dimension, shape.target_embed_dimension, shape.patchsize, shape.patchstride)
     return backbone_key(model), model.params.input_shape, pooling
 

@@ -11,7 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from inspectd.engine.runtime import Floats, Form, Head, Lap, Trunk, no_lap, tracks_for, usable_cores
+from inspectd.engine.backend import Floats, Form
+from inspectd.engine.runtime import Head, Lap, Trunk, no_lap, tracks_for, usable_cores
 from inspectd.simplenet.folded import FoldedHead
 from inspectd.simplenet.fusing import fused
 

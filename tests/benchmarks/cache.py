@@ -24,9 +24,9 @@ from calibrate.options import Options
 from calibrate.pictures import Pictures
 from calibrate.train import HeadTrainer, Recipe, noise_for, train
 from inspectd.engine.choose import choose_backend
+from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import Head, HeadShape
-from inspectd.simplenet.schema import CameraRecord
 
 ALLOWED = 1.15
 TOLERANCE = 1e-3

@@ -18,9 +18,9 @@ from calibrate.fit import Learned, learn, pictures_for
 from calibrate.options import options_for
 from calibrate.testing import evaluate
 from calibrate.threshold import held_out_positions
+from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
-from inspectd.engine.station import Backend
-from inspectd.simplenet.schema import CameraRecord
+from inspectd.model.calibration import CameraRecord
 
 
 def calibrate(paths: list[Path], seed: int, **changes: object) -> tuple[Learned, Backend, list[str]]:

@@ -15,10 +15,10 @@ from test_flights import GEOMETRIES, check, fly, requests_for
 
 from inspectd import SimpleNet
 from inspectd.cameras.ring import Ring
+from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
 from inspectd.engine.flights import SLOTS, FlightBackend
 from inspectd.engine.gpu_preprocess import Preparation, preparing
-from inspectd.engine.station import Request
 from inspectd.engine.streams import CudaDevice
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
@@ -47,7 +47,7 @@ def test_scores_are_the_textbooks(models: list[Bundle], precision: str) -> None:
     for model in models:
         with torch.inference_mode():
             expected = model.network(inputs).numpy()
-        difference = np.abs(backend.score_normalised(model, inputs) - expected).max() / np.abs(expected).max()
+        difference = np.abs(backend.score_normalised(model, inputs.numpy()) - expected).max() / np.abs(expected).max()
         print(f"{precision}: {difference:.2g} of the largest patch score")
         assert difference <= BOUNDS[precision]
 

@@ -1,11 +1,10 @@
-"""Writing that is whole or not at all, and digests of what was written."""
+"""Writing that is whole or not at all."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import glob
-import hashlib
 import os
 import shutil
 import tempfile
@@ -129,8 +128,3 @@ def _put_in_place(scratch: Path, target: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def sha256(data: bytes) -> str:
-    """Return the SHA-256 of some bytes, in hex."""
-    return hashlib.sha256(data).hexdigest()

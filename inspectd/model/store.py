@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from inspectd.atomic import exchange, new_folder
 from inspectd.errors import StartError, UsageError
-from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.files import exchange, new_folder
+from inspectd.model import artefact
+from inspectd.model.artefact import Artefact
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 PREVIOUS = ".previous"
@@ -24,7 +24,7 @@ class Installed:
     """What stands under a name now, and what is kept of what stood there before."""
 
     folder: Path
-    model: Bundle
+    model: Artefact
     previous: str | None
     """Label of the model that a rollback returns to."""
     is_new: bool = True
@@ -37,7 +37,7 @@ def install(source: Path, name: str, models: Path) -> Installed:
     UsageError when the model cannot judge, StartError when the place cannot be written; then nothing is changed.
     """
     _check_name(name)
-    model = bundle.load(source)
+    model = artefact.read(source).artefact
     if model.calibration is None or model.calibration.threshold is None:
         raise UsageError(
             f"The model {source} has no threshold: the daemon would answer fault: no_threshold to everything. "
@@ -50,7 +50,7 @@ def install(source: Path, name: str, models: Path) -> Installed:
             return Installed(target, model, _label(_previous(target)), is_new=False)
         with new_folder(_previous(target)) as scratch:
             shutil.copytree(source, scratch, dirs_exist_ok=True, symlinks=False)
-            bundle.load(scratch)  # what was copied is what was read
+            artefact.read(scratch)  # what was copied is what was read
         # The new model stands under the name of the previous one; one exchange puts both where they belong.
         if target.exists():
             exchange(_previous(target), target)
@@ -66,7 +66,7 @@ def roll_back(name: str, models: Path) -> Installed:
     with _only_one(models):
         if not _previous(target).is_dir():
             raise UsageError(f"{target} has no previous model to return to; nothing was changed.")
-        model = bundle.load(_previous(target))
+        model = artefact.read(_previous(target)).artefact
         exchange(_previous(target), target)
     return Installed(target, model, _label(_previous(target)))
 
@@ -78,7 +78,7 @@ def _previous(target: Path) -> Path:
 def _label(folder: Path) -> str | None:
     """Return what stands in a folder; None: nothing that can be used."""
     try:
-        return bundle.load(folder).label
+        return artefact.read(folder).artefact.label
     except UsageError:
         return None
 

@@ -1,4 +1,4 @@
-"""What `params.pkl` and `calibration.json` of a model folder hold. Only data; `bundle.py` reads and writes it."""
+"""What `params.pkl` and `calibration.json` of a model folder hold. Only data; `artefact.py` reads and writes it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from inspectd.simplenet.framing import Framing, Tint
-from inspectd.simplenet.network import HeadShape
+from inspectd.model.framing import Framing, Tint
 
 CALIBRATION_VERSION = 1
 
@@ -34,21 +33,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"b
     dsc_layers: Annotated[int, Meta(ge=1, le=64)] = 2
     dsc_hidden: Positive | None = 1024
     embedding_size: Positive | None = None
-
-    @property
-    def head_shape(self) -> HeadShape:
-        """The head's arithmetic."""
-        return HeadShape(
-            self.pretrain_embed_dimension,
-            self.target_embed_dimension,
-            self.patchsize,
-            self.patchstride,
-            self.pre_proj,
-            self.proj_layer_type,
-            self.dsc_layers,
-            self.dsc_hidden,
-            self.embedding_size,
-        )
 
 
 class CameraRecord(msgspec.Struct, frozen=True):
