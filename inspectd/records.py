@@ -6,6 +6,7 @@ process and carried untouched; every later stage adds its own time.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,13 +58,58 @@ class Stamp:
     """The file's name, or the frame's number in a video; None for a live camera."""
 
 
-@dataclass(slots=True)
-class Frame:
-    """A captured picture in its ring slot; whoever is done with it calls `release` once."""
+class ReleasedError(RuntimeError):
+    """A frame was used after its last holder had released it: by then the slot may hold another part's picture."""
 
-    stamp: Stamp
-    picture: Picture
-    release: Callable[[], None]
+
+class Frame:
+    """A captured picture in its ring slot, for as long as somebody holds it.
+
+    Whoever is given a frame holds it. Each further holder calls `hold`, each holder calls `release` once, from any
+    thread. The last release gives the slot back to the camera; from then on the frame refuses everything
+    (ReleasedError), so that one part's picture can never pass for another's.
+    """
+
+    __slots__ = ("_give_back", "_holders", "_lock", "_picture", "stamp")
+
+    def __init__(self, stamp: Stamp, picture: Picture, give_back: Callable[[], None]) -> None:
+        """`give_back`: called once, with the last release."""
+        self.stamp = stamp
+        self._picture: Picture | None = picture
+        self._give_back = give_back
+        self._holders = 1
+        self._lock = threading.Lock()
+
+    @property
+    def picture(self) -> Picture:
+        """The picture, in the ring's own memory; ReleasedError after the last release."""
+        picture = self._picture
+        if picture is None:
+            raise self._error("looked at")
+        return picture
+
+    def hold(self) -> None:
+        """Keep the picture for one holder more; ReleasedError after the last release."""
+        with self._lock:
+            if self._holders == 0:
+                raise self._error("held")
+            self._holders += 1
+
+    def release(self) -> None:
+        """Give the picture up for one holder; ReleasedError where nobody held it any more."""
+        with self._lock:
+            if self._holders == 0:
+                raise self._error("released")
+            self._holders -= 1
+            if self._holders > 0:
+                return
+            self._picture = None
+        self._give_back()
+
+    def _error(self, what: str) -> ReleasedError:
+        return ReleasedError(
+            f"frame {self.stamp.frame} of camera {self.stamp.camera} was {what} after its last holder had released it"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,16 +141,16 @@ class Engine:
             raise
 
     def _finish(self, batch: _Batch) -> None:
-        """Wait for a batch and judge it; the slots of its frames are given back as soon as they are scored."""
-        sizes = [(job.frame.picture.shape[1], job.frame.picture.shape[0]) for job in batch.jobs]
+        """Wait for a batch and judge it. Each frame is held until its verdict is out."""
         try:
             scores = batch.flight()
+            scored_ns = time.monotonic_ns()
+            for job, patch_scores in zip(batch.jobs, scores, strict=True):
+                height, width = job.frame.picture.shape[:2]
+                finding = conclude(job, (width, height), patch_scores)
+                self._ledger.close(job.entry, replace(finding, started_ns=batch.started_ns, scored_ns=scored_ns))
         finally:
             _release(batch.jobs)
-        scored_ns = time.monotonic_ns()
-        for job, size, patch_scores in zip(batch.jobs, sizes, scores, strict=True):
-            finding = conclude(job, size, patch_scores)
-            self._ledger.close(job.entry, replace(finding, started_ns=batch.started_ns, scored_ns=scored_ns))
 
     def _is_wanted(self, job: Job) -> bool:
         """A frame whose deadline has passed has its verdict already: scoring it would only delay others."""
