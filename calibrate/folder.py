@@ -131,6 +131,8 @@ def _write_curve(folder: Path, curve: Curve) -> None:
 def _read_back(folder: Path, pictures: Pictures, learned: Learned, backend: Backend) -> None:
     """Load what was written and score a picture with it: a run that does not load is not a run."""
     written = bundle.load(folder)
+    for model in (written, learned.model):
+        backend.prepare(model)
     requests = [Request(model, model.geometry, pictures.raw[0]) for model in (written, learned.model)]
     read, expected = backend.score(requests)
     backend.forget(written)

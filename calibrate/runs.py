@@ -75,7 +75,6 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                     bars.stage("test", len(folder.test))
                     tested = evaluate(folder, learned.model, backend, workers=plan.workers, on_picture=drawing)
                     _say_left_out(bars, tested.left_out)
-                    backend.forget(learned.model)
                     threshold = learned.threshold.value if learned.threshold else None
                     row = Row(plan.row_name(folder), options.title, learned.kept, threshold, tested)
                     for name, value in (
@@ -86,6 +85,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                             bars.scalar(name, value, options.recipe.epochs[0])
                     curve = bars.take_curve()
                     run.add(folder.name, row, pictures, learned, curve)
+                    backend.forget(learned.model)
                     rows.append(row)
                     title = f"{row.name} ({options.title})"
                     examples = [drawing.figure(example) for example in drawing.examples]
@@ -118,6 +118,7 @@ def test_run(plan: Plan, device: str, *, draws: bool) -> None:
     with ProgressBars() as bars:
         for number, name, backbone in _saved(plan.target, list(folders), wanted):
             model = bundle.load(plan.target / "models" / str(number))
+            backend.prepare(model)
             bars.stage(f"test {number}", len(folders[name].test))
             with _pictures_folder(plan.target, number, draws) as pictures:
                 drawing = _Drawing(model, pictures, bars.step)

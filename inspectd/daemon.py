@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from inspectd import pipeline
+from inspectd.alarms import Alarms
 from inspectd.config import Config
 from inspectd.errors import LostError, StartError
 from inspectd.notify import Notifier
@@ -32,6 +33,10 @@ MOST_DESCRIPTORS = 65_536
 FORCED_EXIT = 130  # as a shell reports a program that SIGINT ended
 
 
+class _StartCancelled(BaseException):
+    """A signal came while models were loaded. No Exception: whatever is under way must not take it for its own."""
+
+
 class Daemon:
     """One run of the daemon."""
 
@@ -44,11 +49,17 @@ class Daemon:
         self._lost: str | None = None
         self._stop = threading.Event()
         self._next_status_s = self._next_stall_s = 0.0
+        self._is_starting = False
 
     def run(self) -> None:
         """Live until a signal, the last finite source, or a loss; StartError and LostError say why it failed."""
         with self._captured_signals():
-            self.startup()
+            try:
+                self.startup()
+            except _StartCancelled:
+                LOG.info("stopped while it was starting")
+                self._notifier.close()
+                return
             try:
                 self.main_loop()
             finally:
@@ -64,8 +75,13 @@ class Daemon:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         _raise_descriptor_limit()
         self._notifier.status("loading the models")
+        self._is_starting = True  # nothing has begun that would have to end in order: a signal may end it anywhere
         self.pipeline = pipeline.build(self._config, on_lost=self.lose, progress=self._progress)
+        self._is_starting = False
+        if self._stop.is_set():
+            raise _StartCancelled
         self.pipeline.start()
+        self._alarms = Alarms(self.pipeline.status, {c.name: c.deadline_ms for c in self._config.enabled_cameras})
         gc.collect()
         gc.freeze()  # what was built now lives until the end: later collections need not look at it
         daemon = self.pipeline.status.daemon()
@@ -112,6 +128,7 @@ class Daemon:
         if (now_s := time.monotonic()) >= self._next_status_s and self._is_ready:
             self._next_status_s = now_s + STATUS_EVERY_S
             self._notifier.status(status.sentence())
+        self._alarms.look(now_s)
         if self._exit_when_done and self.pipeline.is_done:
             self._stop.set()
 
@@ -128,6 +145,9 @@ class Daemon:
         if number == signal.SIGINT and self._stop.is_set():
             os._exit(FORCED_EXIT)
         self._stop.set()
+        if self._is_starting:
+            self._is_starting = False
+            raise _StartCancelled
 
 
 def _raise_descriptor_limit() -> None:

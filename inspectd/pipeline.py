@@ -158,8 +158,7 @@ class Pipeline:
         self._endpoints.control.stop()
         for supervisor in self.supervisors.values():
             supervisor.stop()
-        for supervisor in self.supervisors.values():
-            supervisor.join(DRAIN_S)
+        join_all(self.supervisors.values(), DRAIN_S)
         give_up_s = time.monotonic() + DRAIN_S
         while self.ledger.in_flight() and time.monotonic() < give_up_s:
             time.sleep(0.01)
@@ -273,6 +272,13 @@ def _forms(stations: Iterable[Station | str]) -> dict[str, ModelMessage]:
         for station in stations
         if isinstance(station, Station) and station.parity is not None
     }
+
+
+def join_all(supervisors: Iterable[Supervisor], timeout_s: float) -> None:
+    """Wait for cameras that were asked to stop, side by side: many that are stuck take no longer than one."""
+    give_up_s = time.monotonic() + timeout_s
+    for supervisor in supervisors:
+        supervisor.join(max(0.0, give_up_s - time.monotonic()))
 
 
 def _has_ended(supervisor: Supervisor) -> bool:

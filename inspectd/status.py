@@ -12,7 +12,7 @@ import msgspec
 
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.ledger import Ledger
-from inspectd.records import Verdict
+from inspectd.records import Counts, Verdict
 from inspectd.version import VERSION
 from inspectd.wire.messages import PROTOCOL, CameraState, DaemonMessage, ModelMessage, StateMessage, counts_message
 
@@ -43,12 +43,25 @@ class Status:
         self._ledger = ledger
         self._supervisors = supervisors
         self._latencies_ms: dict[str, deque[float]] = {name: deque(maxlen=LATENCIES) for name in running.models}
+        self._scored_ms: dict[str, deque[float]] = {name: deque(maxlen=LATENCIES) for name in running.models}
 
     def on_published(self, verdict: Verdict, published_ns: int) -> None:
         """Note how long a verdict took from capture (or trigger) to publication."""
         began_ns = verdict.trigger_ns or (verdict.stamp.captured_ns if verdict.stamp else None)
         if began_ns is not None:
-            self._latencies_ms[verdict.camera].append((published_ns - began_ns) / 1e6)
+            latency_ms = (published_ns - began_ns) / 1e6
+            self._latencies_ms[verdict.camera].append(latency_ms)
+            if verdict.finding.scored_ns is not None:
+                self._scored_ms[verdict.camera].append(latency_ms)
+
+    def counts(self, name: str) -> Counts:
+        """Return one camera's bookkeeping."""
+        return self._ledger.counts(name)
+
+    def latencies_ms(self, name: str) -> tuple[float, float] | None:
+        """Return median and 99th percentile from capture to verdict of what was scored; None: nothing was."""
+        scored = sorted(self._scored_ms[name])
+        return (scored[len(scored) // 2], scored[int(0.99 * (len(scored) - 1))]) if scored else None
 
     def cameras(self) -> Iterable[str]:
         """Names of all configured cameras, disabled ones included."""

@@ -274,7 +274,7 @@ def test_a_configured_camera_is_calibrated_as_it_is_configured(tmp_path: Path, p
 
 def test_calibration_takes_its_frames_from_the_daemon_that_holds_the_camera(tmp_path: Path) -> None:
     model = write_small_model(tmp_path / "model", threshold=1e6)
-    with DaemonProcess(tmp_path / "d", f'{{name: top, source: "{LIVE}", model: {model}}}') as daemon:
+    with DaemonProcess(tmp_path / "d", f'{{name: top, source: "{LIVE}", model: {model}, deadline_ms: 5000}}') as daemon:
         daemon.listen(lambda d: len(d.verdicts) >= 2)
         line = ("--parts", "8", "--interval", "0", "--control", daemon.control)
         ended = calibrate(LIVE, tmp_path / "results", *line)

@@ -222,6 +222,27 @@ def test_the_port_in_use_is_one_sentence_and_exit_3(tmp_path: Path, small_model:
             assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_models_load_ends_the_start(tmp_path: Path, number: int) -> None:
+    models = [write_small_model(tmp_path / f"m{i}", threshold=float(i + 1)) for i in range(8)]
+    cameras = ", ".join(f"{{name: c{i}, source: {LINE}, model: {model}}}" for i, model in enumerate(models))
+    file = tmp_path / "inspectd.yaml"
+    ends = "\n".join(f"{key}: {{bind: 'ipc://{tmp_path}/{key}'}}" for key in ("publish", "control"))
+    file.write_text(f"cameras: [{cameras}]\n{ends}\nmetrics: {{listen: '127.0.0.1:0'}}\n")
+    command = [sys.executable, "-m", "inspectd", "run", "--config", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        log = ""
+        while "model " not in log:  # the first of eight is loaded
+            log += process.stderr.readline()
+        process.send_signal(number)
+        log += process.stderr.read()
+        assert process.wait(30) == 0
+    assert "stopped while it was starting" in log
+    assert "ready:" not in log
+    assert "Traceback" not in log
+
+
 def test_a_second_sigint_forces_the_exit_and_a_second_sigterm_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)

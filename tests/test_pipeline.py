@@ -19,6 +19,7 @@ from inspectd.errors import UsageError
 from inspectd.intake import Intake
 from inspectd.ledger import Ledger
 from inspectd.model.calibration import CameraRecord
+from inspectd.pipeline import join_all
 from inspectd.records import Frame, Outcome, Reason, Stamp, Verdict
 from inspectd.simplenet import bundle
 from inspectd.tap import Tap
@@ -174,3 +175,16 @@ def test_the_shares_of_held_out_parts_come_from_ascending_scores(tmp_path: Path)
     standard = make_station(camera(), bundle.load(folder)).standard
     assert standard is not None
     assert standard.share_at_least(2.0) == pytest.approx(2 / 3)
+
+
+def test_sixteen_stuck_cameras_stop_as_fast_as_one() -> None:
+    waited: list[float] = []
+
+    class Stuck:
+        def join(self, timeout_s: float) -> None:
+            time.sleep(timeout_s)
+            waited.append(timeout_s)
+
+    join_all([Stuck() for _ in range(16)], 0.2)  # type: ignore[misc]
+    assert len(waited) == 16
+    assert sum(waited) <= 0.2 + 1e-6
