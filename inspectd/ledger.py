@@ -14,7 +14,6 @@ Laws, per camera and at any moment (`Counts.broken_law`):
 
 from __future__ import annotations
 
-import copy
 import heapq
 import itertools
 import threading
@@ -203,7 +202,7 @@ class Ledger:
     def counts(self, camera: str) -> Counts:
         """Return a consistent copy of one camera's bookkeeping."""
         with self._changed:
-            return copy.deepcopy(self._accounts[camera].counts)
+            return self._accounts[camera].counts.copy()
 
     @property
     def cameras(self) -> Iterable[str]:

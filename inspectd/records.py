@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -192,6 +192,10 @@ class Counts:
     last_seq: int = 0
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     faults: dict[Reason, int] = field(default_factory=dict)
+
+    def copy(self) -> Counts:
+        """Return a copy that stays as it is."""
+        return replace(self, outcomes=dict(self.outcomes), faults=dict(self.faults))
 
     def broken_law(self) -> str | None:
         """Return the law that does not hold, or None."""
