@@ -75,21 +75,21 @@ class Mjpeg:
 
     def _part(self) -> bytes | None:
         """Return the next part that is a picture; None: there are no more."""
-        kind = ""
+        kind = b""
         for _ in range(MOST_OTHERS):
             head = b"" if self._is_in_part else self._head()
             self._is_in_part = False
             if head is None:
                 return None
             named, length = _TYPE.search(head), _LENGTH.search(head)
-            kind = named[1].lower().decode("latin-1") if named is not None else ""
-            if kind.encode("latin-1") in _JPEG_TYPES:
+            kind = named[1].lower() if named is not None else b""
+            if kind in _JPEG_TYPES:
                 data = self._up_to(self._next_part()) if length is None else self._sized(int(length[1]))
                 if data is None or data.strip(b"\r\n"):  # an empty part keeps the connection alive
                     return data
-            elif not kind.encode("latin-1").startswith(_BETWEEN):
+            elif not kind.startswith(_BETWEEN):
                 break
-        raise CameraError(f"{self._name} sends {kind or 'empty parts'}; set it to JPEG")
+        raise CameraError(f"{self._name} sends {kind.decode('ascii', 'replace') or 'empty parts'}; set it to JPEG")
 
     def _head(self) -> bytes | None:
         """Go on to the next boundary and behind its header lines, which are returned; None: the end."""
