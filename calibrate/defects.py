@@ -15,11 +15,11 @@ from calibrate.figures import segmentation_figure
 from calibrate.fit import Learned, pictures_for
 from calibrate.options import Options
 from calibrate.pictures import Pictures
+from calibrate.scoring import score_pixels
 from calibrate.testing import Evaluation, smoothed
 from inspectd.cameras.pictures import list_pictures
 from inspectd.engine.backend import Backend
 from inspectd.errors import UsageError
-from inspectd.simplenet.preprocess import normalised_batch
 
 EXAMPLES = 3
 """Of each kind in the report: the held-out good parts that look worst, the defects that look best."""
@@ -41,13 +41,7 @@ def test_defects(
     left_out = add_files(defects, paths, 0, lambda: None)
     scores = []
     for i in range(len(defects)):
-        scores.append(
-            float(
-                backend.score_normalised(
-                    learned.model, normalised_batch(defects.input(i)[None], *learned.model.normalisation)
-                ).max()
-            )
-        )
+        scores.append(float(score_pixels(backend, learned.model, defects.input(i)[None]).max()))
         on_picture()
     both = [*learned.scores, *scores]
     is_defective = [False] * len(learned.scores) + [True] * len(scores)
@@ -74,7 +68,7 @@ def draw_examples(
 
 def _draw(pictures: Pictures, i: int, learned: Learned, backend: Backend, *, is_good: bool) -> NDArray[np.uint8]:
     pixels = pictures.input(i)
-    patch_scores = backend.score_normalised(learned.model, normalised_batch(pixels[None], *learned.model.normalisation))
+    patch_scores = score_pixels(backend, learned.model, pixels[None])
     truth = np.zeros(tuple(pixels.shape[1:]), np.bool_) if is_good else None
     return segmentation_figure(
         _bgr(pixels),

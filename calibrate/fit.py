@@ -23,6 +23,7 @@ from calibrate.features import CachedPatches, CachedPictures, Embedder, FreshPic
 from calibrate.loss import StepLoss
 from calibrate.options import Options, options_for
 from calibrate.pictures import Chosen, Pictures, check_enough
+from calibrate.scoring import score_pixels
 from calibrate.threshold import choose_threshold, held_out_positions
 from calibrate.train import HeadTrainer, noise_for, standardise, train
 from inspectd.engine.backend import Backend
@@ -35,7 +36,6 @@ from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.network import Head
-from inspectd.simplenet.preprocess import normalised_batch
 from inspectd.version import VERSION
 
 LOG_LINES = 100
@@ -335,11 +335,7 @@ def _scores(
     watcher.stage("threshold", len(positions))
     scores = []
     for i in positions:
-        scores.append(
-            float(
-                backend.score_normalised(model, normalised_batch(pictures.input(i)[None], *model.normalisation)).max()
-            )
-        )
+        scores.append(float(score_pixels(backend, model, pictures.input(i)[None]).max()))
         watcher.step()
     return scores
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calibrate.dataset import ClassFolder, TestPicture, doubt, input_truth, read_all, read_truth
 from calibrate.evaluate import Metrics, image_auroc, pixel_auroc, pro
+from calibrate.scoring import score_pixels
 from inspectd.engine.backend import Backend
 from inspectd.errors import UsageError
 from inspectd.judge import exceeds
@@ -19,7 +20,7 @@ from inspectd.model.geometry import Geometry
 from inspectd.records import Picture
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.network import MapSmoother
-from inspectd.simplenet.preprocess import normalised_batch, resize
+from inspectd.simplenet.preprocess import resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def evaluate(
             continue
         test, truth = by_path[path], read_truth(by_path[path], picture)
         pixels = resize(picture, geometry, model.white_level).float()[None]
-        patch_scores = backend.score_normalised(model, normalised_batch(pixels, *model.normalisation))
+        patch_scores = score_pixels(backend, model, pixels)
         smooth = smoothed(patch_scores, geometry)[0]
         tests.append(test)
         why = doubt(test, truth)

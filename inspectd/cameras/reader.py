@@ -15,6 +15,8 @@ READ_AHEAD = 64
 """Packets that may wait for the decoder."""
 PATIENCE_S = 0.03
 """How long a busy machine may take to ask for the next packet."""
+LOOK_AGAIN_S = 0.0015
+"""How often it is looked whether the next packet has been asked for."""
 
 
 class Reader:
@@ -51,8 +53,8 @@ class Reader:
             left_ns = min(known_ns, give_up_ns) - time.monotonic_ns()
             if left_ns <= 0:
                 break
-            with suppress(queue.Empty):  # looks again now and then whether it has been asked for
-                self._peeked = self._queue.get(timeout=min(left_ns / 1e9, 0.0015))
+            with suppress(queue.Empty):
+                self._peeked = self._queue.get(timeout=min(left_ns / 1e9, LOOK_AGAIN_S))
         return self._peeked
 
     def _run(self) -> None:

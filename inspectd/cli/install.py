@@ -23,18 +23,13 @@ def command(names: tuple[str, ...], number: int | None, models: Path, rollback: 
     """Put a model of RUN where the daemon looks, under NAME; the one that was there is kept for --rollback."""
     from inspectd.errors import UsageError
     from inspectd.model.locate import find_model
+    from inspectd.model.store import install, roll_back
 
     if rollback and len(names) != 1:
         raise UsageError(f"--rollback has {len(names)} names; expected one: inspectd install --rollback NAME.")
     if not rollback and len(names) != 2:
         raise UsageError(f"install has {len(names)} names; expected two: inspectd install RUN NAME.")
     source = None if rollback else find_model(Path(names[0]), number)
-
-    from inspectd.model.store import (  # loads torch: a slip of the keyboard need not wait for it
-        install,
-        roll_back,
-    )
-
     done = roll_back(names[0], models) if source is None else install(source, names[1], models)
     for line in _says(done, models):
         click.echo(line)

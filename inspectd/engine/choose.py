@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import torch
 
-from inspectd.config import DEVICE_NAMES
 from inspectd.engine import devices
 from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.flights import FlightBackend
@@ -62,10 +60,7 @@ def _cpu(device: str, precision: str, threads: int) -> CpuBackend:
 
 def torch_device(name: str) -> torch.device:
     """Return torch's device for a name; UsageError when it is absent, or no device."""
-    if not re.fullmatch(DEVICE_NAMES, name):
-        raise UsageError(
-            f"The device {name!r} is not known; expected auto, cpu, cpu:openvino, cpu:torch, cuda or cuda:N."
-        )
+    devices.check_name(name)
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     if not name.startswith("cuda"):

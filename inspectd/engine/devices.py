@@ -15,10 +15,7 @@ PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "f
 
 def check_engine(device: str, precision: str) -> None:
     """Refuse a device that this machine has not, or a precision that it cannot do (UsageError)."""
-    if not re.fullmatch(DEVICE_NAMES, device):
-        raise UsageError(
-            f"The device {device!r} is not known; expected auto, cpu, cpu:openvino, cpu:torch, cuda or cuda:N."
-        )
+    check_name(device)
     kind = "cpu"
     if device.startswith("cuda") or (device == "auto" and precision not in ("auto", *PRECISIONS["cpu"])):
         from inspectd.engine.choose import torch_device  # only torch knows the GPUs
@@ -33,6 +30,14 @@ def check_engine(device: str, precision: str) -> None:
         raise UsageError(
             "The device 'cpu:openvino' needs OpenVINO, which is not installed: pip install 'inspectd[openvino]', or "
             "use device: cpu."
+        )
+
+
+def check_name(device: str) -> None:
+    """Refuse what is no device's name (UsageError)."""
+    if not re.fullmatch(DEVICE_NAMES, device):
+        raise UsageError(
+            f"The device {device!r} is not known; expected auto, cpu, cpu:openvino, cpu:torch, cuda or cuda:N."
         )
 
 

@@ -82,13 +82,6 @@ def normalised(pixels: Tensor, mean: Channels = IMAGENET_MEAN, std: Channels = I
     return cast("NDArray[np.float32]", rows.view(height, width, 3).permute(2, 0, 1).numpy())
 
 
-def normalised_batch(
-    pixels: Tensor, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
-) -> NDArray[np.float32]:
-    """Return `normalised` of each of some resized pictures [B, 3, H, W]."""
-    return np.stack([normalised(one.cpu(), mean, std) for one in pixels])
-
-
 @lru_cache(maxsize=64)
 def _row_of_gains(width: int, mean: Channels, std: Channels) -> tuple[Tensor, Tensor]:
     """Return gain and offset for each number in a row of pixels, [3 · width] each."""
