@@ -13,10 +13,10 @@ from calibrate.paths import run_path, slug
 from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
-    from calibrate.fit import Learned
-    from calibrate.pictures import Pictures
-    from calibrate.take import Taken
-    from calibrate.testing import Evaluation
+    from calibrate.acquire.acquire import Taken
+    from calibrate.data.training_set import Pictures
+    from calibrate.evaluation.testset import Evaluation
+    from calibrate.training.fit import Learned
     from inspectd.config import CameraConfig, Config
     from inspectd.engine.backend import Backend
 
@@ -80,12 +80,19 @@ def command(
     run_path(results_path, log_project, log_group, run_name or "camera")
 
     # What follows loads torch: a slip of the keyboard need not wait for it.
-    from calibrate import defects as known
-    from calibrate.fit import learn, pictures_for
-    from calibrate.options import options_for
+    from calibrate.acquire.acquire import (
+        capture_folder,
+        check_names,
+        check_roi,
+        forget_pictures,
+        plan_taking,
+        take_pictures,
+    )
+    from calibrate.evaluation import defects as known
     from calibrate.progress import ProgressBars
-    from calibrate.take import capture_folder, check_names, check_roi, forget_pictures, plan_taking, take_pictures
-    from calibrate.threshold import held_out_positions
+    from calibrate.training.fit import learn, pictures_for
+    from calibrate.training.options import options_for
+    from calibrate.training.threshold import held_out_positions
     from inspectd.atomic import check_can_write
     from inspectd.engine.choose import choose_backend
 
@@ -172,8 +179,8 @@ def _write(
     examples: list[Any],
     curve: Any,
 ) -> None:
-    from calibrate.folder import Row, new_run
-    from calibrate.report import ModelReport, render_model, render_report
+    from calibrate.results.report import ModelReport, render_model, render_report
+    from calibrate.results.run_folder import Row, new_run
 
     threshold = learned.threshold.value if learned.threshold else None
     with new_run(target, backend) as folder:
@@ -193,8 +200,8 @@ def _summary(
     is_live: bool,
     took_s: float,
 ) -> list[str]:
-    from calibrate.report import guarantee, unconfirmed
-    from inspectd.judge import exceeds
+    from calibrate.results.report import guarantee, unconfirmed
+    from inspectd.line.judge import exceeds
 
     held_out = len(learned.held_out)
     unlike = sorted(learned.cleaning.unlike) if learned.cleaning else []

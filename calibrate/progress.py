@@ -1,6 +1,8 @@
-"""Progress bars on stderr, and the training curves that they were told."""
+"""Who is told how far a calibration is: a person with progress bars, or nobody."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -9,8 +11,40 @@ Curve = list[tuple[str, float, int]]
 """Name, value, step."""
 
 
+class Watcher(Protocol):
+    """Who is told how far a calibration is."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage of `total` steps begins; None: nobody knows how many."""
+
+    def step(self) -> None:
+        """One step of the stage is done."""
+
+    def say(self, text: str) -> None:
+        """Something that a person should read."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """A point of a curve: `loss`, `p_true`, `p_fake` per step, `i-auroc`, `p-auroc` per meta epoch."""
+
+
+class Unwatched:
+    """A watcher that tells nobody."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """See `Watcher`."""
+
+    def step(self) -> None:
+        """See `Watcher`."""
+
+    def say(self, text: str) -> None:
+        """See `Watcher`."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """See `Watcher`."""
+
+
 class ProgressBars:
-    """A `calibrate.fit.Watcher` for people; one bar for each stage."""
+    """A watcher for people: one bar for each stage; it keeps the curves that it was told."""
 
     def __init__(self) -> None:
         self._curve: Curve = []

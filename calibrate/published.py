@@ -16,7 +16,7 @@ import click
 from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
-    from calibrate.options import Options
+    from calibrate.training.options import Options
 
 AUGMENTATIONS = (
     "rotate_degrees",
@@ -134,7 +134,11 @@ def run(parts: Sequence[NetPart | DatasetPart], target: Path, gpus: Sequence[int
     _check_dataset(data)
     _backbones(nets[0])
 
-    from calibrate.runs import Plan, test_run, train_run  # loads torch: a slip of the keyboard need not wait for it
+    from calibrate.published_runs import (  # loads torch: a slip of the keyboard need not wait for it
+        Plan,
+        test_run,
+        train_run,
+    )
     from inspectd.atomic import check_can_write
 
     check_can_write(target)
@@ -149,9 +153,9 @@ def run(parts: Sequence[NetPart | DatasetPart], target: Path, gpus: Sequence[int
 
 def options_of(net_part: NetPart, data: DatasetPart, number: int, *, seed: int, **main: Any) -> Options:
     """Return the settings of the `number`-th backbone; UsageError in one sentence when they cannot be."""
-    from calibrate.augment import Augmentation
-    from calibrate.options import Options, check
-    from calibrate.train import Recipe
+    from calibrate.data.augment import Augmentation
+    from calibrate.training.options import Options, check
+    from calibrate.training.train import Recipe
     from inspectd.simplenet.network import HeadShape
 
     name, own_seed = _seed_of(_backbones(net_part)[number])

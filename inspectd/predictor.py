@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from inspectd.atomic import new_folder
-from inspectd.cameras.pictures import as_picture, list_pictures, read_picture
+from inspectd.cameras.image_files import as_picture, list_pictures, read_picture
 from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
@@ -76,10 +76,10 @@ class SimpleNet:
         """Train on pictures of good parts (paths or OpenCV arrays) and return itself.
 
         Parameters are the published ones (`meta_epochs`, `noise_std`, …) and those of `calibrate --camera`;
-        see `calibrate.fit.fit`. The threshold comes from pictures that are held out. `images` may also be the path of
-        a folder, whose pictures are taken in name order.
+        see `calibrate.training.fit.fit`. The threshold comes from pictures that are held out. `images` may also be the
+        path of a folder, whose pictures are taken in name order.
         """
-        from calibrate.fit import fit
+        from calibrate.training.fit import fit
 
         if isinstance(images, str | Path):
             folder = Path(images)

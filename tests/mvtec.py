@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from calibrate import published
-from calibrate.options import Options
+from calibrate.training.options import Options
 from inspectd.cli import main
 
 NET = ("-b", "tf_efficientnet_lite0", "-le", "blocks.2", "-le", "blocks.4")

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from inspectd.alarms import TELL_EVERY_S, Alarms
+from inspectd.daemon.alarms import TELL_EVERY_S, Alarms
 from inspectd.records import Counts, Reason
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calibrate.augment import Augmentation
+from calibrate.data.augment import Augmentation
 from inspectd.errors import UsageError
 
 EACH = [

@@ -19,10 +19,10 @@ from inspectd.engine.backend import Backend, Floats, Form, Request
 from inspectd.engine.choose import choose_backend
 from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.devices import check_engine
-from inspectd.engine.library import Library
 from inspectd.engine.parity import parity_inputs, textbook_scores
+from inspectd.engine.prepared import Library
 from inspectd.engine.runtime import CannotRunError, Head, Lap, Trunk, no_lap
-from inspectd.engine.torch_runtime import TorchRuntime, TorchTrunk
+from inspectd.engine.torch_cpu import TorchRuntime, TorchTrunk
 from inspectd.errors import UsageError
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle

@@ -9,9 +9,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from inspectd.engine.batcher import Batcher, Job, Policy
-from inspectd.engine.station import Station
-from inspectd.ledger import Entry
+from inspectd.line.batcher import Batcher, Job, Policy
+from inspectd.line.ledger import Entry
+from inspectd.line.recipe import Station
 from inspectd.records import Frame, Stamp
 
 MS = 1_000_000

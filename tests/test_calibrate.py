@@ -22,7 +22,7 @@ import torch
 from conftest import write_pictures, write_small_model
 from daemon_process import DaemonProcess
 
-from calibrate.threshold import proven_rate
+from calibrate.training.threshold import proven_rate
 from inspectd import SimpleNet
 from inspectd.cli import main
 from inspectd.simplenet import bundle

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from calibrate.checks import CaptureChecks
-from inspectd.cameras.pictures import list_pictures, read_picture
+from calibrate.acquire.checks import CaptureChecks
+from inspectd.cameras.image_files import list_pictures, read_picture
 from inspectd.sim.line import Line
 
 Pixels = np.ndarray[Any, Any]

@@ -236,7 +236,7 @@ def test_checking_and_installing_a_model_needs_no_torch(tmp_path: Path, small_mo
 def test_what_the_line_stands_on_needs_no_torch() -> None:
     """A station without torch, and tests that do not wait for it."""
     script = (
-        "import inspectd.intake, inspectd.fitness, inspectd.model.store, inspectd.engine.station, "
-        "inspectd.engine.backend, inspectd.engine.batcher, sys; assert not {'torch', 'timm'} & set(sys.modules)"
+        "import inspectd.line.camera, inspectd.line.fitness, inspectd.model.store, inspectd.line.recipe, "
+        "inspectd.engine.backend, inspectd.line.batcher, sys; assert not {'torch', 'timm'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -15,10 +15,10 @@ import zmq
 from conftest import write_small_model
 from daemon_process import DaemonProcess
 
-from calibrate.borrow import Borrowed, find_holder, is_same_camera
+from calibrate.acquire.from_daemon import Borrowed, find_holder, is_same_camera
 from inspectd.errors import StartError
+from inspectd.line.tap import Tap
 from inspectd.records import Frame, Stamp
-from inspectd.tap import Tap
 from inspectd.wire import control as control_module
 from inspectd.wire.control import Control
 

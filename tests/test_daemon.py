@@ -20,7 +20,7 @@ from conftest import write_pictures, write_small_model
 from daemon_process import DaemonProcess
 
 from inspectd import SimpleNet, config
-from inspectd.daemon import Daemon
+from inspectd.daemon.life import Daemon
 
 LINE = '"sim://line?fps=20&width=64&height=64"'
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibrate.dataset import doubt, find_class, read_truth
-from calibrate.pictures import Pictures
-from calibrate.runs import copies_note
-from inspectd.cameras.pictures import read_picture
+from calibrate.data.dataset import doubt, find_class, read_truth
+from calibrate.data.training_set import Pictures
+from calibrate.published_runs import copies_note
+from inspectd.cameras.image_files import read_picture
 from inspectd.errors import UsageError
 from inspectd.model.geometry import Geometry
 

@@ -12,11 +12,11 @@ from conftest import write_small_model
 from numpy.typing import NDArray
 
 from inspectd.engine.backend import Flight, Request, Scorer
-from inspectd.engine.batcher import Batcher, Job
-from inspectd.engine.engine import Engine
-from inspectd.engine.station import Station
-from inspectd.judge import Standard
-from inspectd.ledger import Ledger
+from inspectd.line.batcher import Batcher, Job
+from inspectd.line.inspection import Engine
+from inspectd.line.judge import Standard
+from inspectd.line.ledger import Ledger
+from inspectd.line.recipe import Station
 from inspectd.records import Frame, Outcome, Reason, Stamp, Verdict
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle

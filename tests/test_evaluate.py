@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import auc, roc_auc_score
 
-from calibrate.evaluate import Maps, Metrics, Truths, image_auroc, mean, pixel_auroc, pro
+from calibrate.evaluation.metrics import Maps, Metrics, Truths, image_auroc, mean, pixel_auroc, pro
 
 SQUARE = np.ones((5, 5), np.uint8)
 

@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibrate import figures
-from calibrate.figures import GREEN, GREY, HEAT, HEAT_SHARE, RED, YELLOW, Map, Pixels, Truth, segmentation_figure
+from calibrate.evaluation import figures
+from calibrate.evaluation.figures import (
+    GREEN,
+    GREY,
+    HEAT,
+    HEAT_SHARE,
+    RED,
+    YELLOW,
+    Map,
+    Pixels,
+    Truth,
+    segmentation_figure,
+)
 from inspectd.errors import UsageError
 from inspectd.records import Picture
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import small_calibration, write_small_model
 
-from inspectd.cameras.link import Opened
+from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import parse_source
 from inspectd.config import CameraConfig
-from inspectd.engine.station import Station, make_station
-from inspectd.fitness import find_mismatch, light_problem, scene_mismatch
+from inspectd.line.fitness import find_mismatch, light_problem, scene_mismatch
+from inspectd.line.recipe import Station, make_station
 from inspectd.model.calibration import CameraRecord
 from inspectd.model.framing import Tint, find_framing, find_tint, shrink, tint
 from inspectd.sim.line import Line

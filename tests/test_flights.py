@@ -13,9 +13,9 @@ from fakes.streams import FakeDevice, FakeStream
 
 from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
-from inspectd.engine.cuda import BatchLimit, CudaTrunk, Graph
-from inspectd.engine.flights import MOST_PREPARATIONS, SLOTS, FlightBackend
-from inspectd.engine.gpu_preprocess import Preparation, preparing
+from inspectd.engine.gpu.backend import MOST_PREPARATIONS, SLOTS, FlightBackend
+from inspectd.engine.gpu.networks import BatchLimit, CudaTrunk, Graph
+from inspectd.engine.gpu.preprocess import Preparation, preparing
 from inspectd.errors import UsageError
 from inspectd.model.geometry import Geometry
 from inspectd.records import Picture
@@ -199,7 +199,7 @@ def test_no_room_for_one_picture_is_refused(models: list[Bundle], monkeypatch: p
 def test_out_of_memory_for_pictures_makes_the_batch_smaller(
     models: list[Bundle], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from inspectd.engine.flights import _Slot
+    from inspectd.engine.gpu.backend import _Slot
 
     fitted = _Slot.fit
 

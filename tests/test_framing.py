@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from inspectd.cameras.pictures import list_pictures, read_picture
+from inspectd.cameras.image_files import list_pictures, read_picture
 from inspectd.model.framing import Framing, find_framing, shrink
 from inspectd.sim.line import Line
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from calibrate.train import HeadTrainer, Recipe
+from calibrate.training.train import HeadTrainer, Recipe
 from inspectd import SimpleNet
 from inspectd.simplenet import bundle
 from inspectd.simplenet.network import Head, HeadShape, Network, embed, image_scores

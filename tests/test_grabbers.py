@@ -12,13 +12,13 @@ import pytest
 from conftest import write_pictures
 
 from inspectd.cameras import supervisor as supervisor_module
-from inspectd.cameras.folder import FolderGrabber
 from inspectd.cameras.freshness import Freshness
-from inspectd.cameras.grabbed import Broken, Grabbed, Nothing
-from inspectd.cameras.link import CaptureSettings
-from inspectd.cameras.simulated import SimulatedGrabber
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.folder import FolderGrabber
+from inspectd.cameras.grabbers.simulated import SimulatedGrabber
+from inspectd.cameras.grabbers.video import VideoGrabber
+from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.supervisor import State, Supervisor
-from inspectd.cameras.video import VideoGrabber
 from inspectd.errors import CameraError
 
 FOUR = [np.full((48, 64, 3), level, np.uint8) for level in (0, 9, 20, 31)]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from inspectd.engine import helpers
-from inspectd.engine.helpers import Helpers
+from inspectd.engine import workers as helpers
+from inspectd.engine.workers import Helpers
 
 CAP_SYS_NICE = 23
 CAPABILITIES = int(Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0], 16)

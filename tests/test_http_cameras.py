@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from numbered import jpegs
 
-from inspectd.cameras.mjpeg import open_mjpeg
+from inspectd.cameras.streams.mjpeg import open_mjpeg
 from inspectd.errors import CameraError
 
 A = jpegs(1, size=(320, 64), quality=60)[0]

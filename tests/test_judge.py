@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from inspectd.judge import MASK_LEVEL, MAX_REGIONS, Standard, find_regions, judge, mask_bytes
+from inspectd.line.judge import MASK_LEVEL, MAX_REGIONS, Standard, find_regions, judge, mask_bytes
 from inspectd.records import Finding, Outcome, Reason, Rect
 
 Grid = NDArray[np.float32]

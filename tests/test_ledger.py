@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from inspectd.ledger import Ledger
+from inspectd.line.ledger import Ledger
 from inspectd.records import Finding, Outcome, Reason, Stamp, Verdict, fault
 
 OK = Finding(Outcome.OK, score=0.5, threshold=1.0)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from numbered import jpegs
 
-from inspectd.cameras import mjpeg
 from inspectd.cameras.jpeg import is_jpeg
-from inspectd.cameras.mjpeg import Mjpeg
+from inspectd.cameras.streams import mjpeg
+from inspectd.cameras.streams.mjpeg import Mjpeg
 from inspectd.errors import CameraError
 
 A, B, C = jpegs(3, size=(320, 64), quality=60)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from calibrate.loss import NoiseMaker, truncated_l1
-from calibrate.train import HeadTrainer, Recipe, standardise, train
+from calibrate.training.loss import NoiseMaker, truncated_l1
+from calibrate.training.train import HeadTrainer, Recipe, standardise, train
 from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import Head, HeadShape, MapSmoother, Network, embed, image_scores

@@ -14,9 +14,9 @@ from daemon_process import DaemonProcess
 from numbered import encode, jpegs, look
 from proxy import Harm, Proxy
 
-from inspectd.cameras.clock import StreamClock
-from inspectd.cameras.life import Life
-from inspectd.cameras.link import Alive, Captured, CaptureSettings, Failed, Message, Opened, Unreadable
+from inspectd.cameras.child import Life
+from inspectd.cameras.protocol import Alive, Captured, CaptureSettings, Failed, Message, Opened, Unreadable
+from inspectd.cameras.streams.clock import StreamClock
 from inspectd.records import Stamp
 
 SIZE = (320, 240)

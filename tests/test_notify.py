@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from inspectd.notify import Notifier
+from inspectd.daemon.notify import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

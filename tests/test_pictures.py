@@ -13,7 +13,7 @@ from conftest import write_pictures
 from numbered import jpegs
 from PIL import Image
 
-from inspectd.cameras.pictures import list_pictures, part_name, read_mask, read_picture, shown, survey
+from inspectd.cameras.image_files import list_pictures, part_name, read_mask, read_picture, shown, survey
 from inspectd.errors import UsageError
 
 WHOLE = jpegs(1, size=(320, 240))[0]

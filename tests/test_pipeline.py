@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from conftest import write_small_model
 
-from inspectd import fitness
-from inspectd.cameras.link import Opened
+from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import Kind, Source
 from inspectd.config import CameraConfig
-from inspectd.engine.batcher import Batcher
-from inspectd.engine.station import Station, make_station
+from inspectd.daemon.pipeline import join_all
 from inspectd.errors import UsageError
-from inspectd.intake import Intake
-from inspectd.ledger import Ledger
+from inspectd.line import fitness
+from inspectd.line.batcher import Batcher
+from inspectd.line.camera import Intake
+from inspectd.line.ledger import Ledger
+from inspectd.line.recipe import Station, make_station
+from inspectd.line.tap import Tap
 from inspectd.model.calibration import CameraRecord
-from inspectd.pipeline import join_all
 from inspectd.records import Frame, Outcome, Reason, Stamp, Verdict
 from inspectd.simplenet import bundle
-from inspectd.tap import Tap
 
 DEVICE = Source(Kind.DEVICE, "/dev/video0")
 OPENED = Opened(4, 4096, 64, 48, 30.0, True, "YUYV")

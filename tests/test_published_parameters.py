@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from calibrate import dataset as dataset_module
-from calibrate.augment import Augmentation
-from calibrate.dataset import add_files, find_class, read_all
-from calibrate.features import CachedPictures
-from calibrate.fit import pictures_for
-from calibrate.options import Options
+from calibrate.data import dataset as dataset_module
+from calibrate.data.augment import Augmentation
+from calibrate.data.dataset import add_files, find_class, read_all
 from calibrate.published import AUGMENTATIONS
-from calibrate.train import HeadTrainer, noise_for, train
+from calibrate.training.features import CachedPictures
+from calibrate.training.fit import pictures_for
+from calibrate.training.options import Options
+from calibrate.training.train import HeadTrainer, noise_for, train
 from inspectd.errors import UsageError
 from inspectd.simplenet.network import Head, embed
 from inspectd.simplenet.preprocess import resize
@@ -89,7 +89,7 @@ def test_each_gpu_is_looked_for_and_the_first_one_used(
     used: list[str] = []
     names: list[str] = []
     monkeypatch.setattr("inspectd.engine.choose.torch_device", names.append)
-    monkeypatch.setattr("calibrate.runs.train_run", lambda _, device, **__: used.append(device))
+    monkeypatch.setattr("calibrate.published_runs.train_run", lambda _, device, **__: used.append(device))
     line = [word for gpu in gpus for word in ("--gpu", gpu)]
     assert mvtec.call(*line, "net", *mvtec.NET, "dataset", "-d", "bolt", "mvtec", data).code == 0
     assert (used, names) == ([device], looked_for)

@@ -158,7 +158,7 @@ def test_without_a_split_and_without_drawing(data: Path, tmp_path: Path, monkeyp
         workers.add(count)
         return ThreadPoolExecutor(count, **named)
 
-    monkeypatch.setattr("calibrate.dataset.ThreadPoolExecutor", pool)
+    monkeypatch.setattr("calibrate.data.dataset.ThreadPoolExecutor", pool)
     ended = run(tmp_path / "r", data, dataset=("-d", "bolt", "--num_workers", 3))
     assert ended.code == 0, ended.err
     assert workers == {3}

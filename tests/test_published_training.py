@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from calibrate import fit
-from calibrate.dataset import add_files, find_class
-from calibrate.features import Embedder
-from calibrate.fit import learn, pictures_for
-from calibrate.keep import BestOnTest
+from calibrate.data.dataset import add_files, find_class
+from calibrate.evaluation.best_on_test import BestOnTest
+from calibrate.training import fit
+from calibrate.training.features import Embedder
+from calibrate.training.fit import learn, pictures_for
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
 from inspectd.model.calibration import CameraRecord

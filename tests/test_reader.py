@@ -9,9 +9,9 @@ import time
 import pytest
 from av.packet import Packet
 
-from inspectd.cameras.network import torn_at_its_end
-from inspectd.cameras.packets import Arrival
-from inspectd.cameras.reader import Reader
+from inspectd.cameras.grabbers.network import torn_at_its_end
+from inspectd.cameras.streams.packets import Arrival
+from inspectd.cameras.streams.reader import Reader
 from inspectd.errors import CameraError
 
 BREAK = CameraError("cam breaks off")

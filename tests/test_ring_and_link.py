@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.cameras import link
-from inspectd.cameras.life import Life
-from inspectd.cameras.link import (
+from inspectd.cameras import protocol as link
+from inspectd.cameras.child import Life
+from inspectd.cameras.protocol import (
     MAX_PACKET,
     Alive,
     Captured,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibrate.session import CaptureSession
+from calibrate.acquire.capture_session import CaptureSession
 from inspectd.errors import StartError, UsageError
 
 FACTS = {"source": "0", "size": [64, 48], "format": None}
@@ -82,7 +82,7 @@ def test_two_at_once_are_refused(folder: Path) -> None:
 CHILD = """
 import sys, numpy as np
 from pathlib import Path
-from calibrate.session import CaptureSession
+from calibrate.acquire.capture_session import CaptureSession
 session = CaptureSession.begin(Path(sys.argv[1]), {"source": "0", "size": [64, 48], "format": None})
 while True:
     session.add(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8))

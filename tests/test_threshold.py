@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from calibrate.options import options_for
-from calibrate.threshold import choose_threshold, held_out_positions, parts_needed, proven_rate
+from calibrate.training.options import options_for
+from calibrate.training.threshold import choose_threshold, held_out_positions, parts_needed, proven_rate
 from inspectd.errors import UsageError
 
 # The threshold

@@ -14,9 +14,9 @@ import av
 import pytest
 from numbered import encode, look
 
-from inspectd.cameras.grabbed import Broken, Grabbed
-from inspectd.cameras.link import CaptureSettings
-from inspectd.cameras.video import VideoGrabber
+from inspectd.cameras.grabbers.base import Broken, Grabbed
+from inspectd.cameras.grabbers.video import VideoGrabber
+from inspectd.cameras.protocol import CaptureSettings
 from inspectd.errors import CameraError
 
 SIZE = (320, 240)
@@ -260,7 +260,7 @@ def test_b_pictures_without_times_are_counted(tmp_path: Path) -> None:
 
 
 def test_steps_of_nothing_do_no_harm() -> None:
-    from inspectd.cameras.damage import Steps
+    from inspectd.cameras.streams.damage import Steps
 
     steps = Steps()
     assert [steps.look(time) for time in [*[5] * 20, 6, 7, None, 9, 3]][-1] is None

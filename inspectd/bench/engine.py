@@ -20,7 +20,7 @@ from inspectd.bench.models import Kind, random_models
 from inspectd.bench.rows import Row, percentile
 from inspectd.engine.backend import Backend, Form, Request
 from inspectd.engine.choose import torch_device
-from inspectd.judge import Standard, judge
+from inspectd.line.judge import Standard, judge
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
 

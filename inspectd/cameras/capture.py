@@ -1,6 +1,6 @@
 """The capture child: reads one source into its ring until it is told to end, or killed.
 
-Started as `python -m inspectd.cameras.capture FD` by `inspectd.cameras.life`; FD is its end of the link.
+Started as `python -m inspectd.cameras.capture FD` by `inspectd.cameras.child`; FD is its end of the link.
 It loads cv2 and numpy and never torch. OpenCV may hang or crash here; nothing but this process is lost.
 """
 
@@ -17,12 +17,12 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from inspectd.cameras import link
-from inspectd.cameras.link import CaptureSettings
+from inspectd.cameras import protocol as link
+from inspectd.cameras.protocol import CaptureSettings
 from inspectd.secrets import redact
 
 if TYPE_CHECKING:  # cv2 is loaded only after its environment is set
-    from inspectd.cameras.grabbed import Broken, Grabbed, Grabber
+    from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber
     from inspectd.records import Picture
 
 PR_SET_PDEATHSIG = 1
@@ -45,7 +45,7 @@ def run(channel: socket.socket, settings: CaptureSettings) -> None:
     """Open the source and hand its pictures over."""
     import cv2
 
-    from inspectd.cameras.grabbers import open_grabber
+    from inspectd.cameras.grabbers.opening import open_grabber
     from inspectd.errors import CameraError
 
     cv2.setNumThreads(1)
@@ -83,7 +83,7 @@ class Hand:
 
     def pass_on(self, grabber: Grabber) -> None:
         """Grab until the source ends. A live source is never kept waiting, a finite one never loses."""
-        from inspectd.cameras.grabbed import Broken, Nothing
+        from inspectd.cameras.grabbers.base import Broken, Nothing
 
         self._open_ring(grabber, grabber.slot_bytes)
         while True:
@@ -146,7 +146,7 @@ class Hand:
         self._missed = 0
 
     def _hand_over(self, grabber: Grabber, grabbed: Grabbed) -> None:
-        from inspectd.cameras.grabbed import Broken
+        from inspectd.cameras.grabbers.base import Broken
         from inspectd.cameras.ring import MAX_SLOT_BYTES
 
         if grabbed.picture.nbytes > self._ring.slot_bytes:

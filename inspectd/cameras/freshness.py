@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from inspectd.cameras.grabbed import Nothing
+from inspectd.cameras.grabbers.base import Nothing
 from inspectd.records import Picture
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inspectd.cameras.link import CaptureSettings
+from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import Source
 from inspectd.config import CameraConfig
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import cv2
 
-from inspectd.cameras.life import Life
-from inspectd.cameras.link import Captured, CaptureSettings, Failed
+from inspectd.cameras.child import Life
+from inspectd.cameras.protocol import Captured, CaptureSettings, Failed
 from inspectd.cameras.sources import parse_source
 from inspectd.errors import CameraError, StartError
 from inspectd.records import Stamp

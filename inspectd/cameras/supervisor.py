@@ -17,8 +17,8 @@ from typing import Protocol
 
 import msgspec
 
-from inspectd.cameras.life import Life
-from inspectd.cameras.link import Alive, Captured, CaptureSettings, Ended, Failed, Opened, Unreadable
+from inspectd.cameras.child import Life
+from inspectd.cameras.protocol import Alive, Captured, CaptureSettings, Ended, Failed, Opened, Unreadable
 from inspectd.cameras.ring import Pin
 from inspectd.errors import CameraError
 from inspectd.records import Frame, Reason, Stamp

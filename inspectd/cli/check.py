@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def command(config_path: Path) -> None:
     """Validate a configuration, its models, devices and permissions; exit 2 if anything is wrong."""
     from inspectd import config
-    from inspectd.cameras.pictures import shown
+    from inspectd.cameras.image_files import shown
     from inspectd.cameras.sources import public_address
     from inspectd.errors import UsageError
 
@@ -37,7 +37,7 @@ def command(config_path: Path) -> None:
 
 def problems_of_sources(settings: Config) -> list[str]:
     """Return what is wrong with the sources as far as nothing needs to be opened."""
-    from inspectd.cameras.pictures import list_pictures, shown
+    from inspectd.cameras.image_files import list_pictures, shown
     from inspectd.cameras.sources import Kind, encoding_problem, parse_source
     from inspectd.errors import UsageError
 
@@ -60,7 +60,7 @@ def problems_of_sources(settings: Config) -> list[str]:
 
 def notes_of_folders(settings: Config) -> list[str]:
     """Return what is passed over in folders that are inspected."""
-    from inspectd.cameras.pictures import survey
+    from inspectd.cameras.image_files import survey
     from inspectd.cameras.sources import Kind, parse_source
     from inspectd.errors import UsageError
 
@@ -103,8 +103,8 @@ def problems_of_devices(settings: Config) -> list[str]:
 
 def problems_of_models(settings: Config) -> list[str]:
     """Return which models cannot be used, and why."""
-    from inspectd.engine.station import make_station
     from inspectd.errors import UsageError
+    from inspectd.line.recipe import make_station
     from inspectd.model import artefact
 
     problems = []

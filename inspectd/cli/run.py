@@ -28,6 +28,6 @@ def command(config_path: Path, exit_when_done: bool) -> None:
     for note in notes_of_folders(settings):
         logging.warning("%s", note)
 
-    from inspectd.daemon import Daemon
+    from inspectd.daemon.life import Daemon
 
     Daemon(settings, exit_when_done=exit_when_done).run()

@@ -8,11 +8,11 @@ import torch
 
 from inspectd.engine import devices
 from inspectd.engine.cpu import CpuBackend
-from inspectd.engine.flights import FlightBackend
+from inspectd.engine.gpu.backend import FlightBackend
+from inspectd.engine.gpu.streams import CudaDevice
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.runtime import Runtime
-from inspectd.engine.streams import CudaDevice
-from inspectd.engine.torch_runtime import TorchRuntime
+from inspectd.engine.torch_cpu import TorchRuntime
 from inspectd.errors import UsageError
 
 if TYPE_CHECKING:

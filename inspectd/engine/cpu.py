@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from inspectd.engine.backend import Flight, Floats, Form, Parity, Request
-from inspectd.engine.helpers import Helpers
-from inspectd.engine.library import Library, Prepared
+from inspectd.engine.prepared import Library, Prepared
 from inspectd.engine.runtime import Compiled, Lap, Runtime, Stopwatch, no_lap, usable_cores
+from inspectd.engine.workers import Helpers
 from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input

@@ -16,7 +16,7 @@ import msgspec
 import zmq
 
 from inspectd.errors import StartError
-from inspectd.tap import Order, Tap
+from inspectd.line.tap import Order, Tap
 from inspectd.wire.endpoint import LINGER_MS, bind
 from inspectd.wire.messages import CapturedFrame, CaptureResult, ControlError, ControlReply, ControlRequest
 

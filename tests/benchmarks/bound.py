@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from calibrate.threshold import choose_threshold, parts_needed, proven_rate
+from calibrate.training.threshold import choose_threshold, parts_needed, proven_rate
 from inspectd.simplenet import bundle
 
 

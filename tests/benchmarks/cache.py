@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from calibrate import features
-from calibrate.dataset import add_files, find_class
-from calibrate.fit import Unwatched, learn, pictures_for
-from calibrate.options import Options
-from calibrate.pictures import Pictures
-from calibrate.train import HeadTrainer, Recipe, noise_for, train
+from calibrate.data.dataset import add_files, find_class
+from calibrate.data.training_set import Pictures
+from calibrate.training import features
+from calibrate.training.fit import Unwatched, learn, pictures_for
+from calibrate.training.options import Options
+from calibrate.training.train import HeadTrainer, Recipe, noise_for, train
 from inspectd.engine.choose import choose_backend
 from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones
@@ -62,7 +62,7 @@ class Losses(Unwatched):
 
 def whole_run(paths: list[Path], options, device: str) -> dict[str, object]:  # type: ignore[no-untyped-def]
     """Train once, from files to a model; return its losses, and how often and how long each part ran."""
-    import calibrate.dataset as dataset_module
+    import calibrate.data.dataset as dataset_module
 
     decode, original = Counted(dataset_module.read_picture), dataset_module.read_picture
     embed, embedded = Counted(features.Embedder.__call__), features.Embedder.__call__

@@ -28,12 +28,12 @@ from cameras_on_loopback import RtspServer, mjpeg_server
 from numbered import encode, jpegs, look
 from proxy import Harm, Proxy
 
-from inspectd.cameras.damage import Witness, listen_to_ffmpeg
-from inspectd.cameras.decoders import decoder_for
-from inspectd.cameras.mjpeg import open_mjpeg
-from inspectd.cameras.network import options_for, torn_at_its_end
-from inspectd.cameras.packets import Coded, Packets
-from inspectd.cameras.reader import Reader
+from inspectd.cameras.grabbers.network import options_for, torn_at_its_end
+from inspectd.cameras.streams.damage import Witness, listen_to_ffmpeg
+from inspectd.cameras.streams.decoders import decoder_for
+from inspectd.cameras.streams.mjpeg import open_mjpeg
+from inspectd.cameras.streams.packets import Coded, Packets
+from inspectd.cameras.streams.reader import Reader
 from inspectd.errors import CameraError
 
 LINES = [

@@ -32,8 +32,8 @@ def measure(kind: str, folder: Path, seconds: float) -> dict[str, float]:
     """Serve, read, compare; run in a process that has one of the two trees on its path."""
     from numbered import look
 
-    from inspectd.cameras.life import Life
-    from inspectd.cameras.link import Captured, CaptureSettings
+    from inspectd.cameras.child import Life
+    from inspectd.cameras.protocol import Captured, CaptureSettings
     from inspectd.records import Stamp
 
     packets = [path.read_bytes() for path in sorted(folder.glob("*.packet"))]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from calibrate.dataset import ClassFolder, TestPicture, add_files, find_class
-from calibrate.fit import Learned, learn, pictures_for
-from calibrate.options import options_for
-from calibrate.testing import evaluate
-from calibrate.threshold import held_out_positions
+from calibrate.data.dataset import ClassFolder, TestPicture, add_files, find_class
+from calibrate.evaluation.testset import evaluate
+from calibrate.training.fit import Learned, learn, pictures_for
+from calibrate.training.options import options_for
+from calibrate.training.threshold import held_out_positions
 from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
 from inspectd.model.calibration import CameraRecord

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibrate.dataset import add_files, find_class, input_truth, read_all, read_truth
-from calibrate.evaluate import image_auroc, pixel_auroc
-from calibrate.features import CachedPatches, CachedPictures, Embedder, cache_features
-from calibrate.fit import pictures_for
-from calibrate.options import Options, options_for
-from calibrate.pictures import Chosen
-from calibrate.testing import smoothed
-from calibrate.threshold import held_out_positions
-from calibrate.train import HeadTrainer, Recipe, noise_for, standardise, train
+from calibrate.data.dataset import add_files, find_class, input_truth, read_all, read_truth
+from calibrate.data.training_set import Chosen
+from calibrate.evaluation.metrics import image_auroc, pixel_auroc
+from calibrate.evaluation.testset import smoothed
+from calibrate.training.features import CachedPatches, CachedPictures, Embedder, cache_features
+from calibrate.training.fit import pictures_for
+from calibrate.training.options import Options, options_for
+from calibrate.training.threshold import held_out_positions
+from calibrate.training.train import HeadTrainer, Recipe, noise_for, standardise, train
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import Head
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from calibrate.fit import Unwatched, learn, pictures_for
-from calibrate.options import Options, check
-from calibrate.threshold import held_out_positions
-from calibrate.train import Recipe
+from calibrate.training.fit import Unwatched, learn, pictures_for
+from calibrate.training.options import Options, check
+from calibrate.training.threshold import held_out_positions
+from calibrate.training.train import Recipe
 from inspectd.engine.choose import choose_backend
 from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones

@@ -17,9 +17,9 @@ from inspectd import SimpleNet
 from inspectd.cameras.ring import Ring
 from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
-from inspectd.engine.flights import SLOTS, FlightBackend
-from inspectd.engine.gpu_preprocess import Preparation, preparing
-from inspectd.engine.streams import CudaDevice
+from inspectd.engine.gpu.backend import SLOTS, FlightBackend
+from inspectd.engine.gpu.preprocess import Preparation, preparing
+from inspectd.engine.gpu.streams import CudaDevice
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
@@ -121,7 +121,7 @@ def test_out_of_memory_makes_the_batch_smaller_and_goes_on(
 
 BREAKING = """
 import sys, torch
-from inspectd.engine.cuda import Graph
+from inspectd.engine.gpu.networks import Graph
 run, calls = Graph.run, 0
 def breaking(self, compute):
     global calls

@@ -1,0 +1,247 @@
+"""Taking pictures of good parts: from a source of our own, or from the daemon that holds the camera.
+
+A live capture is checked while it runs, and what was taken is kept beside the run until the run is there, so
+that it can be resumed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from calibrate.acquire.capture import SLOTS, Capture, Unreadable
+from calibrate.acquire.capture_session import CaptureSession
+from calibrate.acquire.checks import CaptureChecks
+from calibrate.acquire.from_daemon import Borrowed, find_holder
+from calibrate.data.training_set import Pictures, check_enough
+from calibrate.progress import Watcher
+from inspectd.cameras.discovery import stable_path
+from inspectd.cameras.image_files import shown, survey
+from inspectd.cameras.protocol import CaptureSettings
+from inspectd.cameras.settings import capture_settings
+from inspectd.cameras.sources import Kind, Source, parse_source, public_address
+from inspectd.config import CameraConfig
+from inspectd.errors import StartError, UsageError
+from inspectd.model.calibration import CameraRecord
+from inspectd.records import Frame, Picture, Rect
+
+CAPTURE = ".capture"
+LIVE_PARTS = 200
+LIVE_INTERVAL_S = 0.5
+STILL_S = 60.0
+"""How long the scene may stand still before a live capture gives up (what was taken is kept)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What is taken, from where, and how."""
+
+    source: Source
+    settings: CaptureSettings
+    control: str
+    """Where a daemon that holds the camera would answer."""
+    parts: int | None = None
+    interval_s: float | None = None
+    resumes: bool = False
+
+    @property
+    def wanted(self) -> int | None:
+        """How many pictures; None: all that a finite source has."""
+        return self.parts or (None if self.source.is_finite else LIVE_PARTS)
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds between two pictures."""
+        if self.interval_s is not None:
+            return self.interval_s
+        return 0.0 if self.source.is_lossless else LIVE_INTERVAL_S
+
+    @property
+    def public(self) -> str:
+        """The source as it may be printed and written down: without secrets, odd bytes as escapes."""
+        return shown(public_address(self.source.address))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what is not taken now is gone: only then is it checked for repeats and kept for a resume."""
+        return not self.source.is_lossless
+
+    def record(self, size: tuple[int, int]) -> CameraRecord:
+        """Return what the model will know of its camera."""
+        identity = stable_path(self.source.address) if self.source.is_device else None
+        return CameraRecord(self.public, identity, *size, self.settings.format)
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came of it besides the pictures."""
+
+    left_out: list[str] = field(default_factory=list)
+    """A sentence for each picture that cannot be read."""
+    notes: list[str] = field(default_factory=list)
+    """What the checks have to say about the whole capture, and what was passed over."""
+    copies: list[str] = field(default_factory=list)
+    """Pictures of a file or folder that are bit for bit others: not taken twice."""
+
+
+def plan_taking(
+    camera: CameraConfig, control: str, parts: int | None, interval_s: float | None, *, resumes: bool
+) -> Taking:
+    """Return what to take from a camera; UsageError when that cannot be."""
+    source = parse_source(camera.source)
+    if resumes and source.is_lossless:
+        raise UsageError(f"--resume is for live cameras; {public_address(source.address)} can simply be read again.")
+    return Taking(source, capture_settings(camera, source, SLOTS), control, parts, interval_s, resumes)
+
+
+def take_pictures(taking: Taking, pictures: Pictures, folder: Path, watcher: Watcher) -> Taken:
+    """Fill `pictures`; UsageError or StartError when there are too few, or the source is gone.
+
+    `folder`: where the pictures of a live capture are kept; `forget_pictures` removes them.
+    """
+    taken = Taken()
+    if taking.source.kind is Kind.FOLDER:
+        listing = survey(Path(taking.source.address))
+        taken.notes += listing.notes
+    if not taking.source.is_file:
+        watcher.stage("pictures", taking.wanted)
+    checks = CaptureChecks(pictures.white_level)
+    with ExitStack() as stack:
+        session = stack.enter_context(_session(taking, folder)) if taking.is_live else None
+        for picture, name in session.pictures() if session is not None else ():
+            checks.look(picture, name)
+            pictures.add(picture, name)
+            watcher.step()
+        if taking.wanted is None or len(pictures) < taking.wanted:
+            frames = stack.enter_context(_frames(taking, watcher))
+            try:
+                _fill(taking, frames, pictures, checks, session, taken, watcher)
+            except KeyboardInterrupt:
+                if session is not None and len(pictures):
+                    name = folder.name.removeprefix(".").removesuffix(CAPTURE)
+                    watcher.say(
+                        f"The {len(pictures)} pictures taken so far are kept; go on with --resume --run_name {name}, "
+                        f"or remove {folder}."
+                    )
+                raise
+    check_enough(len(pictures), taken.left_out, taking.public)
+    taken.notes += checks.summary()
+    if taken.copies:
+        more = f" and {len(taken.copies) - 3} more" if len(taken.copies) > 3 else ""
+        taken.notes.append(
+            f"{len(taken.copies)} pictures are exact copies of others and were left out: "
+            f"{', '.join(taken.copies[:3])}{more}."
+        )
+    return taken
+
+
+def _fill(
+    taking: Taking,
+    frames: Iterator[Frame | Unreadable],
+    pictures: Pictures,
+    checks: CaptureChecks,
+    session: CaptureSession | None,
+    taken: Taken,
+    watcher: Watcher,
+) -> None:
+    next_s, moved_s, is_told = 0.0, time.monotonic(), False
+    for item in frames:
+        if isinstance(item, Unreadable):
+            if not taking.is_live:
+                taken.left_out.append(f"{item.name}: {item.why}")
+            elif time.monotonic() - moved_s > STILL_S:  # else the next picture is on its way
+                raise StartError(_only_damaged(len(pictures), item.why))
+            continue
+        try:
+            now_s = time.monotonic()
+            if now_s < next_s:
+                continue
+            name = item.stamp.part or f"frame {len(pictures) + 1}"
+            if (original := pictures.copy_of(item.picture)) is not None and not taking.is_live:
+                taken.copies.append(f"{name} (as {original})")
+                continue
+            look = checks.look(item.picture, name)
+            _say_warnings(look.warnings if taking.is_live else (), watcher)
+            if look.is_repeat and taking.is_live:
+                if now_s - moved_s > STILL_S:
+                    raise StartError(_stands_still(len(pictures)))
+                if not is_told and now_s - moved_s > STILL_S / 10:
+                    is_told = True
+                    watcher.say("The scene stands still: the same picture is not taken twice. Bring the next part.")
+                continue
+            next_s, moved_s, is_told = now_s + taking.pause_s, now_s, False
+            if session is not None:
+                name = session.add(item.picture)
+            pictures.add(item.picture, name)
+            watcher.step()
+        finally:
+            item.release()
+        if len(pictures) == taking.wanted:
+            return
+
+
+def _say_warnings(warnings: Sequence[str], watcher: Watcher) -> None:
+    for warning in warnings:
+        watcher.say(warning)
+
+
+def forget_pictures(folder: Path) -> None:
+    """Remove the pictures that a live capture has kept; the run is there now."""
+    CaptureSession.remove(folder)
+
+
+def _session(taking: Taking, folder: Path) -> CaptureSession:
+    settings = taking.settings
+    size = None if settings.size is None else list(settings.size)
+    facts: dict[str, object] = {"source": taking.public, "size": size, "format": settings.format}
+    return CaptureSession.resume(folder, facts) if taking.resumes else CaptureSession.begin(folder, facts)
+
+
+def _frames(taking: Taking, watcher: Watcher) -> AbstractContextManager[Iterator[Frame | Unreadable]]:
+    """Open the source, or borrow its frames from the daemon that holds it."""
+    holder = find_holder(taking.control, taking.source.address) if taking.is_live else None
+    if holder is None:
+        return Capture(taking.source, taking.settings, watcher.say, lambda total: _begin_bar(taking, total, watcher))
+    watcher.say(f"The daemon at {taking.control} holds this camera ({holder}): its frames are taken from there.")
+    return Borrowed(taking.control, holder)
+
+
+def _only_damaged(count: int, why: str) -> str:
+    return (
+        f"For {STILL_S:.0f} s after {count} pictures only damaged ones have come: {why}. Mend the connection; the "
+        "pictures are kept, go on with --resume."
+    )
+
+
+def _begin_bar(taking: Taking, total: int, watcher: Watcher) -> None:
+    if taking.source.is_file:
+        watcher.stage("pictures", min(taking.wanted or total, total))
+
+
+def _stands_still(count: int) -> str:
+    return (
+        f"The scene has not changed for {STILL_S:.0f} s after {count} pictures; many pictures of one still part teach "
+        "nothing about the others. Bring good parts past the camera; the pictures are kept, go on with --resume."
+    )
+
+
+def capture_folder(run: Path) -> Path:
+    """Return where the pictures of a live capture for a run are kept."""
+    return run.with_name(f".{run.name}{CAPTURE}")
+
+
+def check_names(names: Sequence[str], pictures: Pictures) -> None:
+    """Refuse to confirm a picture that is not there (UsageError)."""
+    unknown = [name for name in names if name not in pictures.names]
+    if unknown:
+        raise UsageError(f"--confirm names {unknown[0]!r}, which is none of the {len(pictures)} pictures.")
+
+
+def check_roi(roi: Rect | None, picture: Picture | tuple[int, int]) -> None:
+    """Refuse a ROI that does not lie inside the picture (UsageError)."""
+    width, height = picture if isinstance(picture, tuple) else (picture.shape[1], picture.shape[0])
+    if roi is not None and not (0 <= roi[0] < roi[0] + roi[2] <= width and 0 <= roi[1] < roi[1] + roi[3] <= height):
+        raise UsageError(f"--roi is {list(roi)}; expected x y w h inside the picture of {width}x{height}.")

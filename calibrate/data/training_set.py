@@ -1,0 +1,145 @@
+"""The good parts, brought to the network's input and kept in memory, in the order in which they were seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from calibrate.data.augment import Augmentation
+from inspectd.errors import UsageError
+from inspectd.model.framing import Small, shrink, tint
+from inspectd.model.geometry import Geometry
+from inspectd.records import Picture
+from inspectd.simplenet.preprocess import crop, scale
+
+FEWEST_PICTURES = 8
+MOST_UNREADABLE = 0.05
+
+
+@dataclass(slots=True)
+class Pictures:
+    """`features.Inputs` of pictures that were decoded once, when they were added."""
+
+    geometry: Geometry
+    white_level: int = 65535
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Drawn anew each time a picture is loaded for training."""
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    """What the augmentation draws from."""
+    names: list[str] = field(default_factory=list)
+    raw: list[Picture] = field(default_factory=list)
+    """The first few as the camera gave them, for the parity gate."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the first picture."""
+    smalls: list[Small] = field(default_factory=list)
+    """What the fingerprint of the framing is learned from."""
+    tints: list[Small] = field(default_factory=list)
+    """What that of the colours is learned from."""
+    sizes: set[tuple[int, ...]] = field(default_factory=set)
+    """Heights and widths that occurred."""
+    copies: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """By position: name of a picture that is bit for bit an earlier one, and that one's name."""
+    _known: dict[bytes, str] = field(default_factory=dict)
+    _scaled: list[Tensor] = field(default_factory=list)
+    """uint8 or float32 [3, h, w], 0 … 255: resized, not yet cropped."""
+    _sha: Any = field(default_factory=hashlib.sha256)
+
+    KEPT_RAW = 4
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._scaled)
+
+    def add(self, picture: Picture, name: str) -> None:
+        """Take one picture (it is copied)."""
+        self.take(picture, scale(picture, self.geometry, self.white_level), name)
+
+    def take(self, picture: Picture, scaled: Tensor, name: str) -> None:
+        """Take one picture that `preprocess.scale` has brought to our geometry already."""
+        height, width = picture.shape[:2]
+        if not self._scaled:
+            self.size = (width, height)
+        digest = fingerprint(picture)
+        if digest in self._known:
+            self.copies[len(self)] = (name, self._known[digest])
+        self._known.setdefault(digest, name)
+        self._scaled.append(scaled.clone())
+        self.smalls.append(shrink(picture))
+        self.tints.append(tint(picture))
+        self.sizes.add(picture.shape[:2])
+        self.names.append(name)
+        self._sha.update(f"{picture.shape}{picture.dtype}".encode())
+        self._sha.update(picture.tobytes())
+        if len(self.raw) < self.KEPT_RAW:
+            self.raw.append(picture.copy())
+
+    def copy_of(self, picture: Picture) -> str | None:
+        """Return the name of a picture that is bit for bit this one, or None."""
+        return self._known.get(fingerprint(picture))
+
+    def input(self, position: int) -> Tensor:
+        """Return one picture as the network judges it, float32 [3, H, W], 0 … 255: never augmented."""
+        return crop(self._scaled[position], self.geometry).float()
+
+    def load(self, positions: Sequence[int]) -> Tensor:
+        """Return float32 [b, 3, H, W], 0 … 255, of the pictures at `positions`, augmented."""
+        chosen = (self.augmentation(self._scaled[i], self.generator) for i in positions)
+        return torch.stack([crop(pixels, self.geometry).float() for pixels in chosen])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all pictures in order."""
+        return str(self._sha.hexdigest())
+
+    def statistics(self) -> dict[str, float]:
+        """Return mean grey level, its range over the pictures, mean contrast (0 … 255), and the number of sizes."""
+        means = torch.stack([pixels.float().mean() for pixels in self._scaled])
+        spreads = torch.stack([pixels.float().std() for pixels in self._scaled])
+        return {
+            "grey_mean": float(means.mean()),
+            "grey_lowest": float(means.min()),
+            "grey_highest": float(means.max()),
+            "contrast_mean": float(spreads.mean()),
+            "sizes": float(len(self.sizes)),
+        }
+
+
+def fingerprint(picture: Picture) -> bytes:
+    """Return what only a copy shares with a picture."""
+    return hashlib.blake2b(f"{picture.shape}{picture.dtype}".encode() + picture.tobytes(), digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Some of the pictures, as `features.Inputs`."""
+
+    pictures: Pictures
+    positions: Sequence[int]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.positions)
+
+    def load(self, positions: Sequence[int]) -> Tensor:
+        """Return [b, 3, H, W]; `positions` count within the chosen ones."""
+        return self.pictures.load([self.positions[i] for i in positions])
+
+
+def check_enough(usable: int, left_out: Sequence[str], where: str) -> None:
+    """Refuse a set of pictures of which too many are unreadable, or too few are left (UsageError)."""
+    total = usable + len(left_out)
+    if len(left_out) > MOST_UNREADABLE * total:
+        raise UsageError(
+            f"{len(left_out)} of {total} pictures of {where} cannot be read, more than {MOST_UNREADABLE:.0%}; the "
+            f"first is {left_out[0]} Nothing was changed."
+        )
+    if usable < FEWEST_PICTURES:
+        raise UsageError(
+            f"There are {usable} usable pictures of good parts in {where}; expected at least {FEWEST_PICTURES}, and "
+            "better 60 or more."
+        )

@@ -1,0 +1,314 @@
+"""Pictures of good parts in, a judged-ready model out: the whole of calibration without cameras or files.
+
+The order matters: hold out, clean, learn from the rest, score the held-out ones with the very model and
+engine that will judge, set the threshold. Nothing is trained afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+import torch
+from torch import Tensor
+
+from calibrate.data.clean import Cleaning, find_unlike
+from calibrate.data.training_set import Chosen, Pictures, check_enough
+from calibrate.progress import Unwatched, Watcher
+from calibrate.training.features import CachedPatches, CachedPictures, Embedder, FreshPictures, cache_features
+from calibrate.training.loss import StepLoss
+from calibrate.training.options import Options, options_for
+from calibrate.training.scoring import score_pixels
+from calibrate.training.threshold import choose_threshold, held_out_positions
+from calibrate.training.train import HeadTrainer, noise_for, standardise, train
+from inspectd.engine.backend import Backend
+from inspectd.engine.choose import torch_device
+from inspectd.model.artefact import sha256
+from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
+from inspectd.model.framing import find_framing, find_tint
+from inspectd.model.geometry import IMAGENET_MEAN, IMAGENET_STD
+from inspectd.records import Picture
+from inspectd.simplenet import backbone as backbones
+from inspectd.simplenet.bundle import Bundle
+from inspectd.simplenet.network import Head
+from inspectd.version import VERSION
+
+LOG_LINES = 100
+"""How often in a training the loss is looked at: each time the host waits for the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A head, the backbone it belongs to, and which checkpoint of the training it is."""
+
+    head: Head
+    backbone: backbones.Backbone
+    kept: str = "last"
+
+
+class Keeper(Protocol):
+    """Sees the network after every meta epoch and says in the end which checkpoint is kept."""
+
+    def on_meta_epoch(self, number: int, head: Head, embedder: Embedder) -> None:
+        """Meta epoch `number` (from 1) has ended; the head is in training mode and must be left so."""
+
+    def choose(self, head: Head, backbone: backbones.Backbone) -> Trained:
+        """Return what is kept of a training that ended with `head`."""
+
+
+class KeepLast:
+    """The last checkpoint, which nobody has chosen."""
+
+    def on_meta_epoch(self, number: int, head: Head, embedder: Embedder) -> None:
+        """Look at nothing."""
+
+    def choose(self, head: Head, backbone: backbones.Backbone) -> Trained:
+        """Keep what there is."""
+        return Trained(head, backbone)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A trained, judged-ready model and how it came about."""
+
+    model: Bundle
+    threshold: ThresholdRecord | None
+    """None: no part was held out."""
+    scores: list[float]
+    """Of the held-out pictures, in their order."""
+    held_out: list[int]
+    """Their positions among the pictures."""
+    cleaning: Cleaning | None
+    kept: str
+
+    @property
+    def unconfirmed(self) -> list[int]:
+        """Positions of held-out pictures that look unlike the rest and that nobody has confirmed."""
+        return [] if self.cleaning is None else [i for i in self.held_out if i in self.cleaning.unconfirmed]
+
+
+def learn(
+    pictures: Pictures,
+    held_out: Sequence[int],
+    options: Options,
+    backend: Backend,
+    *,
+    run: str,
+    camera: CameraRecord,
+    keeper: Keeper | None = None,
+    watcher: Watcher | None = None,
+) -> Learned:
+    """Train on the pictures that are not held out and set the threshold on those that are."""
+    watcher = watcher or Unwatched()
+    params = options.params
+    torch.manual_seed(options.seed)
+    backbone = backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape, options.weights)
+    training = _Training(pictures, set(held_out), options, backbone, torch_device(backend.form.device), watcher)
+    trained = training.run(keeper or KeepLast())
+
+    digest = backbones.digest(trained.backbone)
+    # Of the head too: a second training with the same settings, on other pictures, is another model.
+    weights = b"".join(tensor.numpy().tobytes() for tensor in trained.head.state_dict().values())
+    name = sha256(digest.encode() + weights)
+    draft = Bundle(
+        params=params,
+        calibration=None,
+        name=run,
+        digest=f"{name} draft",
+        parity=lambda: pictures.raw,
+        head=trained.head,
+        backbone=trained.backbone,
+    )
+    form = backend.prepare(draft, is_draft=True).form
+    scores = _scores(pictures, held_out, draft, backend, watcher)
+    cleaning = training.cleaning
+    rejected = [cleaning is not None and i in cleaning.unconfirmed for i in held_out]
+
+    def choose(scores: Sequence[float]) -> ThresholdRecord | None:
+        return choose_threshold(scores, options.rate, options.confidence, rejected) if scores else None
+
+    calibration = Calibration(
+        version=CALIBRATION_VERSION,
+        run=run,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        threshold=choose(scores),
+        held_out_scores=tuple(sorted(scores)),
+        device=form.device,
+        precision=form.precision,
+        camera=camera,
+        roi=options.roi,
+        resize=options.resize,
+        framing=find_framing(pictures.smalls),
+        tint=find_tint(pictures.tints),
+        white_level=options.white_level,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        backbone_digest=digest,
+        seed=options.seed,
+        pictures=len(pictures),
+        pictures_digest=pictures.digest,
+        statistics=pictures.statistics(),
+        recipe={**dataclasses.asdict(options.recipe), "kept": trained.kept},
+        versions=_versions(),
+        files={},
+    )
+    model = dataclasses.replace(draft, calibration=calibration, digest=name)
+    judges = backend.prepare(model).form
+    if judges != form:  # the threshold shows that the faster form is too far from the textbook: set it in the other
+        scores = _scores(pictures, held_out, model, backend, watcher)
+        calibration = msgspec.structs.replace(
+            calibration,
+            threshold=choose(scores),
+            held_out_scores=tuple(sorted(scores)),
+            device=judges.device,
+            precision=judges.precision,
+        )
+        model = dataclasses.replace(model, calibration=calibration)
+    backend.forget(draft)
+    return Learned(model, calibration.threshold, scores, list(held_out), cleaning, trained.kept)
+
+
+def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundle:
+    """Train on arrays: the Python API's `SimpleNet.fit`.
+
+    `parameters`: `backbone`, `layers_to_extract_from`, `imagesize` (pixels, or height and width), and any
+    field of Options, HeadShape and Recipe, which carry the published names.
+    """
+    size = parameters.pop("imagesize", None)
+    if size is not None:
+        parameters["height"], parameters["width"] = (size, size) if isinstance(size, int) else size
+    options = options_for(parameters.pop("backbone", None), parameters.pop("layers_to_extract_from", ()), **parameters)
+    pictures = pictures_for(options)
+    for i, image in enumerate(images):
+        pictures.add(image, str(i))
+    check_enough(len(pictures), (), "those given")
+    camera = CameraRecord("fit", None, *pictures.size)
+    return learn(pictures, held_out_positions(len(pictures)), options, backend, run="fit", camera=camera).model
+
+
+def pictures_for(options: Options) -> Pictures:
+    """Return room for pictures, as the options want them."""
+    draws = torch.Generator().manual_seed(options.seed)
+    return Pictures(options.geometry(), options.white_level, options.augmentation, draws)
+
+
+class _Training:
+    """One model's training: from pictures to a head, on one device."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        held_out: set[int],
+        options: Options,
+        backbone: backbones.Backbone,
+        device: torch.device,
+        watcher: Watcher,
+    ) -> None:
+        self.cleaning: Cleaning | None = None
+        self._pictures = pictures
+        self._positions = [i for i in range(len(pictures)) if i not in held_out]
+        self._options = options
+        self._watcher = watcher
+        self._device = device
+        self._backbone = backbone
+        trains = options.recipe.train_backbone
+        self._embedder = Embedder(backbone, options.shape, device, trains=trains)
+        self._head = Head(options.shape).to(device)
+        self._draws = torch.Generator().manual_seed(options.seed)
+        is_fresh = trains or options.augmentation.is_active or options.cache == "none"
+        self._batches = self._fresh() if is_fresh else self._cached()
+
+    def run(self, keeper: Keeper) -> Trained:
+        """Train; what is kept comes back on the CPU, in evaluation mode."""
+        recipe = self._options.recipe
+        meta_epochs, gan_epochs = recipe.epochs
+        steps = meta_epochs * gan_epochs * len(self._batches)
+        self._watcher.stage("training", steps)
+        log_every = max(1, steps // LOG_LINES)
+
+        def on_step(number: int, result: StepLoss) -> None:
+            self._watcher.step()
+            if number % log_every == 0 or number == steps:
+                # The one place where the host waits for the device.
+                for name, value in zip(("loss", "p_true", "p_fake"), _read(result), strict=True):
+                    self._watcher.scalar(name, value, number)
+
+        def on_meta_epoch(number: int) -> None:
+            keeper.on_meta_epoch(number, self._head, self._embedder)
+
+        draws = torch.Generator(self._device).manual_seed(self._options.seed)
+        noise = noise_for(recipe, draws)
+        trainer = HeadTrainer(self._head, recipe, noise, steps, self._backbone if recipe.train_backbone else None)
+        train(trainer, self._batches, on_step, on_meta_epoch)
+        kept = keeper.choose(self._head, self._backbone)
+        backbone = kept.backbone.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return dataclasses.replace(kept, head=kept.head.cpu().eval(), backbone=backbone.eval())
+
+    def _fresh(self) -> FreshPictures:
+        chosen, size = Chosen(self._pictures, self._positions), self._options.recipe.batch_size
+        if self._options.recipe.standardise:  # with draws of its own: the training's are the cached one's
+            once = FreshPictures(chosen, self._embedder, size, torch.Generator())
+            with torch.no_grad():
+                standardise(self._head, torch.cat(list(once.epoch())))
+        return FreshPictures(chosen, self._embedder, size, self._draws)
+
+    def _cached(self) -> CachedPictures | CachedPatches:
+        recipe = self._options.recipe
+        inputs = Chosen(self._pictures, range(len(self._pictures)) if self._options.clean else self._positions)
+        self._watcher.stage("features", len(inputs))
+        features = cache_features(
+            inputs,
+            self._embedder,
+            wanted=self._options.cache,
+            folder=self._options.cache_folder,
+            say=self._watcher.say,
+            on_picture=self._watcher.step,
+        )
+        if self._options.clean:
+            self.cleaning = find_unlike(features, self._positions, self._confirmed())
+            self._positions = [i for i in self._positions if i not in self.cleaning.unlike]
+            features = _only(features, self._positions)
+        if recipe.standardise:
+            standardise(self._head, features.flatten(0, 1).to(self._device).float())
+        if recipe.patches_per_step is not None and recipe.steps is not None:
+            return CachedPatches(features, recipe.patches_per_step, recipe.steps, self._draws, self._device)
+        return CachedPictures(features, recipe.batch_size, self._draws, self._device)
+
+    def _confirmed(self) -> set[int]:
+        names = set(self._options.confirmed)
+        return {i for i, name in enumerate(self._pictures.names) if name in names}
+
+
+def _only(features: Tensor, positions: Sequence[int]) -> Tensor:
+    """Move the pictures at `positions` (ascending) to the front, in place, and return that part."""
+    for to, i in enumerate(positions):
+        if to != i:
+            features[to] = features[i]
+    return features[: len(positions)]
+
+
+def _read(result: StepLoss) -> list[float]:
+    values: list[float] = torch.stack([result.loss.detach(), result.p_true, result.p_fake]).tolist()
+    return values
+
+
+def _scores(
+    pictures: Pictures, positions: Sequence[int], model: Bundle, backend: Backend, watcher: Watcher
+) -> list[float]:
+    watcher.stage("threshold", len(positions))
+    scores = []
+    for i in positions:
+        scores.append(float(score_pixels(backend, model, pictures.input(i)[None]).max()))
+        watcher.step()
+    return scores
+
+
+def _versions() -> dict[str, str]:
+    found = {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy", "opencv-python-headless")}
+    return {"inspectd": VERSION, "python": platform.python_version(), **found}

@@ -1,0 +1,181 @@
+"""Everything that decides a training but its pictures, and what is refused before anything is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibrate.data.augment import Augmentation
+from calibrate.training.features import Cache
+from calibrate.training.train import Recipe
+from inspectd.errors import UsageError
+from inspectd.model.calibration import Params
+from inspectd.model.geometry import Geometry
+from inspectd.records import Rect
+from inspectd.simplenet import backbone as backbones
+from inspectd.simplenet.network import HeadShape
+
+STABLE_RECIPE = Recipe(
+    noise="differences",
+    noise_std=0.6,
+    dsc_lr=1e-3,
+    standardise=True,
+    patches_per_step=1024,
+    steps=2000,
+    cosine=True,
+    bfloat16=True,
+)
+"""What `calibrate --camera` trains with: no epoch needs to be picked (README has what was tried and measured)."""
+EMBEDDED_SHAPE = HeadShape(512, 512, pre_proj=0, dsc_hidden=512)
+STABLE_SHAPE = HeadShape(1536, 1536, pre_proj=0, dsc_hidden=512)
+"""Without a projection: with standardised features it changed nothing but the time."""
+IMAGE_SIZE = 288
+PUBLISHED_SCHEDULE = frozenset({"meta_epochs", "gan_epochs", "batch_size"})
+MOST = 65_536
+"""More than this of anything is a slip of the keyboard, and no machine has the memory."""
+MOST_STEPS = 10_000_000
+MAY_BE_ZERO = ("pre_proj", "proj_layer_type")
+MOST_SEEDS = 2**63  # what torch takes
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of one model's training. Names and units are the published ones where there are any."""
+
+    backbone: str = backbones.EMBEDDED
+    title: str = ""
+    """What the backbone is called in tables, where another of the same name stands beside it."""
+    layers: tuple[str, ...] = backbones.EMBEDDED_LAYERS
+    weights: Path | None = None
+    height: int = IMAGE_SIZE
+    width: int = IMAGE_SIZE
+    resize: int | None = None
+    """The shorter side before a centre crop; None: no crop, everything is inspected."""
+    roi: Rect | None = None
+    white_level: int = 65535
+    shape: HeadShape = EMBEDDED_SHAPE
+    recipe: Recipe = STABLE_RECIPE
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    cache: Cache = "auto"
+    cache_folder: Path | None = None
+    """Where a cache that does not fit into memory is made; None: the current folder."""
+    clean: bool = True
+    """Whether training pictures that look unlike the rest are left out."""
+    confirmed: tuple[str, ...] = ()
+    """Names of held-out pictures that look unlike the rest and that a person has confirmed to be good."""
+    seed: int = 0
+    rate: float = 0.01
+    confidence: float = 0.95
+
+    def geometry(self, size: tuple[int, int] | None = None) -> Geometry:
+        """Return what is inspected of each picture; `size`: of the picture that the ROI was given for."""
+        return Geometry(self.height, self.width, self.roi, size if self.roi else None, self.resize)
+
+    @property
+    def params(self) -> Params:
+        """What params.pkl will hold."""
+        size = (3, self.height, self.width)
+        return Params(self.backbone, self.layers, size, **dataclasses.asdict(self.shape))
+
+
+def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> Options:
+    """Return the options that `calibrate --camera` and `SimpleNet.fit` train a backbone with.
+
+    `changes` are fields of Options, HeadShape or Recipe; None means: as it is. Asking for epochs or a batch size
+    asks for the published schedule. UsageError names what cannot be.
+    """
+    name = backbone or backbones.EMBEDDED
+    if backbones.resolve(name) == backbones.EMBEDDED:
+        options = Options(layers=tuple(layers) or backbones.EMBEDDED_LAYERS)
+    else:
+        options = Options(name, layers=tuple(layers) or backbones.PUBLISHED_LAYERS, shape=STABLE_SHAPE)
+    given = {name: value for name, value in changes.items() if value is not None}
+    if given.keys() & PUBLISHED_SCHEDULE:
+        schedule = dataclasses.replace(options.recipe, patches_per_step=None, steps=None, cosine=False)
+        options = dataclasses.replace(options, recipe=schedule)
+    shape = _pick(given, HeadShape)
+    recipe = _pick(given, Recipe)
+    own = _pick(given, Options)
+    if given:
+        known = [f.name for kind in (Options, HeadShape, Recipe) for f in dataclasses.fields(kind)]
+        raise UsageError(f"Unknown parameter {', '.join(given)}; expected some of {', '.join(sorted(known))}.")
+    return check(
+        dataclasses.replace(
+            options,
+            shape=dataclasses.replace(options.shape, **shape),
+            recipe=dataclasses.replace(options.recipe, **recipe),
+            **own,
+        )
+    )
+
+
+def _pick(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    return {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
+
+
+def check(options: Options) -> Options:
+    """Return the options if they can be; UsageError in one sentence if not."""
+    recipe, shape = options.recipe, options.shape
+    whole = {"imagesize": options.height, **dataclasses.asdict(shape), "imagesize (width)": options.width}
+    counts = ("meta_epochs", "gan_epochs", "mix_noise", "batch_size", "steps", "patches_per_step")
+    whole |= {name: getattr(recipe, name) for name in counts}
+    for name, value in whole.items():
+        least = 0 if name in MAY_BE_ZERO else 1
+        if value is not None and value < least:
+            raise UsageError(f"{name} is {value}; expected a whole number of at least {least}.")
+        if value is not None and value > (MOST_STEPS if name == "steps" else MOST):
+            raise UsageError(f"{name} is {value}; expected at most {MOST}.")
+    for name in ("noise_std", "auto_noise", "dsc_margin", "dsc_lr"):
+        value = getattr(recipe, name)
+        if not math.isfinite(value) or value < 0 or (name == "dsc_lr" and value == 0):
+            raise UsageError(f"{name} is {value:g}; expected a number above 0.")
+    if recipe.noise_std == 0 and recipe.auto_noise == 0:
+        raise UsageError("noise_std and auto_noise are both 0: without noise there is nothing to learn from.")
+    if options.resize is not None and options.resize < max(options.height, options.width):
+        raise UsageError(
+            f"resize is {options.resize}, less than imagesize {options.height}; expected at least the size that is "
+            "cropped from it."
+        )
+    if shape.pre_proj == 0 and shape.embedding_size not in (None, shape.target_embed_dimension):
+        raise UsageError(
+            f"embedding_size is {shape.embedding_size}, but there is no projection that could bring "
+            f"{shape.target_embed_dimension} values to so many; give --pre_proj 1, or leave it out."
+        )
+    if not 0 <= options.seed < MOST_SEEDS:
+        raise UsageError(f"The seed is {options.seed}; expected a whole number from 0 to {MOST_SEEDS - 1}.")
+    _check_narrowing(shape)
+    _check_schedule(recipe)
+    backbones.resolve(options.backbone)
+    return options
+
+
+def _check_narrowing(shape: HeadShape) -> None:
+    width = shape.adapted_width
+    for layer in range(1, shape.dsc_layers if shape.dsc_hidden is None else 1):
+        width = int(width // 1.5)
+        if width == 0:
+            raise UsageError(
+                f"dsc_layers is {shape.dsc_layers}, but each layer is 1.5 times narrower than the one before, and of "
+                f"{shape.adapted_width} values layer {layer} would have none left; give fewer, or --dsc_hidden."
+            )
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    adapting = recipe.aed_meta_epochs
+    if adapting is not None and not 0 < adapting <= recipe.meta_epochs:
+        raise UsageError(
+            f"aed_meta_epochs is {adapting}; expected 1 to {recipe.meta_epochs}, the meta_epochs that it is part of."
+        )
+    if recipe.cos_lr and recipe.meta_epochs <= (adapting or 1):
+        raise UsageError(
+            f"cos_lr has no epochs to fall over: {recipe.meta_epochs} meta_epochs less {adapting or 1} aed_meta_epochs "
+            "leave none; give more --meta_epochs, or leave --cos_lr out."
+        )
+    if recipe.draws_patches and (recipe.train_backbone or recipe.cos_lr):
+        raise UsageError(
+            "train_backbone and cos_lr belong to the published schedule; give --meta_epochs to ask for it."
+        )

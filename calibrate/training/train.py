@@ -1,0 +1,187 @@
+"""The SimpleNet training loop: rows of embedded patches in, a trained head out (section 3.5, algorithm 1).
+
+Where the rows come from is not decided here: the published way passes whole batches of pictures, camera
+calibration draws patches from a cache. Both take the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from calibrate.training.features import Batches
+from calibrate.training.loss import NoiseKind, NoiseMaker, StepLoss, truncated_l1
+from inspectd.engine import devices
+from inspectd.simplenet.network import Head
+
+PROJECTION_LR = 1e-4
+"""AdamW on the projection, as published (its option `--dsc_lr` does not reach the projection)."""
+BACKBONE_LR = 1e-3
+"""AdamW on the backbone where it trains, as published."""
+DISCRIMINATOR_DECAY = 1e-5
+COS_LR_FLOOR = 0.4
+"""What `cos_lr` leaves of `dsc_lr` at the end, as published."""
+MIN_SPREAD = 1e-6  # a feature that never varies is not divided by nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a head is trained. The defaults are the published `run.sh`; units as there."""
+
+    meta_epochs: int = 40
+    gan_epochs: int = 4
+    aed_meta_epochs: int | None = None
+    """Meta epochs in which the projection learns with the discriminator; afterwards it stays as it is, and
+    `cos_lr` begins. None: it learns throughout, and `cos_lr` begins after the first."""
+    noise_std: float = 0.015
+    auto_noise: float = 0.0
+    """If above 0, the noise is this share of the features' own spread instead of `noise_std`."""
+    mix_noise: int = 1
+    noise: NoiseKind = "gaussian"
+    """Its shape; see `loss.NoiseMaker`."""
+    dsc_margin: float = 0.5
+    dsc_lr: float = 2e-4
+    cos_lr: bool = False
+    """The discriminator's rate falls along a half cosine to `COS_LR_FLOOR` of it, a step for each gan epoch."""
+    train_backbone: bool = False
+    batch_size: int = 8
+    """Pictures in a step, with all their patches."""
+    standardise: bool = False
+    """Divide features by the training set's own spread, so that `noise_std` is relative to it."""
+    patches_per_step: int | None = None
+    """If given, a step takes so many patches drawn from all pictures instead, and there are `steps`."""
+    steps: int | None = None
+    cosine: bool = False
+    """All learning rates fall to nothing along a half cosine over the whole training, at every step."""
+    bfloat16: bool = False
+    """Matrix products of the steps in bfloat16 where the device has it (half the time); weights stay float32."""
+
+    @property
+    def draws_patches(self) -> bool:
+        """Whether the steps take patches from all pictures, in one epoch that is the whole training."""
+        return self.patches_per_step is not None and self.steps is not None
+
+    @property
+    def epochs(self) -> tuple[int, int]:
+        """Meta epochs, and epochs in each of them."""
+        return (1, 1) if self.draws_patches else (self.meta_epochs, self.gan_epochs)
+
+
+def noise_for(recipe: Recipe, generator: torch.Generator) -> NoiseMaker:
+    """Return the noise that a recipe asks for."""
+    return NoiseMaker(recipe.noise_std, recipe.mix_noise, generator, recipe.auto_noise, recipe.noise)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 there."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return devices.has_bfloat16()
+
+
+class HeadTrainer:
+    """Owns a head and its optimisers; one call of `step` is one optimiser step.
+
+    `steps` is the length of the whole training; `backbone` is given where it trains too.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        recipe: Recipe,
+        noise: Callable[[Tensor], Tensor],
+        steps: int,
+        backbone: nn.Module | None = None,
+    ) -> None:
+        self.head = head.train()
+        self.recipe = recipe
+        self._noise = noise
+        self._epochs = 0
+        self._bfloat16 = recipe.bfloat16 and has_bfloat16(head.feature_mean.device)
+        discriminator = torch.optim.Adam(
+            head.discriminator.parameters(), recipe.dsc_lr, weight_decay=DISCRIMINATOR_DECAY
+        )
+        self._optimisers: list[torch.optim.Optimizer] = [discriminator]
+        if head.pre_projection is not None:
+            self._optimisers.append(torch.optim.AdamW(head.pre_projection.parameters(), PROJECTION_LR))
+        if backbone is not None:
+            self._optimisers.append(torch.optim.AdamW(backbone.parameters(), BACKBONE_LR))
+        self._each_step = [
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+            for optimiser in self._optimisers
+            if recipe.cosine
+        ]
+        falling = (recipe.meta_epochs - self._adapting) * recipe.gan_epochs
+        self._each_epoch = (
+            torch.optim.lr_scheduler.CosineAnnealingLR(discriminator, falling, COS_LR_FLOOR * recipe.dsc_lr)
+            if recipe.cos_lr
+            else None
+        )
+
+    def step(self, rows: Tensor) -> StepLoss:
+        """Learn from embedded rows [N, D]: once as they are and once with noise, in one pass."""
+        with torch.autocast(rows.device.type, torch.bfloat16, enabled=self._bfloat16):
+            good = self.head.adapt(rows)
+            noisy = good + self._noise(good)
+            scores = self.head.discriminator(torch.cat([good, noisy])).to(rows.dtype)  # [2·N, 1]
+        result = truncated_l1(scores[: len(good)], scores[len(good) :], self.recipe.dsc_margin)
+        for optimiser in self._optimisers:
+            optimiser.zero_grad()
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        for optimiser in self._optimisers:
+            optimiser.step()
+        for schedule in self._each_step:
+            schedule.step()
+        return result
+
+    def end_epoch(self) -> None:
+        """Say that a gan epoch is over: what changes from epoch to epoch changes now."""
+        self._epochs += 1
+        if self._each_epoch is not None and self._epochs > self._adapting * self.recipe.gan_epochs:
+            self._each_epoch.step()
+        is_adapted = self._epochs == (self.recipe.aed_meta_epochs or 0) * self.recipe.gan_epochs
+        if is_adapted and self.head.pre_projection is not None:
+            self.head.pre_projection.requires_grad_(False)  # no gradient, so its optimiser leaves it alone
+
+    @property
+    def learning_rate(self) -> float:
+        """The discriminator's, now."""
+        return float(self._optimisers[0].param_groups[0]["lr"])
+
+    @property
+    def _adapting(self) -> int:
+        """Meta epochs before the rate of `cos_lr` falls: the published default where none is asked for."""
+        return 1 if self.recipe.aed_meta_epochs is None else self.recipe.aed_meta_epochs
+
+
+def standardise(head: Head, rows: Tensor) -> None:
+    """Set the head's feature mean and spread from rows [N, D] of the training set."""
+    head.feature_mean.copy_(rows.mean(0))
+    head.feature_spread.copy_(rows.std(0).clamp(min=MIN_SPREAD))
+
+
+def train(
+    trainer: HeadTrainer,
+    batches: Batches,
+    on_step: Callable[[int, StepLoss], None],
+    on_meta_epoch: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Run all epochs of the trainer's recipe; `on_step` sees each step's number (from 1) and loss.
+
+    `on_meta_epoch` is called with the number (from 1) of each that has ended; it finds the head in training
+    mode and must leave it so. Afterwards the head is in evaluation mode, its parameters free again.
+    """
+    meta_epochs, gan_epochs = trainer.recipe.epochs
+    number = 0
+    for meta_epoch in range(1, meta_epochs + 1):
+        for _ in range(gan_epochs):
+            for rows in batches.epoch():
+                number += 1
+                on_step(number, trainer.step(rows))
+            trainer.end_epoch()
+        on_meta_epoch(meta_epoch)
+    trainer.head.requires_grad_(True)
+    trainer.head.eval()

@@ -1,0 +1,128 @@
+"""One life of a capture child, seen from the parent: spawn it, listen to it, kill it.
+
+A life has its own process, link and ring. When it ends the ring is retired; pictures that are still in use
+keep the memory mapped until the last of them is released.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+from inspectd.cameras import protocol as link
+from inspectd.cameras.protocol import Captured, CaptureSettings, Failed, Message, Opened
+from inspectd.cameras.ring import Pin, Ring
+from inspectd.errors import CameraError
+from inspectd.records import Frame, Stamp
+
+KILL_WAIT_S = 2.0
+
+
+class Life:
+    """A running capture child. `receive`, `kill` belong to one thread; frames may be released from any."""
+
+    def __init__(self, settings: CaptureSettings, pin: Pin | None = None) -> None:
+        """Start the child. `pin`: what the engine wants done with the ring. OSError when no process can be started."""
+        self._pin = pin
+        self.settings = settings
+        self.opened: Opened | None = None
+        self._ring: Ring | None = None
+        self._held = 0
+        self._lock = threading.Lock()
+        self._channel, theirs = link.pair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "inspectd.cameras.capture", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._poll = select.poll()
+        self._poll.register(self._channel, select.POLLIN)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._channel.send(link.encode_settings(settings))
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all slots are in use, so that a finite source has to wait for us."""
+        with self._lock:
+            return self.opened is not None and self._held >= self.opened.slots
+
+    def receive(self, timeout_s: float) -> Message | None:
+        """Wait for the child's next message; None when none came. A dead child has `Failed`."""
+        if not self._poll.poll(max(0.0, timeout_s) * 1000):
+            return None
+        try:
+            packet, fds, _, _ = socket.recv_fds(self._channel, link.MAX_PACKET, 1)
+        except ConnectionResetError:  # said once when a child dies; its last words come after it
+            return None
+        if not packet:
+            return Failed(f"the capture process ended by itself ({self._how_it_ended()})")
+        message = self._decode(packet)
+        if isinstance(message, Opened):
+            if len(fds) != 1:
+                raise CameraError("the capture process offered no ring")
+            try:
+                self._ring = Ring.attach(fds[0], message.slots, message.slot_bytes, self._pin)
+            finally:
+                os.close(fds[0])
+            self.opened = message
+        elif isinstance(message, Captured):
+            with self._lock:
+                self._held += 1
+        return message
+
+    def frame(self, captured: Captured, stamp: Stamp) -> Frame:
+        """Return the picture of a message, as an array over the ring."""
+        if self._ring is None:
+            raise CameraError("the capture process sent a picture before its ring")
+        picture = self._ring.view(captured.slot, captured.shape, captured.dtype)
+        return Frame(stamp, picture, lambda: self._release(captured.slot))
+
+    def kill(self) -> bool:
+        """End the child at once; False when the kernel does not let it go (its device is stuck)."""
+        with self._lock:
+            self._channel.close()
+        self._process.send_signal(signal.SIGKILL)
+        try:
+            self._process.wait(KILL_WAIT_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
+    def _release(self, slot: int) -> None:
+        with self._lock:
+            self._held -= 1
+            if self._channel.fileno() >= 0:
+                with suppress(OSError):  # the child has died: its ring is retired
+                    self._channel.send(link.encode_release(slot), socket.MSG_DONTWAIT)
+
+    def _decode(self, packet: bytes) -> Message:
+        try:
+            return link.decode(packet)
+        except ValueError as error:
+            raise CameraError(f"the capture process spoke nonsense: {error}") from error
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(KILL_WAIT_S)
+        except subprocess.TimeoutExpired:
+            return "it closed its link"
+        if code < 0:
+            return f"signal {signal.Signals(-code).name}"
+        return f"exit code {code}"

@@ -1,0 +1,123 @@
+"""What Prometheus is told. Counters are read from the ledger at the moment of the scrape, so that its laws
+can be checked there; histograms are observed as verdicts leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from inspectd.daemon.status import Status
+from inspectd.line.ledger import Ledger
+from inspectd.records import Counts, Verdict
+from inspectd.version import VERSION
+
+BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+STATES = ("starting", "running", "lost", "frozen", "stopped", "bypass")
+
+_COUNTERS = {
+    "frames_captured": ("Frames taken from the camera.", "captured"),
+    "frames_judged": ("Frames that got a verdict.", "judged"),
+    "frames_displaced": ("Frames given up for a newer one.", "displaced"),
+    "frames_unmatched": ("Frames that no trigger asked for.", "unmatched"),
+    "triggers": ("Triggers accepted.", "triggers"),
+    "triggers_closed": ("Triggers that got their verdict.", "triggers_closed"),
+    "late_results": ("Results that came after their verdict was given.", "late"),
+}
+_GAUGES = {
+    "frames_in_flight": ("Frames that wait for their verdict.", "in_flight"),
+    "triggers_pending": ("Triggers that wait for their verdict.", "triggers_pending"),
+    "last_seq": ("Number of the last verdict.", "last_seq"),
+}
+
+
+class Metrics:
+    """One registry; `inspectd.daemon.exporter` serves it."""
+
+    def __init__(self, ledger: Ledger, status: Status) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_LedgerCollector(ledger, status))
+        self._latency = Histogram(
+            "inspectd_latency_seconds",
+            "From capture (or trigger) to the published verdict.",
+            ["camera"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self._stage = Histogram(
+            "inspectd_stage_seconds",
+            "Time in a stage: wait (for the engine), score, publish.",
+            ["stage"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+
+    def on_published(self, verdict: Verdict, published_ns: int) -> None:
+        """Observe the times of one verdict."""
+        began_ns = verdict.trigger_ns or (verdict.stamp.captured_ns if verdict.stamp else None)
+        finding = verdict.finding
+        if began_ns is not None:
+            self._latency.labels(verdict.camera).observe((published_ns - began_ns) / 1e9)
+        if verdict.queued_ns and finding.started_ns and finding.scored_ns:
+            self._stage.labels("wait").observe((finding.started_ns - verdict.queued_ns) / 1e9)
+            self._stage.labels("score").observe((finding.scored_ns - finding.started_ns) / 1e9)
+            self._stage.labels("publish").observe((published_ns - finding.scored_ns) / 1e9)
+
+
+class _LedgerCollector(Collector):
+    def __init__(self, ledger: Ledger, status: Status) -> None:
+        self._ledger = ledger
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        accounts = {name: self._ledger.counts(name) for name in self._ledger.cameras}
+        yield from _plain(accounts)
+        yield from _verdicts(accounts)
+        yield from self._states(accounts)
+
+    def _states(self, accounts: Iterable[str]) -> Iterator[Metric]:
+        states = GaugeMetricFamily("inspectd_camera_state", "1 for the camera's state.", labels=["camera", "state"])
+        for name in accounts:
+            now = self._status.state(name)
+            for state in STATES:
+                states.add_metric([name, state], float(state == now))
+        yield states
+        daemon = self._status.daemon()
+        yield GaugeMetricFamily("inspectd_uptime_seconds", "Since the daemon started.", daemon.uptime_s)
+        band = GaugeMetricFamily(
+            "inspectd_parity_band",
+            "Largest difference of a patch score from the textbook form in float32, in units of the scores.",
+            labels=["model", "device", "precision"],
+        )
+        for label, model in daemon.models.items():
+            band.add_metric([label, model.device, model.precision], model.band)
+        yield band
+        facts = {"version": VERSION, "device": daemon.device, "precision": daemon.precision}
+        yield InfoMetricFamily("inspectd", "This daemon.", facts)
+
+    def describe(self) -> list[Any]:
+        return []
+
+
+def _plain(accounts: dict[str, Counts]) -> Iterator[Metric]:
+    for kind, names in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
+        for metric, (text, attribute) in names.items():
+            family = kind(f"inspectd_{metric}", text, labels=["camera"])
+            for name, counts in accounts.items():
+                family.add_metric([name], getattr(counts, attribute))
+            yield family
+
+
+def _verdicts(accounts: dict[str, Counts]) -> Iterator[Metric]:
+    verdicts = CounterMetricFamily("inspectd_verdicts", "Verdicts published.", labels=["camera", "verdict"])
+    faults = CounterMetricFamily("inspectd_faults", "Faults by reason.", labels=["camera", "reason"])
+    for name, counts in accounts.items():
+        for outcome, number in counts.outcomes.items():
+            verdicts.add_metric([name, outcome], number)
+        for reason, number in counts.faults.items():
+            faults.add_metric([name, reason], number)
+    yield verdicts
+    yield faults

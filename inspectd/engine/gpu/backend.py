@@ -1,0 +1,302 @@
+"""The backend of a GPU: uploads, networks and downloads of several batches overlap.
+
+What happens to a batch, on three streams:
+
+    upload     each picture's rows go from the camera's page-locked memory to the slot's staging memory
+    compute    waits for the uploads; resize, crop and normalise into the graph's input; replay the graph
+    download   waits for the graph; scores go to the slot's page-locked memory
+
+A slot's memory belongs to one batch until the host has waited for the batch's download: everything before it
+on all three streams has ended then, so that the slot, and the pictures, are free. The graph's scores are the
+only memory that batches share across streams: the next replay waits for the download of the last.
+Nothing is allocated once a picture of the largest size has been seen.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspectd.engine.backend import Flight, Floats, Parity, Request
+from inspectd.engine.gpu.networks import BatchLimit, CudaHead, CudaRuntime, CudaTrunk, Graph
+from inspectd.engine.gpu.preprocess import Preparation, preparing
+from inspectd.engine.gpu.streams import Device, Event
+from inspectd.engine.prepared import Library, Prepared
+from inspectd.engine.runtime import Lap, Stopwatch, no_lap
+from inspectd.model.artefact import Artefact
+from inspectd.simplenet.bundle import Bundle
+
+SLOTS = 3
+"""Batches under way: one is uploaded, one computed, one downloaded."""
+MOST_PREPARATIONS = 32
+"""Kinds of pictures whose scratch memory is kept; a folder of pictures of all sizes must not fill the device."""
+ALIGNMENT = 512
+"""Bytes; each picture begins at a multiple, which any type of value and any copy engine likes."""
+
+Work = Callable[[], object]
+
+
+class FlightBackend:
+    """Scores pictures on one GPU. One thread submits and prepares; flights may be landed by another."""
+
+    depth = SLOTS
+    tracks = 1
+
+    def __init__(self, device: Device, precisions: Sequence[str], why: str = "", max_batch: int = 16) -> None:
+        """`precisions`: in the order in which they are tried for a model."""
+        self.max_batch = max_batch
+        self.why = why
+        self._device = device
+        self._upload, self._compute, self._download = device.stream(), device.stream(), device.stream()
+        self._limit = BatchLimit(max_batch)
+        runtimes = [CudaRuntime(device, one, self._limit, self._compute) for one in precisions]
+        self.form = runtimes[0].form
+        self._library = Library(runtimes)
+        self._preparations: dict[Preparation, Callable[[Tensor, Tensor], None]] = {}
+        self._slots = [_Slot(device, max_batch) for _ in range(SLOTS)]
+        self._free = deque(self._slots)
+        self._under_way: deque[_Part] = deque()
+        self._landing = threading.Lock()
+
+    def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
+        """Make a model ready to judge: pass the gate, and capture a graph for each batch size."""
+        prepared = self._library.prepare(model, is_draft=is_draft)
+        head = cast("CudaHead", prepared.head)
+        for size in self._limit.sizes:
+            if size <= self._limit.largest:  # it may shrink on the way
+                cast("CudaTrunk", prepared.trunk).graph(head.bank, size)
+        return prepared.parity
+
+    def forget(self, model: Artefact) -> None:
+        """Give up what is held for a model that is not needed any more."""
+        self._land_all()
+        self._library.forget(model)
+
+    def backbone_alone(self, model: Bundle) -> Callable[[Floats], None]:
+        """Return what passes normalised inputs [B, 3, H, W] through a model's backbone and nothing else."""
+        return self._library.backbone_alone(model).run
+
+    def pin(self, address: int, size: int) -> Callable[[], None]:
+        """Page-lock a camera's memory, so that the device copies from it by itself."""
+        return self._device.pin(address, size)
+
+    def score(self, requests: Sequence[Request]) -> list[Floats]:
+        """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
+        return self.submit(requests)()
+
+    def submit(self, requests: Sequence[Request]) -> Flight:
+        """Begin to score pictures; they must stay as they are until the flight has landed."""
+        parts = self._launch(requests, no_lap)
+        return lambda: [scores for part in parts for scores in self._land(part)]
+
+    def stages(self, requests: Sequence[Request]) -> dict[str, float]:
+        """Score with the host waiting after each stage; return the seconds of each."""
+        self._device.synchronise()
+        watch = Stopwatch(self._device.synchronise)
+        for part in self._launch(requests, watch):
+            self._land(part)
+        return watch.seconds
+
+    def score_normalised(self, model: Artefact, inputs: Floats) -> Floats:
+        """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W]."""
+        prepared = self._library.find(model)
+        return prepared.trunk.score(np.ascontiguousarray(inputs), [prepared.head] * len(inputs))
+
+    def _launch(self, requests: Sequence[Request], lap: Lap) -> list[_Part]:
+        parts, begin = [], 0
+        while begin < len(requests):
+            some = requests[begin : begin + self._limit.largest]
+            rows = [_Row(one, self._library.find(one.model)) for one in some]
+            parts.append(self._launch_part(rows, lap))
+            begin += len(parts[-1].order)
+        return parts
+
+    def _launch_part(self, rows: list[_Row], lap: Lap) -> _Part:
+        """Queue what one slot holds; fewer pictures than were given when memory does not suffice for all."""
+        slot = self._take_slot()
+        try:
+            # Captures and allocations come first: while they last, nothing of this batch is under way.
+            rows = rows[: self._make_room(slot, rows)]
+            order = sorted(range(len(rows)), key=lambda i: rows[i].group)
+            part = self._queue(slot, order, [rows[i] for i in order], lap)
+        except BaseException:
+            self._device.synchronise()
+            self._free.append(slot)
+            raise
+        self._under_way.append(part)
+        return part
+
+    def _queue(self, slot: _Slot, order: list[int], rows: list[_Row], lap: Lap) -> _Part:
+        """Queue rows that are sorted by group, on all three streams."""
+        graphs = list(self._graphs(rows))
+        for place, row in enumerate(rows):
+            self._upload.run(slot.uploading(place, row))
+        self._upload.run(slot.uploading_indices([row.head.row for row in rows]))
+        self._compute.wait(self._upload.record())
+        lap("upload")
+        for place, count, graph in graphs:
+            for i in range(count):
+                row = rows[place + i]
+                prepare = self._preparations[row.how]
+                self._compute.run(partial(prepare, slot.band(place + i, row.how), graph.inputs[i]))
+            self._compute.run(slot.handing_indices(place, graph.rows[:count]))
+            lap("preprocess")
+            graph.run(self._compute)
+            self._download.wait(self._compute.record())
+            lap("network")
+            self._download.run(slot.downloading(place, graph.scores[:count]))
+            graph.downloaded = self._download.record()
+            lap("download")
+        groups = [(place, (count, *graph.scores.shape[1:])) for place, count, graph in graphs]
+        return _Part(slot, order, rows, groups, self._download.record())
+
+    def _graphs(self, rows: Sequence[_Row]) -> Iterator[tuple[int, int, Graph]]:
+        """Yield place and number of the rows that a graph scores in one pass."""
+        place = 0
+        while place < len(rows):
+            first = rows[place]
+            alike = sum(row.group == first.group for row in rows[place:])
+            graph = first.trunk.graph(first.head.bank, alike)
+            count = min(alike, len(graph.rows))
+            yield place, count, graph
+            place += count
+
+    def _make_room(self, slot: _Slot, rows: Sequence[_Row]) -> int:
+        """Take what memory these pictures need beyond what is there; return how many of them it holds."""
+        largest = max(row.how.band_bytes for row in rows)
+        scores = max(math.prod(row.trunk.grid) for row in rows)
+        while True:
+            count = min(len(rows), self._limit.largest)
+            try:
+                slot.fit(self._limit.largest, largest, scores)
+                self._get_preparations({row.how for row in rows[:count]})
+            except torch.cuda.OutOfMemoryError:
+                self._limit.halve(f"{count} pictures of {largest / 1e6:.1f} MB do not fit")
+            else:
+                return count
+            slot.give_up()
+            torch.cuda.empty_cache()  # outside the handler: the error holds what did not fit
+
+    def _get_preparations(self, wanted: set[Preparation]) -> None:
+        missing = wanted - self._preparations.keys()
+        if len(self._preparations) + len(missing) > max(MOST_PREPARATIONS, len(wanted)):
+            self._device.synchronise()  # what is dropped may be in use
+            self._preparations = {how: self._preparations[how] for how in wanted - missing}
+        for how in missing:
+            self._preparations[how] = preparing(how, self._device.torch_device)
+            self._device.synchronise()  # its constants were written on another stream
+
+    def _take_slot(self) -> _Slot:
+        while True:
+            try:
+                return self._free.popleft()
+            except IndexError:
+                for part in tuple(self._under_way)[:1]:  # the other thread may have landed it meanwhile
+                    self._land(part)
+
+    def _land(self, part: _Part) -> list[Floats]:
+        """Wait for a part and return its scores in the order of its requests."""
+        with self._landing:
+            if part.scores is None:
+                part.done.wait()  # the one wait of the host
+                part.scores = part.slot.scores(part)
+                self._free.append(part.slot)
+                self._under_way.remove(part)
+            return part.scores
+
+    def _land_all(self) -> None:
+        for part in tuple(self._under_way):
+            self._land(part)
+
+
+class _Row:
+    """One request, and what it needs on the device."""
+
+    def __init__(self, request: Request, prepared: Prepared) -> None:
+        model, picture = request.model, request.picture
+        deep, white = picture.dtype.itemsize == 2, model.white_level
+        self.how = Preparation(picture.shape, deep, request.geometry, white, model.normalisation)
+        top, bottom = self.how.band
+        self.source = torch.from_numpy(np.ascontiguousarray(picture[top:bottom]))
+        self.trunk = cast("CudaTrunk", prepared.trunk)
+        self.head = cast("CudaHead", prepared.head)
+        self.group = (id(self.trunk), id(self.head.bank))
+        """Equal for what one graph can score."""
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """Part of a flight, of the size of a slot."""
+
+    slot: _Slot
+    order: list[int]
+    """Which request lies at which place of the slot."""
+    rows: list[_Row]
+    """By place; they hold the pictures until the uploads have ended."""
+    groups: list[tuple[int, tuple[int, ...]]]
+    """First place and shape [n, h, w] of the scores that came from one graph."""
+    done: Event
+    scores: list[Floats] | None = None
+
+
+class _Slot:
+    """The memory of one batch under way. Methods in -ing return work for a stream."""
+
+    def __init__(self, device: Device, max_batch: int) -> None:
+        self._device = device
+        self._host_rows = device.pinned((max_batch,), torch.int64)
+        self._rows = torch.zeros(max_batch, dtype=torch.int64, device=device.torch_device)
+        self._staging = torch.zeros(0, 0, dtype=torch.uint8, device=device.torch_device)
+        self._host_scores = device.pinned((max_batch, 0), torch.float32)
+
+    def fit(self, count: int, picture_bytes: int, scores: int) -> None:
+        """Have room for `count` pictures; OutOfMemoryError. Only while nothing of this slot is under way."""
+        wanted = -(-picture_bytes // ALIGNMENT) * ALIGNMENT
+        if len(self._staging) < count or self._staging.shape[1] < wanted:
+            wanted = max(wanted, self._staging.shape[1])
+            self.give_up()
+            self._staging = torch.zeros(count, wanted, dtype=torch.uint8, device=self._device.torch_device)
+            self._device.synchronise()  # the zeros were written on another stream
+        if self._host_scores.shape[1] < scores:
+            self._host_scores = self._device.pinned((len(self._host_scores), scores), torch.float32)
+
+    def give_up(self) -> None:
+        """Free the staging memory."""
+        self._staging = torch.zeros(0, 0, dtype=torch.uint8, device=self._device.torch_device)
+
+    def band(self, place: int, how: Preparation) -> Tensor:
+        """Return the uploaded rows of one picture, as a view of the staging memory."""
+        return self._staging[place, : how.band_bytes].view(how.dtype).view(how.band_shape)
+
+    def uploading(self, place: int, row: _Row) -> Work:
+        return partial(self.band(place, row.how).copy_, row.source, non_blocking=True)
+
+    def uploading_indices(self, rows: Sequence[int]) -> Work:
+        self._host_rows[: len(rows)] = torch.tensor(rows)
+        return partial(self._rows[: len(rows)].copy_, self._host_rows[: len(rows)], non_blocking=True)
+
+    def handing_indices(self, place: int, into: Tensor) -> Work:
+        return partial(into.copy_, self._rows[place : place + len(into)])
+
+    def downloading(self, place: int, scores: Tensor) -> Work:
+        return partial(self._place(place, scores.shape).copy_, scores, non_blocking=True)
+
+    def scores(self, part: _Part) -> list[Floats]:
+        """Return copies of the downloaded scores, in the order of the requests."""
+        by_place: list[Floats] = []
+        for place, shape in part.groups:
+            by_place.extend(self._place(place, shape).numpy().copy())
+        return [scores for _, scores in sorted(zip(part.order, by_place, strict=True), key=lambda pair: pair[0])]
+
+    def _place(self, place: int, shape: Sequence[int]) -> Tensor:
+        """Return where a group's scores go: without gaps, so that one copy brings them."""
+        return self._host_scores[place:].flatten()[: math.prod(shape)].view(*shape)

@@ -1,0 +1,100 @@
+"""May this picture be judged by this model? Everything that is looked at before the network sees it. Pure.
+
+Each function returns the reason why not as a sentence's part, or None.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from inspectd.cameras.discovery import stable_paths
+from inspectd.cameras.protocol import Opened
+from inspectd.cameras.sources import Source
+from inspectd.line.recipe import Station
+from inspectd.model.geometry import Geometry
+from inspectd.records import Picture
+
+SAMPLES = 128
+"""Pixels across and down that the light is measured on."""
+LEAST_CHANGE = 12.0
+"""Grey levels that brightness may leave the calibration's range by at least: 5 % of white."""
+HALF = 0.5
+"""It may also fall to half of the darkest good picture, or come half as near to white as the brightest one."""
+LEAST_CONTRAST = 0.25
+"""Of the calibration's usual contrast: with less, hardly anything can be seen."""
+BLAND = 4.0
+"""Grey levels of contrast below which a scene shows nothing anyway."""
+
+
+def find_mismatch(station: Station, source: Source, opened: Opened) -> str | None:
+    """Return why a camera is not the one that the model was calibrated for. Files and simulations have no identity."""
+    calibration = station.model.calibration
+    if calibration is None or not source.is_camera:
+        return None
+    record = calibration.camera
+    if source.is_device and record.identity is not None:
+        names = stable_paths(source.address)
+        if record.identity not in names:
+            return f"the model was calibrated on {record.identity}; this camera is {names[0] if names else 'unknown'}"
+        if record.format is not None and opened.format and record.format != opened.format:
+            return f"the model was calibrated with format {record.format}; this camera gives {opened.format}"
+    has_one_size = record.width > 0 and calibration.statistics.get("sizes", 1) == 1
+    if has_one_size and (record.width, record.height) != (opened.width, opened.height):
+        return (
+            f"the model was calibrated at {record.width}x{record.height}; this camera gives "
+            f"{opened.width}x{opened.height}. Set the camera to that size, or calibrate again"
+        )
+    return None
+
+
+def light_problem(station: Station, picture: Picture) -> str | None:
+    """Return what is wrong with the light, or the lens, by the statistics of the good pictures."""
+    calibration = station.model.calibration
+    facts = calibration.statistics if calibration else {}
+    if not facts.keys() >= {"grey_lowest", "grey_highest", "contrast_mean"}:
+        return None
+    level, contrast = _light(picture, station.geometry, station.model.white_level)
+    lowest, highest = facts["grey_lowest"], facts["grey_highest"]
+    if level < lowest - max(LEAST_CHANGE, HALF * lowest):
+        return f"the picture is too dark: grey level {level:.0f}, the good ones had {lowest:.0f} to {highest:.0f}"
+    if level > highest + max(LEAST_CHANGE, HALF * (255 - highest)):
+        return f"the picture is too bright: grey level {level:.0f}, the good ones had {lowest:.0f} to {highest:.0f}"
+    usual = facts["contrast_mean"]
+    if usual > BLAND and contrast < LEAST_CONTRAST * usual:
+        return f"the picture shows next to nothing: contrast {contrast:.0f}, the good ones had {usual:.0f}"
+    return None
+
+
+def scene_mismatch(station: Station, picture: Picture) -> str | None:
+    """Return why a camera's picture does not show the scene that the model was calibrated on, or not in its colours."""
+    calibration = station.model.calibration
+    framing, colours = (calibration.framing, calibration.tint) if calibration else (None, None)
+    if framing is not None and (similarity := framing.similarity(picture)) < framing.limit:
+        return (
+            f"the picture does not show the scene that the model was calibrated on (similarity {similarity:.2f}, "
+            f"expected at least {framing.limit:.2f}); was the camera moved or flipped, or is it another?"
+        )
+    if colours is not None and (distance := colours.distance(picture)) > colours.limit:
+        return (
+            f"the picture has other colours than the model was calibrated on (distance {distance:.3f}, expected at "
+            f"most {colours.limit:.3f}); were the white balance, the light or the camera's format changed?"
+        )
+    return None
+
+
+def roi_mismatch(geometry: Geometry, width: int, height: int) -> str | None:
+    """Return why the ROI does not lie inside a picture; a scaled ROI always does."""
+    if geometry.roi is None or geometry.picture is not None:
+        return None
+    x, y, w, h = geometry.roi
+    if x + w <= width and y + h <= height:
+        return None
+    return f"the roi {list(geometry.roi)} does not lie inside the picture of {width}x{height}"
+
+
+def _light(picture: Picture, geometry: Geometry, white_level: int) -> tuple[float, float]:
+    """Return mean and spread of what is inspected, 0 … 255, from some of its pixels."""
+    x, y, w, h = geometry.area(picture.shape[1], picture.shape[0])
+    sample = picture[y : y + h : max(1, h // SAMPLES), x : x + w : max(1, w // SAMPLES)]
+    scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
+    return float(sample.mean()) * scale, float(sample.std()) * scale
