@@ -175,6 +175,11 @@ class Verdict:
     trigger_ns: int | None = None
     queued_ns: int | None = None
 
+    def latency_ns(self, published_ns: int) -> int | None:
+        """Return how long it took from trigger or capture; None: neither a trigger nor a frame belongs to it."""
+        began_ns = self.trigger_ns or (self.stamp.captured_ns if self.stamp else None)
+        return None if began_ns is None else published_ns - began_ns
+
 
 @dataclass(slots=True)
 class Counts:

@@ -1,4 +1,4 @@
-"""A real daemon in a process of its own, with a plain pyzmq subscriber beside it."""
+"""A real daemon in a process of its own, and a subscriber that keeps everything as plain JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zmq
+
+from inspectd.client import Message, Subscription
+from inspectd.wire import topics
 
 
 class DaemonProcess:
@@ -40,11 +42,7 @@ class DaemonProcess:
         self.masks: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
         self.states: list[dict[str, Any]] = []
         self.daemon_states: list[dict[str, Any]] = []
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.subscribe("")
-        self._socket.connect(self.endpoint)
+        self._subscription = Subscription(self.endpoint)
         self._log = (folder / "log.txt").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "inspectd", "run", "--config", str(self.config), *arguments],
@@ -59,8 +57,7 @@ class DaemonProcess:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._socket.close()
-        self._context.term()
+        self._subscription.close()
         self._log.close()
 
     @property
@@ -72,19 +69,19 @@ class DaemonProcess:
         """Collect messages until a condition holds; fail with the log when it does not come."""
         give_up = time.monotonic() + timeout_s
         while not until(self):
-            if not self._socket.poll(100):
-                assert time.monotonic() < give_up, f"it did not happen in {timeout_s} s:\n{self.log}"
-                if self.process.poll() is not None and not self._socket.poll(200):
-                    assert until(self), f"the daemon ended with {self.process.returncode}:\n{self.log}"
-                continue
             assert time.monotonic() < give_up, f"it did not happen in {timeout_s} s:\n{self.log}"
-            self._take(self._socket.recv_multipart())
+            has_ended = self.process.poll() is not None
+            message = self._subscription.receive(0.2 if has_ended else 0.1)
+            if message is not None:
+                self._keep(message)
+            elif has_ended:
+                assert until(self), f"the daemon ended with {self.process.returncode}:\n{self.log}"
 
     def listen_to_the_end(self, timeout_s: float = 120) -> int:
         """Collect messages until the daemon has ended; return its exit code."""
         self.listen(lambda d: d.process.poll() is not None, timeout_s)
-        while self._socket.poll(100):
-            self._take(self._socket.recv_multipart())
+        while (message := self._subscription.receive(0.1)) is not None:
+            self._keep(message)
         return self.process.wait()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -92,15 +89,16 @@ class DaemonProcess:
         self.process.send_signal(number)
         return self.listen_to_the_end()
 
-    def _take(self, parts: list[bytes]) -> None:
-        topic, header = parts[0].decode(), json.loads(parts[1])
-        if topic.startswith("verdict/"):
-            self.verdicts.append(header)
-        elif topic.startswith("mask/"):
-            shape = (header["mask"]["h"], header["mask"]["w"])
-            mask = np.frombuffer(parts[2], np.uint8).reshape(shape)
-            self.masks[header["camera"], header["seq"]] = mask
-        elif topic.startswith("state/"):
-            self.states.append(header)
-        elif topic == "daemon/":
-            self.daemon_states.append(header)
+    def _keep(self, message: Message) -> None:
+        header = json.loads(message.encoded)
+        match message.topic:
+            case topics.VERDICT:
+                self.verdicts.append(header)
+            case topics.MASK:
+                shape = (header["mask"]["h"], header["mask"]["w"])
+                assert message.part is not None
+                self.masks[header["camera"], header["seq"]] = np.frombuffer(message.part, np.uint8).reshape(shape)
+            case topics.STATE:
+                self.states.append(header)
+            case topics.DAEMON:
+                self.daemon_states.append(header)

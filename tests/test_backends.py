@@ -15,7 +15,7 @@ import torch
 from conftest import write_small_model
 
 from inspectd.engine import devices, openvino
-from inspectd.engine.backend import Backend, Floats, Form, Request
+from inspectd.engine.backend import Backend, Floats, Request, Variant
 from inspectd.engine.choose import choose_backend
 from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.devices import check_engine
@@ -195,7 +195,7 @@ class Wrong(TorchRuntime):
 
     def __init__(self, by: float) -> None:
         super().__init__("float32")
-        self.form = Form("cpu:wrong", "float8")
+        self.variant = Variant("cpu:wrong", "float8")
         self._by = by
 
     def compile(self, trunk: Trunk) -> TorchTrunk:
@@ -228,11 +228,11 @@ def test_a_form_that_is_too_far_from_the_textbook_falls_back_and_says_so(
     library = Library([Wrong(0.6 * room(models[0])), TorchRuntime("float32")])
     with caplog.at_level(logging.WARNING):
         prepared = library.prepare(models[0])
-    assert prepared.parity.form == Form("cpu:torch", "float32")
+    assert prepared.parity.variant == Variant("cpu:torch", "float32")
     assert "cpu:wrong float8 differs from the textbook" in caplog.text
     assert "judged in cpu:torch float32" in caplog.text
     near = Library([Wrong(0.4 * room(models[0]))]).prepare(models[0])
-    assert near.parity.form.precision == "float8"
+    assert near.parity.variant.precision == "float8"
     assert near.parity.band == pytest.approx(0.4 * room(models[0]), rel=1e-3)
 
 
@@ -307,7 +307,7 @@ def test_openvino_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match=r"pip install 'inspectd\[openvino\]'"):
         check_engine("cpu:openvino", "auto")
     backend = choose_backend("cpu")
-    assert backend.form.device == "cpu:torch"
+    assert backend.variant.device == "cpu:torch"
     assert "not installed" in backend.why
 
 
@@ -316,8 +316,8 @@ def test_auto_takes_the_precision_that_the_processor_is_fast_in(
     monkeypatch: pytest.MonkeyPatch, has: bool, precision: str
 ) -> None:
     monkeypatch.setattr(devices, "has_bfloat16", lambda: has)
-    assert choose_backend("cpu").form == Form("cpu:openvino", precision)
-    assert choose_backend("cpu:torch").form == Form("cpu:torch", precision)
+    assert choose_backend("cpu").form == Variant("cpu:openvino", precision)
+    assert choose_backend("cpu:torch").form == Variant("cpu:torch", precision)
     assert choose_backend("cpu", "float32").form.precision == "float32"
 
 
@@ -325,8 +325,8 @@ def test_a_model_is_judged_in_the_form_that_its_threshold_was_set_in(tmp_path: P
     folder = write_small_model(tmp_path / "model", device="cpu:torch", precision="float32")
     model = bundle.load(folder)
     runtimes = [Wrong(0.0), TorchRuntime("float32")]
-    assert Library(runtimes).prepare(model).parity.form == Form("cpu:torch", "float32")
-    assert Library(runtimes[:1]).prepare(model).parity.form == Form("cpu:wrong", "float8"), "what else there is"
+    assert Library(runtimes).prepare(model).parity.variant == Variant("cpu:torch", "float32")
+    assert Library(runtimes[:1]).prepare(model).parity.variant == Variant("cpu:wrong", "float8"), "what else there is"
 
 
 def test_only_the_helpers_of_a_backend_are_single_threaded(models: list[Bundle]) -> None:

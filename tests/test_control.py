@@ -14,10 +14,10 @@ import pytest
 import zmq
 from conftest import write_small_model
 from daemon_process import DaemonProcess
-
-from calibrate.acquire.from_daemon import Borrowed, find_holder, is_same_camera
-from inspectd.errors import StartError
 from inspectd.line.tap import Tap
+
+from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder, is_same_camera
+from inspectd.errors import StartError
 from inspectd.records import Frame, Stamp
 from inspectd.wire import control as control_module
 from inspectd.wire.control import Control
@@ -212,7 +212,7 @@ def test_calibration_borrows_frames_while_verdicts_go_on(tmp_path: Path) -> None
         daemon.listen(lambda d: len(d.verdicts) >= 3)
         assert find_holder(daemon.control, source) == "top"
         taken = []
-        with Borrowed(daemon.control, "top") as frames:
+        with FramesFromDaemon(daemon.control, "top") as frames:
             for one in frames:
                 taken.append(one)
                 if len(taken) == 5:
@@ -224,5 +224,5 @@ def test_calibration_borrows_frames_while_verdicts_go_on(tmp_path: Path) -> None
     assert [v["seq"] for v in daemon.verdicts] == list(range(1, len(daemon.verdicts) + 1))
     assert {v["verdict"] for v in daemon.verdicts} == {"ok"}
     assert {one.stamp.frame for one in taken} <= {v["frame"] for v in daemon.verdicts} | set(numbers)
-    with Borrowed(daemon.control, "top") as frames, pytest.raises(StartError, match="does not answer"):
+    with FramesFromDaemon(daemon.control, "top") as frames, pytest.raises(StartError, match="does not answer"):
         next(frames)

@@ -13,7 +13,7 @@ from fakes.streams import FakeDevice, FakeStream
 
 from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
-from inspectd.engine.gpu.backend import MOST_PREPARATIONS, SLOTS, FlightBackend
+from inspectd.engine.gpu.backend import MOST_PREPARATIONS, SLOTS, GpuBackend
 from inspectd.engine.gpu.networks import BatchLimit, CudaTrunk, Graph
 from inspectd.engine.gpu.preprocess import Preparation, preparing
 from inspectd.errors import UsageError
@@ -33,8 +33,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
     return [bundle.load(write_small_model(folder / name, threshold=10.0 * t)) for t, name in enumerate("abc", 1)]
 
 
-def backend(models: list[Bundle], seed: int = 0, max_batch: int = 4) -> FlightBackend:
-    flights = FlightBackend(FakeDevice(seed), ["float32"], max_batch=max_batch)
+def backend(models: list[Bundle], seed: int = 0, max_batch: int = 4) -> GpuBackend:
+    flights = GpuBackend(FakeDevice(seed), ["float32"], max_batch=max_batch)
     for model in models:
         flights.prepare(model)
     return flights
@@ -66,7 +66,7 @@ def check(found: list[np.ndarray], expected: list[np.ndarray], bound: float = BO
         assert np.abs(ours - theirs).max() <= bound * np.abs(theirs).max()
 
 
-def fly(flights: FlightBackend, models: list[Bundle], seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def fly(flights: GpuBackend, models: list[Bundle], seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Keep several batches under way; overwrite each picture as soon as its batch has landed, as a camera does."""
     draws = np.random.default_rng(seed)
     batches = [requests_for(models, int(draws.integers(1, 8)), 100 * seed + i) for i in range(6)]

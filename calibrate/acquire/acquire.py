@@ -15,7 +15,7 @@ from pathlib import Path
 from calibrate.acquire.capture import SLOTS, Capture, Unreadable
 from calibrate.acquire.capture_session import CaptureSession
 from calibrate.acquire.checks import CaptureChecks
-from calibrate.acquire.from_daemon import Borrowed, find_holder
+from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
 from calibrate.data.training_set import Pictures, check_enough
 from calibrate.progress import Watcher
 from inspectd.cameras.discovery import stable_path
@@ -206,7 +206,7 @@ def _frames(taking: Taking, watcher: Watcher) -> AbstractContextManager[Iterator
     if holder is None:
         return Capture(taking.source, taking.settings, watcher.say, lambda total: _begin_bar(taking, total, watcher))
     watcher.say(f"The daemon at {taking.control} holds this camera ({holder}): its frames are taken from there.")
-    return Borrowed(taking.control, holder)
+    return FramesFromDaemon(taking.control, holder)
 
 
 def _only_damaged(count: int, why: str) -> str:

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrate.data.training_set import Pictures
 from calibrate.evaluation.metrics import Metrics
+from calibrate.evaluation.testset import Evaluation
+from calibrate.progress import Curve
+from calibrate.results.plots import Series, histogram, line_plot
 from calibrate.training.fit import Learned
 from calibrate.training.options import Options
-from calibrate.data.training_set import Pictures
-from calibrate.results.plots import Series, histogram, line_plot
-from calibrate.progress import Curve
-from calibrate.evaluation.testset import Evaluation
 from inspectd.model.calibration import ThresholdRecord
 
 WORST = 6

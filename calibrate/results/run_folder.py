@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from calibrate.evaluation.metrics import Metrics, mean
-from calibrate.training.fit import Learned
 from calibrate.data.training_set import Pictures
-from calibrate.progress import Curve
+from calibrate.evaluation.metrics import Metrics, mean
 from calibrate.evaluation.testset import Evaluation
+from calibrate.progress import Curve
+from calibrate.training.fit import Learned
 from inspectd.atomic import new_folder
 from inspectd.engine.backend import Backend, Request
 from inspectd.errors import StartError

@@ -109,7 +109,7 @@ def learn(
     params = options.params
     torch.manual_seed(options.seed)
     backbone = backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape, options.weights)
-    training = _Training(pictures, set(held_out), options, backbone, torch_device(backend.form.device), watcher)
+    training = _Training(pictures, set(held_out), options, backbone, torch_device(backend.variant.device), watcher)
     trained = training.run(keeper or KeepLast())
 
     digest = backbones.digest(trained.backbone)
@@ -125,7 +125,7 @@ def learn(
         head=trained.head,
         backbone=trained.backbone,
     )
-    form = backend.prepare(draft, is_draft=True).form
+    variant = backend.prepare(draft, is_draft=True).variant
     scores = _scores(pictures, held_out, draft, backend, watcher)
     cleaning = training.cleaning
     rejected = [cleaning is not None and i in cleaning.unconfirmed for i in held_out]
@@ -139,8 +139,8 @@ def learn(
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         threshold=choose(scores),
         held_out_scores=tuple(sorted(scores)),
-        device=form.device,
-        precision=form.precision,
+        device=variant.device,
+        precision=variant.precision,
         camera=camera,
         roi=options.roi,
         resize=options.resize,
@@ -159,8 +159,8 @@ def learn(
         files={},
     )
     model = dataclasses.replace(draft, calibration=calibration, digest=name)
-    judges = backend.prepare(model).form
-    if judges != form:  # the threshold shows that the faster form is too far from the textbook: set it in the other
+    judges = backend.prepare(model).variant
+    if judges != variant:  # the threshold shows that the faster one is too far from the textbook: set it in the other
         scores = _scores(pictures, held_out, model, backend, watcher)
         calibration = msgspec.structs.replace(
             calibration,

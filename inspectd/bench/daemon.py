@@ -16,13 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import zmq
-
 from inspectd.bench.models import Kind, write_random_model
-from inspectd.bench.rows import Row, percentile
+from inspectd.bench.rows import Row
+from inspectd.client import Message, Subscription
 from inspectd.errors import StartError
+from inspectd.percentiles import percentile
 from inspectd.wire.messages import VerdictMessage
+from inspectd.wire.topics import VERDICT
 
 RENDERED = 12
 """Different pictures that a camera shows; rendered before the first is due."""
@@ -43,12 +43,6 @@ class Line:
     cameras: int
     fps: float
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    received_ns: int
-    header: bytes
 
 
 def measure(line: Line) -> Row:
@@ -85,37 +79,30 @@ def _configuration(line: Line, folder: Path, port: int) -> str:
     )
 
 
-def _listen(endpoint: str, line: Line, daemon: subprocess.Popen[bytes], log: Path) -> list[_Seen]:
+def _listen(endpoint: str, line: Line, daemon: subprocess.Popen[bytes], log: Path) -> list[Message]:
     """Collect verdicts for the line's time, beginning when all cameras run."""
-    names: set[bytes] = set()
-    seen: list[_Seen] = []
+    cameras: set[str] = set()
+    seen: list[Message] = []
     begin_ns: int | None = None
     give_up_s = time.monotonic() + START_S
-    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
-        subscriber.setsockopt(zmq.LINGER, 0)
-        subscriber.setsockopt(zmq.RCVHWM, 0)
-        for wanted in ("verdict/", "mask/"):
-            subscriber.subscribe(wanted)
-        subscriber.connect(endpoint)
+    with Subscription(endpoint, "verdict/", "mask/", high_water=0) as subscription:
         while begin_ns is None or time.monotonic_ns() < begin_ns + line.seconds * 1e9:
             if daemon.poll() is not None or (begin_ns is None and time.monotonic() > give_up_s):
                 raise StartError(f"The daemon of the benchmark did not run: {log.read_text().strip()[-2000:]}")
-            if not subscriber.poll(200):
+            message = subscription.receive(0.2)
+            if message is None or message.topic is not VERDICT:
                 continue
-            topic, header = subscriber.recv_multipart()[:2]
-            received_ns = time.monotonic_ns()
-            if topic.startswith(b"mask/"):
-                continue
-            names.add(topic)
-            if begin_ns is None and len(names) == line.cameras:
-                begin_ns = received_ns + int(SETTLE_S * 1e9)
-            if begin_ns is not None and received_ns >= begin_ns:
-                seen.append(_Seen(received_ns, header))
+            if begin_ns is None:
+                cameras.add(message.header.camera)
+                if len(cameras) == line.cameras:
+                    begin_ns = message.received_ns + int(SETTLE_S * 1e9)
+            elif message.received_ns >= begin_ns:
+                seen.append(message)  # decoded when the daemon needs the processor no more
     return seen
 
 
-def _row(line: Line, seen: Sequence[_Seen], facts: str, memory_mb: float) -> Row:
-    verdicts = [(one.received_ns, msgspec.json.decode(one.header, type=VerdictMessage)) for one in seen]
+def _row(line: Line, seen: Sequence[Message], facts: str, memory_mb: float) -> Row:
+    verdicts: list[tuple[int, VerdictMessage]] = [(message.received_ns, message.header) for message in seen]
     latency, overhead = [], []
     stages: dict[str, list[float]] = {"wait": [], "score": [], "publish": []}
     for received, verdict in verdicts:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import itertools
 import resource
 import statistics
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from inspectd.bench.backbone import backbone_alone
 from inspectd.bench.models import Kind, random_models
-from inspectd.bench.rows import Row, percentile
-from inspectd.engine.backend import Backend, Form, Request
+from inspectd.bench.rows import Row
+from inspectd.bench.stages import stages_ms
+from inspectd.engine.backend import Backend, Request, Variant
 from inspectd.engine.choose import torch_device
-from inspectd.line.judge import Standard, judge
+from inspectd.engine.runtime import Trunk, tracks_for, usable_cores
+from inspectd.percentiles import percentile
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
 
@@ -72,9 +77,10 @@ def measure(backend: Backend, job: Job) -> Iterator[Row]:
     draws = np.random.default_rng(0)
     width, height = job.picture
     pictures = [draws.integers(0, 255, (height, width, 3), np.uint8) for _ in range(max(job.batches))]
-    textbook = _Textbook(models[0], torch_device(backend.form.device)) if job.with_textbook else None
-    form = backend.prepare(models[0], is_draft=True).form
-    alone = backend.backbone_alone(models[0])
+    textbook = _Textbook(models[0], torch_device(backend.variant.device)) if job.with_textbook else None
+    variant = backend.prepare(models[0], is_draft=True).variant
+    tracks = _tracks(models[0]) if variant.device.startswith("cpu") else 1
+    alone = backbone_alone(models[0], variant, tracks)
     prepared = 1
     for count in sorted(job.models):
         for model in models[prepared:count]:
@@ -83,23 +89,23 @@ def measure(backend: Backend, job: Job) -> Iterator[Row]:
         for batch in job.batches:
             turn = itertools.cycle(models[:count])
             # Each call has the next models of the list: 32 models at batch 1 take turns.
-            flights = itertools.cycle(
+            requests = itertools.cycle(
                 [
                     [Request(model, model.geometry, pictures[i]) for i, model in zip(range(batch), turn, strict=False)]
                     for _ in range(max(1, -(-count // batch)))
                 ]
             )
-            whole = _Pipelined(backend, flights)
+            whole = _Flow(backend, requests)
             inputs = np.stack([network_input(one, models[0].geometry) for one in pictures[:batch]])
-            many = np.concatenate([inputs] * backend.tracks)
+            many = np.concatenate([inputs] * tracks)
             network = _Contender(partial(backend.score_normalised, models[0], many), len(many))
             flow = _Contender(partial(alone, many), len(many))
-            single = flow if backend.tracks == 1 else _Contender(partial(alone, inputs), batch)
+            single = flow if tracks == 1 else _Contender(partial(alone, inputs), batch)
             forms = {
                 "backbone": _Form(flow, single),
                 "folded": _Form(
                     _Contender(whole, batch),
-                    _Contender(lambda flights=flights: backend.score(next(flights)), batch),  # type: ignore[misc]
+                    _Contender(lambda requests=requests: backend.score(next(requests)), batch),  # type: ignore[misc]
                 ),
             }
             if textbook is not None:
@@ -109,11 +115,16 @@ def measure(backend: Backend, job: Job) -> Iterator[Row]:
             _take_turns(
                 {network, *(one for form_ in forms.values() for one in (form_.flow, form_.single))}, job.seconds
             )
-            whole.land()
-            stages = _stages(backend, [next(flights) for _ in range(max(1, STAGED_FRAMES // batch))])
+            whole.close()
+            stages = stages_ms(backend, [next(requests) for _ in range(max(1, STAGED_FRAMES // batch))])
             stages = _parted(stages, statistics.median(single.calls_s) * 1e3 / batch)
-            memory = (_host_mb(), _device_mb(torch_device(backend.form.device)))
-            yield from _rows(forms, network, job, form, batch, count, stages, memory)
+            memory = (_host_mb(), _device_mb(torch_device(backend.variant.device)))
+            yield from _rows(forms, network, job, variant, batch, count, stages, memory)
+
+
+def _tracks(model: Bundle) -> int:
+    """Return how many pictures of a model a CPU scores at once."""
+    return tracks_for(Trunk(model.backbone, model.head_shape, model.params.input_shape), usable_cores(0))
 
 
 def trace(backend: Backend, job: Job, path: Path) -> None:
@@ -126,31 +137,58 @@ def trace(backend: Backend, job: Job, path: Path) -> None:
     picture = np.zeros((height, width, 3), np.uint8)
     requests = [Request(model, model.geometry, picture)] * max(job.batches)
     activities = [ProfilerActivity.CPU]
-    if backend.form.device.startswith("cuda"):
+    if backend.variant.device.startswith("cuda"):
         activities.append(ProfilerActivity.CUDA)
     backend.score(requests)
+    flow = _Flow(backend, itertools.repeat(requests))
     with profile(activities=activities) as profiler:
-        under_way = [backend.submit(requests) for _ in range(backend.depth)]
-        for flight in under_way:
-            flight()
+        for _ in range(2 * backend.depth):
+            flow()
+        flow.close()
     profiler.export_chrome_trace(str(path))
 
 
-class _Pipelined:
-    """Keeps as many batches under way as the engine does; a call begins one and ends one."""
+class _Flow:
+    """Keeps as many batches under way as the engine does, by threads of the same kind; a call waits for one."""
 
-    def __init__(self, backend: Backend, flights: Iterator[list[Request]]) -> None:
-        self._backend, self._flights = backend, flights
-        self._under_way = [backend.submit(next(flights)) for _ in range(backend.depth - 1)]
+    def __init__(self, backend: Backend, batches: Iterator[list[Request]]) -> None:
+        self._backend, self._batches = backend, batches
+        self._next = threading.Lock()
+        self._wanted = threading.Semaphore(backend.depth - 1)
+        self._done: SimpleQueue[Exception | None] = SimpleQueue()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._score, daemon=True) for _ in range(backend.depth)]
+        for thread in self._threads:
+            thread.start()
 
     def __call__(self) -> None:
-        self._under_way.append(self._backend.submit(next(self._flights)))
-        self._under_way.pop(0)()
+        """Begin a batch and wait for one."""
+        self._wanted.release()
+        error = self._done.get()
+        if error is not None:
+            raise error
 
-    def land(self) -> None:
+    def close(self) -> None:
         """End what is still under way."""
-        for flight in self._under_way:
-            flight()
+        self._stop.set()
+        for _ in self._threads:
+            self._wanted.release()
+        for thread in self._threads:
+            thread.join()
+
+    def _score(self) -> None:
+        try:
+            with self._backend.seat() as score:
+                while True:
+                    self._wanted.acquire()
+                    if self._stop.is_set():
+                        return
+                    with self._next:
+                        requests = next(self._batches)
+                    score(requests)
+                    self._done.put(None)
+        except Exception as error:  # noqa: BLE001 - a thread's top: it is the caller's
+            self._done.put(error)
 
 
 class _Textbook:
@@ -184,22 +222,6 @@ def _take_turns(contenders: Collection[_Contender], seconds: float) -> None:
             one.rounds_s.append((began - start) / calls)
 
 
-def _stages(backend: Backend, batches: Sequence[list[Request]]) -> dict[str, float]:
-    """Return the median time of each stage, in milliseconds for one frame."""
-    seen: dict[str, list[float]] = {}
-    for requests in batches:
-        for stage, seconds in backend.stages(requests).items():
-            seen.setdefault(stage, []).append(seconds * 1e3 / len(requests))
-        scores = backend.score(requests)
-        began = time.perf_counter()
-        for request, one in zip(requests, scores, strict=True):
-            height, width = request.picture.shape[:2]
-            standard = Standard(float(np.median(one)), [0.0], "bench")  # half of the picture is a defect
-            judge(one, standard, (width, height), request.geometry.area(width, height))
-        seen.setdefault("mask", []).append((time.perf_counter() - began) * 1e3 / len(requests))
-    return {stage: statistics.median(values) for stage, values in seen.items()}
-
-
 def _parted(stages_ms: dict[str, float], backbone_ms: float) -> dict[str, float]:
     """Return stages with the network as its backbone, as that was timed alone, and the rest: the head."""
     parted: dict[str, float] = {}
@@ -215,7 +237,7 @@ def _rows(
     forms: dict[str, _Form],
     network: _Contender,
     job: Job,
-    form: Form,
+    variant: Variant,
     batch: int,
     models: int,
     stages: dict[str, float],
@@ -225,8 +247,8 @@ def _rows(
         times_s = one.single.calls_s
         is_whole = name == "folded"
         yield Row(
-            device=form.device.partition(":")[0] if name == "textbook" else form.device,
-            precision="float32" if name == "textbook" else form.precision,
+            device=variant.device.partition(":")[0] if name == "textbook" else variant.device,
+            precision="float32" if name == "textbook" else variant.precision,
             form=name,
             backbone=job.kind.backbone,
             size=f"{job.kind.width}x{job.kind.height}",

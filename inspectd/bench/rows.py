@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -42,12 +41,6 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=False):
     overhead_p99_ms: float | None = None
     """Of the daemon: (received − captured) − (scored − started)."""
     displaced: int | None = None
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least `share` of the values do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {

@@ -97,8 +97,10 @@ class Supervisor:
         *,
         frozen_ms: float = 1000,
         is_finite: bool = False,
+        last_frame: int = 0,
         pin: Pin | None = None,
     ) -> None:
+        """`last_frame`: the highest frame number of earlier supervisors of this camera."""
         self.name = name
         self.is_finite = is_finite
         self._settings = settings
@@ -110,7 +112,8 @@ class Supervisor:
         self._detail: str | None = None
         self._opened: Opened | None = None
         self._was_opened = False
-        self._taken = 0  # frames of all lives: the next frame's number is one more
+        self._last_frame = last_frame
+        self._taken = 0  # frames of all lives
         self._arrivals: deque[int] = deque(maxlen=RATE_FRAMES)
         self._stuck: Life | None = None
 
@@ -125,10 +128,11 @@ class Supervisor:
         """Ask the supervisor to end its child; `join` waits for it."""
         self._stop.set()
 
-    def join(self, timeout_s: float | None = None) -> None:
-        """Wait until the child has ended."""
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until the child has ended; False when it has not."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     @property
     def health(self) -> Health:
@@ -201,7 +205,7 @@ class Supervisor:
                 case Unreadable():
                     self._give_up(message.missed)
                     self._taken += 1
-                    stamp = Stamp(self.name, self._taken, message.captured_ns, message.part)
+                    stamp = Stamp(self.name, self._last_frame + self._taken, message.captured_ns, message.part)
                     self._events.on_unreadable(stamp, message.why)
                 case Failed():
                     self._skip_if_file(life, message.why)
@@ -217,7 +221,7 @@ class Supervisor:
     def _take(self, life: Life, captured: Captured) -> None:
         self._taken += 1
         self._arrivals.append(captured.captured_ns)
-        stamp = Stamp(self.name, self._taken, captured.captured_ns, captured.part)
+        stamp = Stamp(self.name, self._last_frame + self._taken, captured.captured_ns, captured.part)
         if self._state is not State.RUNNING:
             self._set(State.RUNNING, None)
         self._events.on_frame(life.frame(captured, stamp))
@@ -225,13 +229,13 @@ class Supervisor:
     def _give_up(self, missed: int) -> None:
         for _ in range(missed):
             self._taken += 1
-            self._events.on_missed(Stamp(self.name, self._taken, time.monotonic_ns()))
+            self._events.on_missed(Stamp(self.name, self._last_frame + self._taken, time.monotonic_ns()))
 
     def _skip_if_file(self, life: Life, why: str) -> None:
         """A picture that kills its reader must not be read again: it is passed over, with a fault."""
         if life.opened is not None and self._settings.kind in ("video", "folder"):
             self._taken += 1
-            stamp = Stamp(self.name, self._taken, time.monotonic_ns())
+            stamp = Stamp(self.name, self._last_frame + self._taken, time.monotonic_ns())
             self._events.on_unreadable(stamp, f"picture {self._taken} of the source could not be read: {why}")
 
     def _report_gone(self, gone: _Gone) -> None:

@@ -104,20 +104,21 @@ def problems_of_devices(settings: Config) -> list[str]:
 def problems_of_models(settings: Config) -> list[str]:
     """Return which models cannot be used, and why."""
     from inspectd.errors import UsageError
-    from inspectd.line.recipe import make_station
+    from inspectd.line.recipe import recipe_for
     from inspectd.model import artefact
 
     problems = []
     for camera in settings.enabled_cameras:
         try:
             model = artefact.read(Path(camera.model)).artefact
-            station = make_station(camera, model)
-            if model.calibration is None and station.standard is not None:
+            recipe = recipe_for(camera, model)
+            has_threshold = all(area.criterion is not None for area in recipe.areas)
+            if model.calibration is None and has_threshold:
                 _try_to_load(Path(camera.model))
         except UsageError as error:
             problems.append(f"Camera {camera.name}: {error}")
             continue
-        if station.standard is None:
+        if not has_threshold:
             problems.append(
                 f"Camera {camera.name}: the model {camera.model} has no threshold; set cameras[].threshold, or "
                 "calibrate with inspectd."

@@ -129,21 +129,15 @@ def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int)
 
 def _listen(console: Console, endpoint: str, seed: int, daemon: subprocess.Popen[str]) -> Iterator[_Seen]:
     """Yield each verdict beside the truth, until the daemon ends."""
-    import msgspec
-    import zmq
-
+    from inspectd.client import Subscription
     from inspectd.sim.line import Line
-    from inspectd.wire.messages import VerdictMessage
 
     line = Line(seed, defects=DEFECTS)
-    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
-        subscriber.setsockopt(zmq.LINGER, 0)
-        subscriber.subscribe("verdict/line/")
-        subscriber.connect(endpoint)
-        while subscriber.poll(500) or daemon.poll() is None:
-            if not subscriber.poll(0):
+    with Subscription(endpoint, "verdict/line/") as subscription:
+        while (message := subscription.receive(0.5)) is not None or daemon.poll() is None:
+            verdict = message.verdict if message is not None else None
+            if verdict is None:
                 continue
-            verdict = msgspec.json.decode(subscriber.recv_multipart()[1], type=VerdictMessage)
             if verdict.part is None:
                 console.print(f"[red]{verdict.verdict} {verdict.reason}: {verdict.detail}[/red]")
             else:
@@ -167,6 +161,7 @@ def _line(seen: _Seen) -> str:
 def _report(console: Console, seen: list[_Seen], parts: int) -> None:
     from rich.table import Table
 
+    from inspectd.percentiles import percentile
     from inspectd.sim.line import KINDS, SIZES
 
     table = Table(title="Defects found / shown", title_justify="left")
@@ -183,7 +178,7 @@ def _report(console: Console, seen: list[_Seen], parts: int) -> None:
     rejected = [s for s in good if s.verdict.verdict == "ng"]
     faults = [s for s in seen if s.verdict.verdict == "fault"]
     missed = [s for s in seen if s.part.defect is not None and s.verdict.verdict == "ok"]
-    latencies = sorted(s.latency_ms for s in seen)
+    latencies = [s.latency_ms for s in seen]
     console.print()
     console.print(
         f"[b]3. Result[/b]: {len(seen)} of {parts} parts have a verdict: {sum(s.is_right for s in seen)} correct, "
@@ -191,6 +186,6 @@ def _report(console: Console, seen: list[_Seen], parts: int) -> None:
         soft_wrap=True,
     )
     if latencies:
-        p99 = latencies[min(len(latencies) - 1, math.ceil(0.99 * len(latencies)) - 1)]
-        console.print(f"Capture to verdict: median {latencies[len(latencies) // 2]:.0f} ms, p99 {p99:.0f} ms.")
+        p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
+        console.print(f"Capture to verdict: median {p50:.0f} ms, p99 {p99:.0f} ms.")
     console.print(table)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from inspectd.daemon.status import Status
+from inspectd.line.camera import Camera
 from inspectd.records import Counts, Reason
 
 LOG = logging.getLogger(__name__)
@@ -32,10 +32,8 @@ class _Told:
 class Alarms:
     """Reads the ledger's counts. `look` is called from the daemon's main loop, as often as it likes."""
 
-    def __init__(self, status: Status, deadlines_ms: Mapping[str, float]) -> None:
-        """`deadlines_ms`: by camera what its configuration allows from capture to verdict."""
-        self._status = status
-        self._deadlines_ms = deadlines_ms
+    def __init__(self, cameras: Mapping[str, Camera]) -> None:
+        self._cameras = cameras
         self._told: dict[str, _Told] = {}
         self._next_look_s = 0.0
 
@@ -44,8 +42,8 @@ class Alarms:
         if now_s < self._next_look_s:
             return
         self._next_look_s = now_s + LOOK_EVERY_S
-        for name in self._deadlines_ms:
-            self._look_at(name, self._status.counts(name), now_s)
+        for name, camera in self._cameras.items():
+            self._look_at(name, camera.counts, now_s)
 
     def _look_at(self, name: str, counts: Counts, now_s: float) -> None:
         told = self._told.setdefault(name, _Told(now_s))
@@ -72,7 +70,8 @@ class Alarms:
         )
 
     def _what_it_takes(self, name: str) -> str:
-        allowed_ms, latencies_ms = self._deadlines_ms[name], self._status.latencies_ms(name)
+        camera = self._cameras[name]
+        allowed_ms, latencies_ms = camera.config.deadline_ms, camera.scored_ms
         if latencies_ms is None:
             return f". No frame was scored; deadline_ms allows {allowed_ms:g} ms"
         return (

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 
-class Progress:
+class Heartbeat:
     """Last beats of the vital threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

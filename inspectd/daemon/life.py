@@ -17,7 +17,7 @@ from types import FrameType
 from inspectd.config import Config
 from inspectd.daemon import pipeline
 from inspectd.daemon.alarms import Alarms
-from inspectd.daemon.heartbeat import Progress
+from inspectd.daemon.heartbeat import Heartbeat
 from inspectd.daemon.notify import Notifier
 from inspectd.errors import LostError, StartError
 
@@ -44,7 +44,7 @@ class Daemon:
         self._config = config
         self._exit_when_done = exit_when_done
         self._notifier = Notifier()
-        self._progress = Progress()
+        self._heartbeat = Heartbeat()
         self._is_ready = False
         self._lost: str | None = None
         self._stop = threading.Event()
@@ -76,12 +76,12 @@ class Daemon:
         _raise_descriptor_limit()
         self._notifier.status("loading the models")
         self._is_starting = True  # nothing has begun that would have to end in order: a signal may end it anywhere
-        self.pipeline = pipeline.build(self._config, on_lost=self.lose, progress=self._progress)
+        self.pipeline = pipeline.build(self._config, on_lost=self.lose, heartbeat=self._heartbeat)
         self._is_starting = False
         if self._stop.is_set():
             raise _StartCancelled
         self.pipeline.start()
-        self._alarms = Alarms(self.pipeline.status, {c.name: c.deadline_ms for c in self._config.enabled_cameras})
+        self._alarms = Alarms(self.pipeline.cameras)
         gc.collect()
         gc.freeze()  # what was built now lives until the end: later collections need not look at it
         daemon = self.pipeline.status.daemon()
@@ -114,14 +114,14 @@ class Daemon:
         self._stop.set()
 
     def _tick(self) -> None:
-        stalled = self._progress.stalled(STALL_S)
+        stalled = self._heartbeat.stalled(STALL_S)
         if stalled and (now_s := time.monotonic()) >= self._next_stall_s:
             self._next_stall_s = now_s + STALL_S
             LOG.error("no progress for %g s in: %s", STALL_S, ", ".join(stalled))
         if not stalled:
             self._notifier.watchdog()
         status = self.pipeline.status
-        if not self._is_ready and all(map(status.is_settled, self.pipeline.supervisors)):
+        if not self._is_ready and status.is_settled:
             self._is_ready = True
             self._notifier.ready(status.sentence())
             LOG.info("ready: %s", status.sentence())

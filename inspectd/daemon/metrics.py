@@ -11,7 +11,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from inspectd.daemon.status import Status
-from inspectd.line.ledger import Ledger
 from inspectd.records import Counts, Verdict
 from inspectd.version import VERSION
 
@@ -37,9 +36,9 @@ _GAUGES = {
 class Metrics:
     """One registry; `inspectd.daemon.exporter` serves it."""
 
-    def __init__(self, ledger: Ledger, status: Status) -> None:
+    def __init__(self, status: Status) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_LedgerCollector(ledger, status))
+        self.registry.register(_LedgerCollector(status))
         self._latency = Histogram(
             "inspectd_latency_seconds",
             "From capture (or trigger) to the published verdict.",
@@ -57,10 +56,9 @@ class Metrics:
 
     def on_published(self, verdict: Verdict, published_ns: int) -> None:
         """Observe the times of one verdict."""
-        began_ns = verdict.trigger_ns or (verdict.stamp.captured_ns if verdict.stamp else None)
-        finding = verdict.finding
-        if began_ns is not None:
-            self._latency.labels(verdict.camera).observe((published_ns - began_ns) / 1e9)
+        latency_ns, finding = verdict.latency_ns(published_ns), verdict.finding
+        if latency_ns is not None:
+            self._latency.labels(verdict.camera).observe(latency_ns / 1e9)
         if verdict.queued_ns and finding.started_ns and finding.scored_ns:
             self._stage.labels("wait").observe((finding.started_ns - verdict.queued_ns) / 1e9)
             self._stage.labels("score").observe((finding.scored_ns - finding.started_ns) / 1e9)
@@ -68,12 +66,11 @@ class Metrics:
 
 
 class _LedgerCollector(Collector):
-    def __init__(self, ledger: Ledger, status: Status) -> None:
-        self._ledger = ledger
+    def __init__(self, status: Status) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        accounts = {name: self._ledger.counts(name) for name in self._ledger.cameras}
+        accounts = {name: self._status.counts(name) for name in self._status.cameras()}
         yield from _plain(accounts)
         yield from _verdicts(accounts)
         yield from self._states(accounts)

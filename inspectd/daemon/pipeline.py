@@ -3,14 +3,15 @@
 How a frame becomes a verdict:
 
     Supervisor (one thread per camera)   hears from its capture child: a picture lies in a ring slot
-      -> Intake.on_frame                 opens a ledger entry: from here on a verdict is owed
+      -> Camera.on_frame                 opens a ledger entry: from here on a verdict is owed
       -> Batcher.put                     the newest of each camera waits for the engine
-    Engine (two threads)                 begins a batch; waits for its scores, judges each picture
+    Inspection (a few threads)           takes a batch, has it scored, judges each picture
       -> Ledger.close                    the first closer wins
       -> Publisher.put                   in the order of `seq`
+      -> Sinks.finish                    whoever wants the picture beside its verdict; then the slot is given back
     Publisher (one thread)               sends `verdict/` and `mask/`
     clock (one thread)                   closes what is past its deadline, whatever hangs
-    Control (one thread)                 answers `status`, and `capture` from the cameras' taps
+    Control (one thread)                 hands requests to Commands
 """
 
 from __future__ import annotations
@@ -22,62 +23,62 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import zmq
 from torch import nn
 
-from inspectd.cameras.image_files import shown
 from inspectd.cameras.settings import capture_settings
-from inspectd.cameras.sources import parse_source, public_address
-from inspectd.cameras.supervisor import State, Supervisor
-from inspectd.config import CameraConfig, Config
+from inspectd.cameras.supervisor import Supervisor
+from inspectd.config import Config
+from inspectd.daemon.commands import Commands
 from inspectd.daemon.exporter import Exporter
-from inspectd.daemon.heartbeat import Progress
+from inspectd.daemon.heartbeat import Heartbeat
 from inspectd.daemon.metrics import Metrics
 from inspectd.daemon.status import Running, Status
 from inspectd.engine.backend import Backend, Parity
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
-from inspectd.line.batcher import Batcher, Policy
-from inspectd.line.camera import Intake
-from inspectd.line.inspection import Engine
+from inspectd.line.batcher import Batcher
+from inspectd.line.camera import Camera, Capture
+from inspectd.line.inspection import Inspection
 from inspectd.line.ledger import Ledger
-from inspectd.line.recipe import Station, make_station
-from inspectd.line.tap import Tap
+from inspectd.line.recipe import NoRecipe, Recipe, recipe_for
+from inspectd.line.sinks import RawFrames, Sinks
 from inspectd.records import Verdict
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
 from inspectd.wire.control import Control
-from inspectd.wire.messages import ModelMessage
 from inspectd.wire.publisher import Publisher
+from inspectd.wire.sockets import Context
 
 LOG = logging.getLogger(__name__)
 
-LIVE_SLOTS = 6  # one being written, one waiting, three under way in the engine, one being released
-FILE_SLOTS = 4
 CLOCK_S = 0.25
 DRAIN_S = 2.0
 """How long the engine may work off what was captured before the shutdown."""
+STOPPING = "the daemon is stopping; this frame was not inspected"
 
 
 class Endpoints:
     """The three addresses that others connect to. They are taken first: a port in use is no news after minutes."""
 
-    def __init__(self, config: Config, on_lost: Callable[[str], None], progress: Progress) -> None:
+    def __init__(self, config: Config, on_lost: Callable[[str], None], heartbeat: Heartbeat) -> None:
         self.epoch = secrets.token_hex(8)
-        self.taps = {camera.name: Tap() for camera in config.enabled_cameras}
+        self._context: Context = zmq.Context()
         self.publisher = Publisher(
+            self._context,
             config.publish.bind,
             config.publish.masks,
             self.epoch,
             on_lost=on_lost,
-            progress=progress.beat("publisher"),
+            progress=heartbeat.beat("publisher"),
         )
-        self.control = Control(config.control.bind, self.taps, on_lost=on_lost)
+        self.control = Control(self._context, config.control.bind, on_lost=on_lost)
         self.exporter = Exporter(config.metrics.listen)
 
     def bind(self) -> None:
         """Take all three; StartError when one cannot be had, and then none is."""
-        self.publisher.bind()
         try:
+            self.publisher.bind()
             self.control.bind()
             self.exporter.listen()
         except Exception:
@@ -85,10 +86,12 @@ class Endpoints:
             raise
 
     def close(self) -> None:
-        """Let them go."""
+        """Let them go; what was published is sent first."""
         self.control.stop()
         self.publisher.stop()
         self.exporter.close()
+        if self.control.is_closed and self.publisher.is_closed:
+            self._context.term()  # else a thread is stuck, and this would be, too
 
 
 class Pipeline:
@@ -97,119 +100,100 @@ class Pipeline:
     def __init__(
         self,
         config: Config,
-        stations: dict[str, Station | str],
-        backend: Backend,
+        recipes: dict[str, Recipe | NoRecipe],
+        backends: list[Backend],
         endpoints: Endpoints,
         *,
         on_lost: Callable[[str], None],
-        progress: Progress,
+        heartbeat: Heartbeat,
     ) -> None:
-        """`stations`: by camera what it is judged by, or the sentence that says why it cannot be."""
+        """`recipes`: by enabled camera. `backends`: one for each device; every camera is inspected by the first."""
         self._on_lost = on_lost
         self._endpoints = endpoints
-        self.publisher = endpoints.publisher
-        self.ledger = Ledger(self.publisher.put)
-        self.batcher = Batcher(backend.max_batch, config.engine.batch_wait_ms if backend.max_batch > 1 else 0.0)
-        self.engine = Engine(
-            backend,
-            self.batcher,
-            self.ledger,
-            beginning=progress.beat("engine"),
-            landing=progress.beat("landing"),
-            on_lost=on_lost,
-        )
-        self._pin = backend.pin
-        self.supervisors: dict[str, Supervisor] = {}
-        for camera in config.cameras:
-            self._add_camera(camera, stations.get(camera.name, "it is disabled"))
-        self.status = Status(
-            Running(
-                endpoints.epoch,
-                backend.form.device,
-                backend.form.precision,
-                time.monotonic(),
-                {
-                    c.name: s.model.label if isinstance(s := stations.get(c.name), Station) else None
-                    for c in config.cameras
-                },
-                {c.name: shown(public_address(str(c.source))) for c in config.cameras},
-                _forms(stations.values()),
-            ),
-            self.ledger,
-            self.supervisors,
-        )
-        self.metrics = Metrics(self.ledger, self.status)
-        self._clock_beat = progress.beat("clock")
+        self.ledger = Ledger(endpoints.publisher.put)
+        raw_frames = RawFrames()
+        sinks = Sinks([raw_frames])
+        batchers = [Batcher(b.max_batch, config.engine.batch_wait_ms if b.max_batch > 1 else 0.0) for b in backends]
+        self.inspections = [
+            Inspection(backend, batcher, self.ledger, sinks, heartbeat=heartbeat.beat, on_lost=on_lost)
+            for backend, batcher in zip(backends, batchers, strict=True)
+        ]
+        self._pin = backends[0].pin
+        self.cameras = {
+            camera.name: Camera(
+                camera,
+                recipes[camera.name],
+                ledger=self.ledger,
+                batcher=batchers[0],
+                sinks=sinks,
+                open_capture=self._open_capture,
+                changed=endpoints.publisher.changed,
+            )
+            for camera in config.enabled_cameras
+        }
+        variant = backends[0].variant
+        running = Running(endpoints.epoch, variant.device, variant.precision, time.monotonic())
+        self.status = Status(running, self.cameras, config.cameras)
+        self.commands = Commands(self.status, self.cameras, raw_frames)
+        self.metrics = Metrics(self.status)
+        self._clock_beat = heartbeat.beat("clock")
         self._is_stopping = threading.Event()
         self._clock = threading.Thread(target=self._close_what_is_late, name="clock", daemon=True)
 
     def start(self) -> None:
         """Start from the end to the beginning: cameras come last."""
-        self.publisher.start(self.status, self._on_published)
-        self._endpoints.control.start(self.status)
+        self._endpoints.publisher.start(self.status, self._on_published)
+        self._endpoints.control.start(self.commands.handle)
         self._endpoints.exporter.start(self.metrics.registry, self.status.health)
         self._clock.start()
-        self.engine.start()
-        for supervisor in self.supervisors.values():
-            supervisor.start()
+        for inspection in self.inspections:
+            inspection.start()
+        for camera in self.cameras.values():
+            camera.start()
 
     def stop(self) -> None:
         """End from the beginning to the end, so that every promise is still kept; bounded in time."""
         self._endpoints.control.stop()
-        for supervisor in self.supervisors.values():
-            supervisor.stop()
-        join_all(self.supervisors.values(), DRAIN_S)
+        for camera in self.cameras.values():
+            camera.stop()
+        join_all(self.cameras.values(), DRAIN_S)
         give_up_s = time.monotonic() + DRAIN_S
         while self.ledger.in_flight() and time.monotonic() < give_up_s:
             time.sleep(0.01)
-        self.engine.stop()
-        for job in self.batcher.close():
-            job.frame.release()
-        self.engine.join(DRAIN_S)
-        self.ledger.shutdown("the daemon is stopping; this frame was not inspected")
+        for inspection in self.inspections:
+            inspection.stop()
+        for inspection in self.inspections:
+            inspection.join(DRAIN_S)
+        for camera in self.cameras.values():
+            camera.close(STOPPING)
+        self.ledger.shutdown(STOPPING)
         self._is_stopping.set()
         self._clock.join()
-        self.publisher.stop()
-        self._endpoints.exporter.close()
+        self._endpoints.close()
 
     @property
     def is_done(self) -> bool:
         """Whether every finite source has ended, or cannot be read, and its verdicts are given."""
-        finite = [s for s in self.supervisors.values() if s.is_finite]
-        return bool(finite) and all(map(_has_ended, finite)) and self.ledger.in_flight() == 0
+        finite = self._finite
+        return bool(finite) and all(camera.has_ended for camera in finite) and self.ledger.in_flight() == 0
 
     @property
     def unreadable(self) -> list[str]:
         """Finite sources that could never be opened."""
-        return [name for name, s in self.supervisors.items() if s.is_finite and not s.health.is_readable]
+        return [camera.name for camera in self._finite if not camera.health.is_readable]
 
-    def _add_camera(self, camera: CameraConfig, station: Station | str) -> None:
-        if not camera.enabled:
-            self.ledger.add_camera(camera.name, camera.deadline_ms)
-            return
-        source = parse_source(camera.source)
-        is_lossless = source.is_lossless and (source.is_file or camera.fps is None)
-        is_paced = not is_lossless or camera.fps is not None
-        self.ledger.add_camera(camera.name, camera.deadline_ms if is_paced else None, camera.trigger_delay_ms)
-        slots = FILE_SLOTS if is_lossless else LIVE_SLOTS
-        policy: Policy = "every" if is_lossless else camera.policy
-        self.batcher.add_camera(camera.name, policy, slots if is_lossless else slots - 2)
-        intake = Intake(
-            camera,
-            policy,
-            source,
-            station,
-            self.ledger,
-            self.batcher,
-            self._endpoints.taps[camera.name],
-            self.publisher.changed,
-        )
-        self.supervisors[camera.name] = Supervisor(
+    @property
+    def _finite(self) -> list[Camera]:
+        return [camera for camera in self.cameras.values() if camera.terms.is_finite]
+
+    def _open_capture(self, camera: Camera, last_frame: int) -> Capture:
+        return Supervisor(
             camera.name,
-            capture_settings(camera, source, slots),
-            intake,
-            frozen_ms=camera.frozen_ms,
-            is_finite=source.is_finite and not camera.loop,
+            capture_settings(camera.config, camera.source, camera.terms.slots),
+            camera,
+            frozen_ms=camera.config.frozen_ms,
+            is_finite=camera.terms.is_finite,
+            last_frame=last_frame,
             pin=self._pin,
         )
 
@@ -227,26 +211,26 @@ class Pipeline:
             self._on_lost(f"the deadline clock failed: {type(error).__name__}: {error}")
 
 
-def build(config: Config, *, on_lost: Callable[[str], None], progress: Progress) -> Pipeline:
+def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbeat) -> Pipeline:
     """Take the addresses, load the models, build the stages; UsageError when nothing could be judged."""
-    endpoints = Endpoints(config, on_lost, progress)
+    endpoints = Endpoints(config, on_lost, heartbeat)
     endpoints.bind()
     try:
         engine = config.engine
         backend = choose_backend(engine.device, engine.precision, threads=engine.threads, max_batch=engine.max_batch)
-        LOG.info("engine: %s (%s)", backend.form, backend.why)
-        stations = load_stations(config, backend)
-        return Pipeline(config, stations, backend, endpoints, on_lost=on_lost, progress=progress)
+        LOG.info("engine: %s (%s)", backend.variant, backend.why)
+        recipes = load_recipes(config, backend)
+        return Pipeline(config, recipes, [backend], endpoints, on_lost=on_lost, heartbeat=heartbeat)
     except BaseException:
         endpoints.close()
         raise
 
 
-def load_stations(config: Config, backend: Backend) -> dict[str, Station | str]:
+def load_recipes(config: Config, backend: Backend) -> dict[str, Recipe | NoRecipe]:
     """Load every enabled camera's model; one that cannot be used costs its camera only, if others can."""
     models: dict[str, tuple[Bundle, Parity]] = {}
     backbones: dict[str, nn.Module] = {}
-    stations: dict[str, Station | str] = {}
+    recipes: dict[str, Recipe | NoRecipe] = {}
     for camera in config.enabled_cameras:
         try:
             if camera.model not in models:
@@ -254,33 +238,18 @@ def load_stations(config: Config, backend: Backend) -> dict[str, Station | str]:
                 parity = backend.prepare(model)
                 LOG.info("model %s: %s", model.label, parity)
                 models[camera.model] = model, parity
-            stations[camera.name] = make_station(camera, *models[camera.model])
+            recipes[camera.name] = recipe_for(camera, *models[camera.model])
         except UsageError as error:
             LOG.error("camera %s has no model: %s", camera.name, error)
-            stations[camera.name] = str(error)
-    if all(isinstance(station, str) for station in stations.values()):
-        raise UsageError("\n".join(dict.fromkeys(str(station) for station in stations.values())))
-    return stations
+            recipes[camera.name] = NoRecipe(str(error))
+    refusals = [recipe.why for recipe in recipes.values() if isinstance(recipe, NoRecipe)]
+    if len(refusals) == len(recipes):
+        raise UsageError("\n".join(dict.fromkeys(refusals)))
+    return recipes
 
 
-def _forms(stations: Iterable[Station | str]) -> dict[str, ModelMessage]:
-    """Return by model what the parity gate found."""
-    return {
-        station.model.label: ModelMessage(
-            station.parity.form.device, station.parity.form.precision, station.parity.band
-        )
-        for station in stations
-        if isinstance(station, Station) and station.parity is not None
-    }
-
-
-def join_all(supervisors: Iterable[Supervisor], timeout_s: float) -> None:
+def join_all(cameras: Iterable[Camera], timeout_s: float) -> None:
     """Wait for cameras that were asked to stop, side by side: many that are stuck take no longer than one."""
     give_up_s = time.monotonic() + timeout_s
-    for supervisor in supervisors:
-        supervisor.join(max(0.0, give_up_s - time.monotonic()))
-
-
-def _has_ended(supervisor: Supervisor) -> bool:
-    health = supervisor.health
-    return health.state is State.STOPPED or (health.state is State.LOST and not health.is_readable)
+    for camera in cameras:
+        camera.join(max(0.0, give_up_s - time.monotonic()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,8 +21,8 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How scores come about. Every score, threshold and speed is of one form."""
+class Variant:
+    """How scores come about. Every score, threshold and speed is of one variant."""
 
     device: str
     """`cpu:openvino`, `cpu:torch` or `cuda:N`."""
@@ -34,9 +35,9 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far a form is from the textbook on one model."""
+    """How far a variant is from the textbook on one model."""
 
-    form: Form
+    variant: Variant
     band: float
     """Largest difference of a patch score, in the unit of the scores; infinite when a score was no number."""
     limit: float
@@ -46,14 +47,14 @@ class Parity:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether this form may judge."""
+        """Whether this variant may judge."""
         return self.band <= self.limit
 
     def __str__(self) -> str:
         what = "of its calibration's pictures" if self.is_own else "pictures of noise"
         return (
-            f"{self.form} differs from the textbook in float32 by at most {self.band:.2g} on {self.pictures} {what}; "
-            f"{self.limit:.2g} is allowed"
+            f"{self.variant} differs from the textbook in float32 by at most {self.band:.2g} on {self.pictures} "
+            f"{what}; {self.limit:.2g} is allowed"
         )
 
 
@@ -66,60 +67,50 @@ class Request:
     picture: Picture
 
 
-Flight = Callable[[], list[Floats]]
-"""A batch under way: calling it, once, waits for it and returns the patch scores [h, w] of each request.
+Score = Callable[[Sequence[Request]], list[Floats]]
+"""Scores pictures: raw patch scores [h, w] for each request, in their order; higher is worse.
 
-Flights are called in the order in which they were submitted, by one thread, which may be another one."""
+The pictures must stay as they are until it returns."""
 
 
 class Scorer(Protocol):
-    """What the engine needs of a backend. One thread submits, one calls the flights."""
+    """What the line needs of a backend."""
 
     max_batch: int
     """The most pictures that share a pass. 1: they gain nothing from company, and no frame waits for it."""
 
     @property
     def depth(self) -> int:
-        """How many batches may be under way at once."""
+        """How many threads should score, each a batch of its own, so that the device is never idle."""
 
-    def submit(self, requests: Sequence[Request]) -> Flight:
-        """Begin to score pictures; they must stay as they are until the flight has landed."""
+    def seat(self) -> AbstractContextManager[Score]:
+        """Make the calling thread one that scores; what is entered is for that thread alone."""
 
 
 class Backend(Scorer, Protocol):
     """Scores pictures on one device; all backends pass the same tests."""
 
-    form: Form
+    variant: Variant
     """The one it prefers; a model may be judged in another (see `prepare`)."""
     why: str
     """Why this device and precision, in words."""
 
-    @property
-    def tracks(self) -> int:
-        """How many batches are really scored at once, and not one after the other: for benchmarks."""
-
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
-        """Make a model ready to judge, once; UsageError when no form of it agrees with the textbook.
+        """Make a model ready to judge, once; UsageError when no variant of it agrees with the textbook.
 
         Only what was prepared can be scored: scoring looks it up and compiles nothing.
 
-        `is_draft`: its threshold is still to be set, from the scores of the form that it is prepared in.
+        `is_draft`: its threshold is still to be set, from the scores of the variant that it is prepared in.
         """
 
     def forget(self, model: Artefact) -> None:
         """Give up what is held for a model that is not needed any more."""
 
     def score(self, requests: Sequence[Request]) -> list[Floats]:
-        """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
+        """Score any number of pictures, from any thread, with all that the device has; see `Score`."""
 
     def score_normalised(self, model: Artefact, inputs: Floats) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W]."""
-
-    def stages(self, requests: Sequence[Request]) -> dict[str, float]:
-        """Score pictures with nothing overlapping; return the seconds that each stage took: for benchmarks."""
-
-    def backbone_alone(self, model: Bundle) -> Callable[[Floats], None]:
-        """Return what passes normalised inputs [B, 3, H, W] through a model's backbone only: for benchmarks."""
 
     def pin(self, address: int, size: int) -> Callable[[], None]:
         """Make memory that pictures will lie in fit for fast copies; call the result before it is unmapped."""

@@ -8,7 +8,7 @@ import torch
 
 from inspectd.engine import devices
 from inspectd.engine.cpu import CpuBackend
-from inspectd.engine.gpu.backend import FlightBackend
+from inspectd.engine.gpu.backend import GpuBackend
 from inspectd.engine.gpu.streams import CudaDevice
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.runtime import Runtime
@@ -32,7 +32,7 @@ def choose_backend(device: str = "auto", precision: str = "auto", *, threads: in
     if gpu.type == "cuda":
         precisions = ("float16", "float32") if precision == "auto" else (precision,)
         why = "there is a usable NVIDIA GPU" if device == "auto" else "it was asked for"
-        return FlightBackend(CudaDevice(gpu), precisions, why, max_batch)
+        return GpuBackend(CudaDevice(gpu), precisions, why, max_batch)
     return _cpu("cpu" if device == "auto" else device, precision, threads)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inspectd.engine.backend import Floats, Form
-from inspectd.engine.runtime import CannotRunError, Head, Lap, Trunk, no_lap, tracks_for, usable_cores
+from inspectd.engine.backend import Floats, Variant
+from inspectd.engine.runtime import CannotRunError, Head, Trunk, tracks_for, usable_cores
 from inspectd.simplenet.folded import FoldedHead
 
 ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
@@ -31,7 +31,7 @@ class OpenVinoRuntime:
 
     def __init__(self, precision: str, threads: int = 0) -> None:
         """`threads` 0: one for each core; a picture alone is spread over physical cores only."""
-        self.form = Form("cpu:openvino", precision)
+        self.variant = Variant("cpu:openvino", precision)
         self._cores = usable_cores(threads)
         self._core = _openvino().Core()
         self._type = getattr(_openvino().Type, ELEMENT_TYPES[precision])
@@ -79,7 +79,7 @@ class OpenVinoRuntime:
     def tensor(self, values: Tensor) -> Any:
         """Return a copy of float32 `values` in the precision's own type."""
         copy = _openvino().Tensor(self._type, _openvino().Shape(list(values.shape)))
-        if self.form.precision == "bfloat16":  # which numpy has not
+        if self.variant.precision == "bfloat16":  # which numpy has not
             np.copyto(copy.data.view(np.int16), values.bfloat16().view(torch.int16).numpy())
         else:
             np.copyto(copy.data, values.numpy())
@@ -117,26 +117,17 @@ class OpenVinoTrunk:
         weights = [runtime.tensor(t) if id(t) in is_matrix else openvino.Tensor(t.numpy()) for t in head.tensors]
         return OpenVinoHead(head.shape, weights)
 
-    def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
+    def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
         scores = []
         with self._track() as track:
             for one, head in zip(inputs, heads, strict=True):
                 ours = cast("OpenVinoHead", head)
                 scores.append(track.infer(ours.shape, one, ours.weights)[0].copy())  # [h, w]
-                lap("network")
         return np.stack(scores)
 
-    def run(self, inputs: Floats) -> None:
-        """Pass inputs through the trunk, and drop what comes out."""
-        outputs = range(len(self._trunk.channels))
-        self._compile(None, _Alone(self._trunk), [self._picture], narrow_outputs=outputs)
-        with self._track() as track:
-            for one in inputs:
-                track.infer(None, one)
-
     def _compile(self, shape: Hashable, module: nn.Module, inputs: Sequence[Shape], **narrow: Iterable[int]) -> None:
-        """Have a request for this shape of head on each track; None: for the trunk alone."""
+        """Have a request for this shape of head on each track."""
         with self._compiling:
             if shape in self._tracks[-1].requests:
                 return
@@ -193,18 +184,6 @@ class _Scoring(nn.Module):
     def forward(self, pictures: Tensor, *weights: Tensor) -> Tensor:
         pooled = self.trunk(pictures.permute(0, 3, 1, 2))
         return self._like.like(weights).scores(pooled, _multiplied)
-
-
-class _Alone(nn.Module):
-    """The same without a head; OpenVINO's outputs are a tuple of tensors."""
-
-    def __init__(self, trunk: Trunk) -> None:
-        super().__init__()
-        self.trunk = trunk
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        maps = self.trunk(pictures.permute(0, 3, 1, 2))  # [B, n, h, w]
-        return tuple(x.permute(0, 2, 3, 1) for x in maps)
 
 
 def _multiplied(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:

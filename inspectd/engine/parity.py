@@ -1,6 +1,6 @@
-"""The parity gate: no form of a model judges before it was compared with the textbook in float32.
+"""The parity gate: no variant of a model judges before it was compared with the textbook in float32.
 
-The largest difference of any patch score, on the calibration's own pictures, is the band of that form: scores
+The largest difference of any patch score, on the calibration's own pictures, is the band of that variant: scores
 nearer to the threshold than the band could be on the other side of it in the textbook's form. A band that is
 wide against what separates good parts from the threshold is refused.
 """
@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 import torch
 
-from inspectd.engine.backend import Floats, Form, Parity
+from inspectd.engine.backend import Floats, Parity, Variant
 from inspectd.records import Picture
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
 
 WIDEST = 0.5
 """Largest band, as a share of the distance from the median good part to the threshold: a typical good part is
-good in every form, and so is the verdict on a part that is one and a half times as far away."""
+good in every variant, and so is the verdict on a part that is one and a half times as far away."""
 WIDEST_WITHOUT_THRESHOLD = 0.1
 """Largest band of a model that gives scores and no verdicts, as a share of the spread of its patch scores."""
 SYNTHETIC = 4
@@ -52,13 +52,13 @@ def textbook_scores(model: Bundle, inputs: Floats) -> Floats:
 
 
 def compare(
-    model: Bundle, form: Form, textbook: Floats, scores: Floats, *, is_own: bool, is_draft: bool = False
+    model: Bundle, variant: Variant, textbook: Floats, scores: Floats, *, is_own: bool, is_draft: bool = False
 ) -> Parity:
-    """Measure the band of `scores` [N, h, w], which are of `form`; of a draft any band is narrow that is a number."""
+    """Measure the band of `scores` [N, h, w], of a variant; of a draft any band is narrow that is a number."""
     difference = np.abs(scores - textbook)
     band = float(difference.max()) if np.isfinite(difference).all() else float("inf")
     limit = sys.float_info.max if is_draft else _limit(model, textbook)
-    return Parity(form, band, limit, len(textbook), is_own)
+    return Parity(variant, band, limit, len(textbook), is_own)
 
 
 def _limit(model: Bundle, textbook: Floats) -> float:

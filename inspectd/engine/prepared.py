@@ -1,4 +1,4 @@
-"""The models that an engine has at hand: each behind its trunk, in the best form that passed the parity gate."""
+"""The models that an engine has at hand: each behind its trunk, in the best variant that passed the parity gate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from inspectd.engine.backend import Form, Parity
+from inspectd.engine.backend import Parity, Variant
 from inspectd.engine.parity import compare, parity_inputs, textbook_scores
 from inspectd.engine.runtime import CannotRunError, Compiled, Head, Runtime, Trunk, trunk_key
 from inspectd.errors import UsageError
@@ -22,19 +22,19 @@ class Prepared:
     """A model that may judge."""
 
     model: Bundle
-    key: tuple[Hashable, Form]
+    key: tuple[Hashable, Variant]
     trunk: Compiled
     head: Head
     parity: Parity
 
 
-class Library:
+class PreparedModels:
     """Prepares each model once; models with the same backbone, weights and input share one trunk."""
 
     def __init__(self, runtimes: Sequence[Runtime]) -> None:
         """`runtimes`: in the order in which they are tried."""
         self._runtimes = runtimes
-        self._trunks: dict[tuple[Hashable, Form], tuple[Trunk, Compiled]] = {}
+        self._trunks: dict[tuple[Hashable, Variant], tuple[Trunk, Compiled]] = {}
         self._prepared: dict[str, Prepared] = {}
 
     @property
@@ -43,18 +43,18 @@ class Library:
         return min((prepared.trunk.tracks for prepared in self._prepared.values()), default=1)
 
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Prepared:
-        """Return the model in the first form that agrees with the textbook; UsageError when none does.
+        """Return the model in the first variant that agrees with the textbook; UsageError when none does.
 
-        The form that its threshold was set in is tried first.
-        `is_draft`: its threshold is still to be set, from the scores of the form that it is prepared in.
+        The variant that its threshold was set in is tried first.
+        `is_draft`: its threshold is still to be set, from the scores of the variant that it is prepared in.
         """
         if model.digest in self._prepared:
             return self._prepared[model.digest]
         inputs, is_own = parity_inputs(model)
         textbook = textbook_scores(model, inputs)
         refused: list[str] = []
-        for runtime in sorted(self._runtimes, key=lambda runtime: not _is_calibrated_in(model, runtime.form)):
-            key = (trunk_key(model), runtime.form)
+        for runtime in sorted(self._runtimes, key=lambda runtime: not _is_calibrated_in(model, runtime.variant)):
+            key = (trunk_key(model), runtime.variant)
             try:
                 trunk, compiled = self._trunk(key, model, runtime)
                 head = compiled.add(fold_head(model.head, trunk.channels))
@@ -63,10 +63,10 @@ class Library:
                 self._drop_unused_trunks()
                 continue
             scores = compiled.score(inputs, [head] * len(inputs))
-            parity = compare(model, runtime.form, textbook, scores, is_own=is_own, is_draft=is_draft)
+            parity = compare(model, runtime.variant, textbook, scores, is_own=is_own, is_draft=is_draft)
             if parity.is_narrow:
                 if refused:
-                    LOG.warning("model %s: %s. It is judged in %s.", model.label, refused[-1], runtime.form)
+                    LOG.warning("model %s: %s. It is judged in %s.", model.label, refused[-1], runtime.variant)
                 self._prepared[model.digest] = Prepared(model, key, compiled, head, parity)
                 return self._prepared[model.digest]
             refused.append(str(parity))
@@ -88,13 +88,7 @@ class Library:
         self._prepared.pop(model.digest, None)
         self._drop_unused_trunks()
 
-    def backbone_alone(self, model: Bundle) -> Compiled:
-        """Return the backbone of a model without what stands behind it, in the model's form: for benchmarks."""
-        form = self.find(model).key[1]
-        runtime = next(runtime for runtime in self._runtimes if runtime.form == form)
-        return runtime.compile(Trunk(model.backbone, None, model.params.input_shape))
-
-    def _trunk(self, key: tuple[Hashable, Form], model: Bundle, runtime: Runtime) -> tuple[Trunk, Compiled]:
+    def _trunk(self, key: tuple[Hashable, Variant], model: Bundle, runtime: Runtime) -> tuple[Trunk, Compiled]:
         if key not in self._trunks:
             trunk = Trunk(model.backbone, model.head_shape, model.params.input_shape)
             self._trunks[key] = (trunk, runtime.compile(trunk))
@@ -105,6 +99,6 @@ class Library:
         self._trunks = {key: trunk for key, trunk in self._trunks.items() if key in used}
 
 
-def _is_calibrated_in(model: Bundle, form: Form) -> bool:
+def _is_calibrated_in(model: Bundle, variant: Variant) -> bool:
     calibration = model.calibration
-    return calibration is not None and (calibration.device, calibration.precision) == (form.device, form.precision)
+    return calibration is not None and Variant(calibration.device, calibration.precision) == variant

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from inspectd.engine.backend import Floats, Form
+from inspectd.engine.backend import Floats, Variant
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.folded import FoldedHead, Pooling, fold_pooling
@@ -28,35 +27,13 @@ SMALL = 1e9
 other after every layer: side by side, each with a picture of its own, they score more."""
 
 Size = tuple[int, int]
-Lap = Callable[[str], None]
-"""Called with a stage's name as soon as that stage has really ended: for benchmarks."""
-
-
-def no_lap(_stage: str) -> None:
-    """Time nothing."""
-
-
-class Stopwatch:
-    """A lap that adds up the seconds of each stage. `settle`: waits until what was queued has really ended."""
-
-    def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._settle = settle
-        self._began = time.perf_counter()
-
-    def __call__(self, stage: str) -> None:
-        """End a stage; the next begins."""
-        self._settle()
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._began
-        self._began = now
 
 
 class Trunk(nn.Module):
     """What models with one backbone share: normalised pictures [B, 3, H, W] to one pooled map per layer."""
 
-    def __init__(self, backbone: nn.Module, shape: HeadShape | None, input_shape: tuple[int, int, int]) -> None:
-        """`input_shape`: channels, height, width. `shape` None: the backbone alone."""
+    def __init__(self, backbone: nn.Module, shape: HeadShape, input_shape: tuple[int, int, int]) -> None:
+        """`input_shape`: channels, height, width."""
         super().__init__()
         self.input_shape = input_shape
         self.backbone = backbone
@@ -65,25 +42,21 @@ class Trunk(nn.Module):
         self.products = counter.get_total_flops() // 2
         """How many numbers the backbone multiplies and adds for one picture."""
         self.channels = tuple(x.shape[1] for x in features)
-        self.grids: tuple[Size, ...] = ()
+        sizes = [cast("Size", tuple(x.shape[-2:])) for x in features]
+        self.grids = tuple(grid_size(size, shape.patchsize, shape.patchstride) for size in sizes)
         """Rows and columns of the pooled maps, by layer; the first is the grid of the scores."""
-        self.pooling: Pooling | None = None
-        if shape is not None:
-            sizes = [cast("Size", tuple(x.shape[-2:])) for x in features]
-            self.grids = tuple(grid_size(size, shape.patchsize, shape.patchstride) for size in sizes)
-            self.pooling = fold_pooling(shape, self.channels)
+        self.pooling: Pooling = fold_pooling(shape, self.channels)
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
         """Channels, height and width of each map that a pass returns."""
-        if self.pooling is None:
-            return []
         return [(len(w), *grid) for w, grid in zip(self.pooling.weights, self.grids, strict=True)]
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """Return [B, n_l, h_l, w_l] per layer."""
         features: list[Tensor] = self.backbone(pictures)
-        return features if self.pooling is None else self.pooling(features)
+        pooled: list[Tensor] = self.pooling(features)
+        return pooled
 
 
 def trunk_key(model: Bundle) -> Hashable:
@@ -123,17 +96,14 @@ class Compiled(Protocol):
     def add(self, head: FoldedHead) -> Head:
         """Put a head behind the trunk."""
 
-    def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
+    def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
-
-    def run(self, inputs: Floats) -> None:
-        """Pass normalised inputs [B, 3, H, W] through the trunk, and drop what comes out: for benchmarks."""
 
 
 class Runtime(Protocol):
-    """A program that runs networks in one form."""
+    """A program that runs networks in one variant."""
 
-    form: Form
+    variant: Variant
 
     def compile(self, trunk: Trunk) -> Compiled:
         """Make a trunk ready, and leave the trunk itself as it is; CannotRunError when that is impossible."""

@@ -1,8 +1,8 @@
-"""The batcher: what waits for the engine, camera by camera, and which of it goes next.
+"""The batcher: what waits for an engine, camera by camera, and which of it goes next.
 
-`latest` keeps one frame per camera and gives the older one back; `every` keeps up to `capacity` and gives
-back the one that does not fit. A batch closes when it is full or its oldest frame has waited long enough,
-and takes from the cameras in turn.
+`latest` keeps one frame per camera and returns the older one; `every` keeps up to `capacity` and returns the one that
+does not fit. A batch closes when it is full or its oldest frame has waited long enough, and takes from the cameras in
+turn. Jobs of one camera are finished in the order in which they were taken, however many threads inspect them.
 """
 
 from __future__ import annotations
@@ -15,101 +15,129 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from inspectd.line.ledger import Entry
-from inspectd.line.recipe import Station
-from inspectd.records import Frame
+from inspectd.line.recipe import Recipe
+from inspectd.records import Finding, Frame
 
 Policy = Literal["latest", "every"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
-    """A frame on its way through the engine, with the promise that it keeps and what it is judged by."""
+    """A frame that is to be inspected, the entry that it owes, and the recipe that it was admitted with."""
 
     frame: Frame
     entry: Entry
-    station: Station
+    recipe: Recipe
+    finding: Finding | None = None
+    """Of the inspection, once it is known."""
+    is_finished: bool = False
+    """Nothing more will be found; it is closed when all earlier jobs of its camera are."""
+    queue: _Queue | None = None
 
 
-@dataclass(slots=True)
-class _Lane:
+@dataclass(slots=True, eq=False)
+class _Queue:
+    """One camera's jobs."""
+
     policy: Policy
     capacity: int
     waiting: deque[Job] = field(default_factory=deque)
+    under_way: deque[Job] = field(default_factory=deque)
+    closing: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Batcher:
-    """Frames go in from any thread; one engine takes them out."""
+    """Frames go in from any thread; the threads of one engine take them out."""
 
     def __init__(self, max_batch: int, batch_wait_ms: float, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._max_batch = max_batch
         self._wait_ns = int(batch_wait_ms * 1e6)
         self._clock = clock
         self._changed = threading.Condition()
-        self._lanes: dict[str, _Lane] = {}
+        self._queues: dict[str, _Queue] = {}
         self._turn = 0
         self._is_closed = False
 
     def add_camera(self, name: str, policy: Policy, capacity: int = 1) -> None:
-        """Open a lane. `capacity`: how many frames of an `every` camera may wait."""
+        """Open a camera's queue; ValueError when it has one. `capacity`: how many frames of `every` may wait."""
         with self._changed:
-            self._lanes[name] = _Lane(policy, 1 if policy == "latest" else capacity)
+            if name in self._queues:
+                raise ValueError(f"camera {name} has a queue for its frames already; it is not opened twice")
+            self._queues[name] = _Queue(policy, 1 if policy == "latest" else capacity)
+
+    def remove_camera(self, name: str) -> list[Job]:
+        """Close a camera's queue and return what was waiting; what is under way is finished as usual."""
+        with self._changed:
+            return list(self._queues.pop(name).waiting)
 
     def put(self, job: Job) -> Job | None:
         """Queue a job. Return the one that has to give way: the older (`latest`) or this one (`every`)."""
         with self._changed:
-            lane = self._lanes[job.entry.camera]
-            gives_way: Job | None = None
-            if self._is_closed:
+            queue = self._queues.get(job.entry.camera)
+            if self._is_closed or queue is None:
                 return job
-            if len(lane.waiting) >= lane.capacity:
-                if lane.policy == "every":
+            gives_way: Job | None = None
+            if len(queue.waiting) >= queue.capacity:
+                if queue.policy == "every":
                     return job
-                gives_way = lane.waiting.popleft()
-            lane.waiting.append(job)
+                gives_way = queue.waiting.popleft()
+            job.queue = queue
+            queue.waiting.append(job)
             self._changed.notify()
             return gives_way
 
     def take(self, timeout_s: float) -> list[Job]:
-        """Wait for a batch, oldest frames first within a camera; empty when none came in `timeout_s`."""
+        """Wait for a batch, oldest frames first within a camera; empty when none came in `timeout_s`.
+
+        Each job that was taken must be given to `finish`.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: self._is_closed or self._waiting() > 0, timeout_s):
                 return []
-            while not self._is_closed and self._waiting() < self._full():
+            while not self._is_closed and 0 < self._waiting() < self._full():
                 left_ns = self._first_queued_ns() + self._wait_ns - self._clock()
                 if left_ns <= 0:
                     break
                 self._changed.wait(left_ns / 1e9)
-            return self._collect()
+            return [] if self._is_closed else self._collect()
 
-    def close(self) -> list[Job]:
-        """Take nothing more; return what was waiting."""
+    def finish(self, job: Job, close: Callable[[Job], None]) -> None:
+        """Note that a job is done with, and `close` all that is at the head of its camera's jobs, in their order."""
+        job.is_finished = True
+        queue = job.queue
+        if queue is None:
+            raise ValueError(f"a frame of camera {job.entry.camera} was finished that had not been queued")
+        with queue.closing:
+            while queue.under_way and queue.under_way[0].is_finished:
+                close(queue.under_way.popleft())
+
+    def close(self) -> None:
+        """Give out and accept nothing more; what waits stays until its camera is removed."""
         with self._changed:
             self._is_closed = True
-            left = [job for lane in self._lanes.values() for job in lane.waiting]
-            for lane in self._lanes.values():
-                lane.waiting.clear()
             self._changed.notify_all()
-            return left
 
     def _waiting(self) -> int:
-        return sum(len(lane.waiting) for lane in self._lanes.values())
+        return sum(len(queue.waiting) for queue in self._queues.values())
 
     def _full(self) -> int:
         """Return the size beyond which waiting brings nothing."""
-        return min(self._max_batch, sum(lane.capacity for lane in self._lanes.values()))
+        return min(self._max_batch, sum(queue.capacity for queue in self._queues.values()))
 
     def _first_queued_ns(self) -> int:
         return min(
-            (lane.waiting[0].entry.queued_ns or 0 for lane in self._lanes.values() if lane.waiting),
+            (queue.waiting[0].entry.queued_ns or 0 for queue in self._queues.values() if queue.waiting),
             default=0,
         )
 
     def _collect(self) -> list[Job]:
         batch: list[Job] = []
-        names = list(self._lanes)
+        queues = list(self._queues.values())
         while len(batch) < self._max_batch and self._waiting():
-            lane = self._lanes[names[self._turn % len(names)]]
+            queue = queues[self._turn % len(queues)]
             self._turn += 1
-            if lane.waiting:
-                batch.append(lane.waiting.popleft())
+            if queue.waiting:
+                job = queue.waiting.popleft()
+                queue.under_way.append(job)
+                batch.append(job)
         return batch

@@ -1,109 +1,307 @@
-"""What happens with everything that one camera says, until the engine has it."""
+"""One running camera: everything that belongs to it, and the unit of start, stop and change."""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from inspectd.cameras.protocol import Opened
-from inspectd.cameras.sources import Source
+from inspectd.cameras.sources import parse_source
+from inspectd.cameras.supervisor import Health, State
 from inspectd.config import CameraConfig
+from inspectd.errors import UsageError
+from inspectd.line.admission import Stream
 from inspectd.line.batcher import Batcher, Job, Policy
-from inspectd.line.fitness import find_mismatch, light_problem, roi_mismatch, scene_mismatch
+from inspectd.line.fitness import find_mismatch, find_problem, roi_mismatch
 from inspectd.line.ledger import Ledger
-from inspectd.line.recipe import Station
-from inspectd.line.tap import Tap
-from inspectd.records import Finding, Frame, Reason, Stamp, fault
+from inspectd.line.recipe import NoRecipe, Recipe
+from inspectd.line.sinks import Sinks
+from inspectd.percentiles import percentile
+from inspectd.records import Counts, Finding, Frame, Reason, Stamp, Verdict, fault
+
+LIVE_SLOTS = 6  # one being written, one waiting, three under way in the engine, one being released
+FILE_SLOTS = 4
+LATENCIES = 1000  # the newest ones that percentiles are taken from
 
 
-class Intake:
-    """One camera's. Called from its supervisor's thread."""
+class Capture(Protocol):
+    """What brings a camera's pictures, on a thread of its own: a supervisor with its capture child."""
+
+    @property
+    def health(self) -> Health:
+        """What is known about the camera now."""
+
+    def start(self) -> None:
+        """Begin to call the camera's events."""
+
+    def stop(self) -> None:
+        """Ask it to end."""
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until it has ended; False when it has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What follows from a camera's configuration for the way of its frames."""
+
+    policy: Policy
+    slots: int
+    """Of its ring."""
+    waiting: int
+    """How many frames of an `every` camera may wait for the engine."""
+    deadline_ms: float | None
+    """None: pictures that come as fast as they are inspected are never late."""
+    is_finite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Duty:
+    """What a frame is held against at the moment when it comes. Replaced as a whole."""
+
+    recipe: Recipe | NoRecipe
+    mismatch: str | None = None
+    """Why the camera, as it was opened, is not one that the recipe was made for."""
+    pause: str | None = None
+    """Why nothing is inspected at present."""
+
+
+class Camera:
+    """Owns a camera's capture, its account in the ledger, its queue in the batcher, and its recipe.
+
+    It has its account and queue from construction to `close`; `start` and `stop` may alternate meanwhile. Its events
+    come from its capture's thread. `use`, `pause` and `resume` may be called from any thread: each frame is judged by
+    what was in force when it was admitted.
+    """
 
     def __init__(
         self,
-        camera: CameraConfig,
-        policy: Policy,
-        source: Source,
-        station: Station | str,
+        config: CameraConfig,
+        recipe: Recipe | NoRecipe,
+        *,
         ledger: Ledger,
         batcher: Batcher,
-        tap: Tap,
-        changed: Callable[[str], None],
+        sinks: Sinks,
+        open_capture: Callable[[Camera, int], Capture],
+        changed: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._camera = camera
-        self._policy = policy
-        self._source = source
-        self._station = station
+        """`open_capture`: makes a capture; given the highest number that a frame of this camera has had.
+
+        `changed`: called with the camera's name whenever its state has changed. ValueError when the camera exists.
+        """
+        self.config = config
+        self.name = config.name
+        self.source = parse_source(config.source)
+        self.terms = _terms(config)
         self._ledger = ledger
         self._batcher = batcher
-        self._tap = tap
+        self._sinks = sinks
+        self._open_capture = open_capture
         self._changed = changed
-        self._mismatch: str | None = None
+        ledger.add_camera(self.name, self.terms.deadline_ms, config.trigger_delay_ms)
+        batcher.add_camera(self.name, self.terms.policy, self.terms.waiting)
+        self._admission = Stream(ledger, self.terms.policy)
+
+        self._capture: Capture | None = None
+        self._opened: Opened | None = None
+        self._duty = _Duty(recipe)
+        self._lock = threading.Lock()  # held while the duty is replaced
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
+        self._scored_ms: deque[float] = deque(maxlen=LATENCIES)
+
+    # Start, stop and change
+
+    def start(self) -> None:
+        """Begin to capture; ValueError while an earlier capture has not ended."""
+        if self._capture is not None and not self._capture.join(0):
+            raise ValueError(f"camera {self.name} is running; it is not started twice")
+        self._capture = self._open_capture(self, self._ledger.last_frame(self.name))
+        self._capture.start()
+
+    def stop(self) -> None:
+        """Ask the capture to end; `join` waits for it."""
+        if self._capture is not None:
+            self._capture.stop()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until nothing is captured any more; False when the capture is stuck."""
+        return self._capture is None or self._capture.join(timeout_s)
+
+    def close(self, detail: str) -> None:
+        """End for good: what has no verdict yet becomes `fault: shutdown`, and its slots are given back."""
+        waiting = self._batcher.remove_camera(self.name)
+        self._ledger.remove_camera(self.name, detail)
+        for job in waiting:
+            self._sinks.finish(job.frame, job.entry.verdict)
+
+    def use(self, recipe: Recipe) -> None:
+        """Judge every frame from the next one on by another recipe.
+
+        UsageError when it was made for another camera or picture size: the recipe in force stays in force.
+        """
+        with self._lock:
+            mismatch = self._mismatch(recipe, self._opened)
+            if mismatch is not None:
+                raise UsageError(
+                    f"Camera {self.name} cannot use the recipe of {recipe.label}: {mismatch}. "
+                    "Its recipe stays as it was."
+                )
+            self._duty = replace(self._duty, recipe=recipe, mismatch=None)
+        self._changed(self.name)
+
+    def pause(self, why: str) -> None:
+        """Inspect nothing until `resume`: every frame is `fault: bypass` and says why."""
+        with self._lock:
+            self._duty = replace(self._duty, pause=why)
+        self._changed(self.name)
+
+    def resume(self) -> None:
+        """Inspect again."""
+        with self._lock:
+            self._duty = replace(self._duty, pause=None)
+        self._changed(self.name)
+
+    # What its capture says
 
     def on_opened(self, opened: Opened) -> None:
-        """Check that this is the camera that the model was calibrated for."""
-        self._mismatch = None
-        if isinstance(self._station, Station):
-            self._mismatch = find_mismatch(self._station, self._source, opened)
-        self._changed(self._camera.name)
+        """Check that this is a camera that the recipe was made for."""
+        with self._lock:
+            self._opened = opened
+            recipe = self._duty.recipe
+            mismatch = find_mismatch(recipe, self.source, opened) if isinstance(recipe, Recipe) else None
+            self._duty = replace(self._duty, mismatch=mismatch)
+        self._changed(self.name)
 
     def on_frame(self, frame: Frame) -> None:
-        """Owe a verdict, and queue the picture for the engine, or say at once why it cannot be judged."""
-        self._tap.offer(frame)
-        entry = self._ledger.open_frame(frame.stamp)
+        """Owe a verdict, and queue the picture for the engine, or publish at once why it cannot be judged."""
+        entry = self._admission.admit(frame.stamp)
         if entry is None:
             frame.release()
             return
-        problem = self._problem(frame)
-        if isinstance(self._station, str) or problem is not None:
-            frame.release()
-            self._ledger.close(entry, problem or fault(Reason.NO_MODEL, str(self._station)))
+        duty = self._duty
+        admitted = self._recipe_or_fault(duty, frame)
+        if isinstance(admitted, Finding):
+            self._ledger.close(entry, admitted)
+            self._sinks.finish(frame, entry.verdict)
             return
-        gives_way = self._batcher.put(Job(frame, entry, self._station))
+        gives_way = self._batcher.put(Job(frame, entry, admitted))
         if gives_way is not None:
-            self._give_way(gives_way)
+            self._admission.give_way(gives_way.entry)
+            self._sinks.finish(gives_way.frame, gives_way.entry.verdict)
 
     def on_missed(self, stamp: Stamp) -> None:
         """A frame for which no slot was free."""
-        entry = self._ledger.open_frame(stamp)
-        if entry is not None and self._policy == "every":
-            self._ledger.close(entry, _overload())
-        elif entry is not None:
-            self._ledger.displace(entry)
+        self._admission.miss(stamp)
 
     def on_unreadable(self, stamp: Stamp, why: str) -> None:
         """A picture that cannot be read, or that came damaged, still gets its verdict."""
-        entry = self._ledger.open_frame(stamp)
+        entry = self._admission.admit(stamp)
         if entry is not None:
-            self._ledger.close(entry, fault(Reason.PICTURE, why))
+            self._ledger.close(entry, _bypass(self._duty) or fault(Reason.PICTURE, why))
 
     def on_gone(self, reason: Reason, why: str) -> None:
-        """One fault at the transition; afterwards `state/` tells."""
-        self._ledger.declare(self._camera.name, fault(reason, why))
+        """One fault at the transition; afterwards `state/` repeats it."""
+        self._ledger.declare(self.name, fault(reason, why))
 
     def on_state(self) -> None:
-        """Tell the subscribers."""
-        self._changed(self._camera.name)
+        """The capture's health has changed."""
+        self._changed(self.name)
 
-    def _problem(self, frame: Frame) -> Finding | None:
-        if isinstance(self._station, str):
-            return None
-        label = self._station.model.label
-        height, width = frame.picture.shape[:2]
-        why = self._mismatch or roi_mismatch(self._station.geometry, width, height)
-        if why is None and self._source.is_camera:
-            light = light_problem(self._station, frame.picture)
-            if light is not None:
-                return fault(Reason.PICTURE, light, model=label)
-            why = scene_mismatch(self._station, frame.picture)
-        return None if why is None else fault(Reason.IDENTITY, why, model=label)
+    # What is known of it
 
-    def _give_way(self, job: Job) -> None:
-        job.frame.release()
-        if self._policy == "every":
-            self._ledger.close(job.entry, _overload())
-        else:
-            self._ledger.displace(job.entry)
+    @property
+    def recipe(self) -> Recipe | NoRecipe:
+        """What the next frame is judged by."""
+        return self._duty.recipe
+
+    @property
+    def health(self) -> Health:
+        """What the capture knows; before the first start, that there is none."""
+        if self._capture is None:
+            return Health(State.STOPPED, "it was not started", None, None, None, is_readable=False)
+        return self._capture.health
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether frames are captured and not inspected."""
+        return self._duty.pause is not None and self.health.state is State.RUNNING
+
+    @property
+    def is_inspecting(self) -> bool:
+        """Whether a part that passes this camera now would be inspected."""
+        duty = self._duty
+        return self.health.state is State.RUNNING and isinstance(duty.recipe, Recipe) and duty.pause is None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it judges, or is known not to: what READY waits for."""
+        return self.counts.last_seq > 0 or self.health.state in (State.LOST, State.FROZEN, State.STOPPED)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a finite source has been read to its end, or cannot be read at all."""
+        health = self.health
+        return health.state is State.STOPPED or (health.state is State.LOST and not health.is_readable)
+
+    @property
+    def counts(self) -> Counts:
+        """Its bookkeeping."""
+        return self._ledger.counts(self.name)
+
+    def on_published(self, verdict: Verdict, published_ns: int) -> None:
+        """Note how long a verdict took. Called from the publisher's thread."""
+        latency_ns = verdict.latency_ns(published_ns)
+        if latency_ns is not None:
+            self._latencies_ms.append(latency_ns / 1e6)
+            if verdict.finding.scored_ns is not None:
+                self._scored_ms.append(latency_ns / 1e6)
+
+    @property
+    def p99_ms(self) -> float | None:
+        """99th percentile from capture (or trigger) to verdict, faults included; None: there was no verdict yet."""
+        latencies = tuple(self._latencies_ms)
+        return percentile(latencies, 0.99) if latencies else None
+
+    @property
+    def scored_ms(self) -> tuple[float, float] | None:
+        """Median and 99th percentile from capture to verdict of what was scored; None: nothing was."""
+        scored = tuple(self._scored_ms)
+        return (percentile(scored, 0.5), percentile(scored, 0.99)) if scored else None
+
+    def _recipe_or_fault(self, duty: _Duty, frame: Frame) -> Recipe | Finding:
+        """Return the recipe that a frame is to be judged by, or the fault of one that is not to be inspected."""
+        recipe = duty.recipe
+        if (bypass := _bypass(duty)) is not None:
+            return bypass
+        if isinstance(recipe, NoRecipe):
+            return fault(Reason.NO_MODEL, recipe.why)
+        if duty.mismatch is not None:
+            return fault(Reason.IDENTITY, duty.mismatch, model=recipe.label)
+        return find_problem(recipe, frame.picture, is_camera=self.source.is_camera) or recipe
+
+    def _mismatch(self, recipe: Recipe, opened: Opened | None) -> str | None:
+        if opened is None:
+            return None  # looked at when it is opened
+        sizes = (roi_mismatch(area.geometry, opened.width, opened.height) for area in recipe.areas)
+        return find_mismatch(recipe, self.source, opened) or next(filter(None, sizes), None)
 
 
-def _overload() -> Finding:
-    return fault(Reason.OVERLOAD, "frames come faster than they can be inspected; this one was not")
+def _bypass(duty: _Duty) -> Finding | None:
+    return None if duty.pause is None else fault(Reason.BYPASS, duty.pause)
+
+
+def _terms(config: CameraConfig) -> Terms:
+    source = parse_source(config.source)
+    is_lossless = source.is_lossless and (source.is_file or config.fps is None)
+    is_paced = not is_lossless or config.fps is not None
+    slots = FILE_SLOTS if is_lossless else LIVE_SLOTS
+    return Terms(
+        policy="every" if is_lossless else config.policy,
+        slots=slots,
+        waiting=slots if is_lossless else slots - 2,
+        deadline_ms=config.deadline_ms if is_paced else None,
+        is_finite=source.is_finite and not config.loop,
+    )

@@ -1,6 +1,6 @@
-"""May this picture be judged by this model? Everything that is looked at before the network sees it. Pure.
+"""May this picture be judged by this recipe? Everything that is looked at before the network sees it. Pure.
 
-Each function returns the reason why not as a sentence's part, or None.
+Functions that return a text return the reason why not, as a part of a sentence, or None.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import numpy as np
 from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import Source
-from inspectd.line.recipe import Station
+from inspectd.line.recipe import Area, Recipe
 from inspectd.model.geometry import Geometry
-from inspectd.records import Picture
+from inspectd.records import Finding, Picture, Reason, fault
 
 SAMPLES = 128
 """Pixels across and down that the light is measured on."""
@@ -26,9 +26,33 @@ BLAND = 4.0
 """Grey levels of contrast below which a scene shows nothing anyway."""
 
 
-def find_mismatch(station: Station, source: Source, opened: Opened) -> str | None:
+def find_mismatch(recipe: Recipe, source: Source, opened: Opened) -> str | None:
+    """Return why a camera, as it was opened, is not one that the recipe was made for."""
+    for area in recipe.areas:
+        if (why := camera_mismatch(area, source, opened)) is not None:
+            return why
+    return None
+
+
+def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool) -> Finding | None:
+    """Return the fault of a picture that may not be judged. Only a camera's light and scene are looked at."""
+    height, width = picture.shape[:2]
+    for area in recipe.areas:
+        label = area.model.label
+        why = roi_mismatch(area.geometry, width, height)
+        if why is None and is_camera:
+            light = light_problem(area, picture)
+            if light is not None:
+                return fault(Reason.PICTURE, light, model=label)
+            why = scene_mismatch(area, picture)
+        if why is not None:
+            return fault(Reason.IDENTITY, why, model=label)
+    return None
+
+
+def camera_mismatch(area: Area, source: Source, opened: Opened) -> str | None:
     """Return why a camera is not the one that the model was calibrated for. Files and simulations have no identity."""
-    calibration = station.model.calibration
+    calibration = area.model.calibration
     if calibration is None or not source.is_camera:
         return None
     record = calibration.camera
@@ -47,13 +71,13 @@ def find_mismatch(station: Station, source: Source, opened: Opened) -> str | Non
     return None
 
 
-def light_problem(station: Station, picture: Picture) -> str | None:
+def light_problem(area: Area, picture: Picture) -> str | None:
     """Return what is wrong with the light, or the lens, by the statistics of the good pictures."""
-    calibration = station.model.calibration
+    calibration = area.model.calibration
     facts = calibration.statistics if calibration else {}
     if not facts.keys() >= {"grey_lowest", "grey_highest", "contrast_mean"}:
         return None
-    level, contrast = _light(picture, station.geometry, station.model.white_level)
+    level, contrast = _light(picture, area.geometry, area.model.white_level)
     lowest, highest = facts["grey_lowest"], facts["grey_highest"]
     if level < lowest - max(LEAST_CHANGE, HALF * lowest):
         return f"the picture is too dark: grey level {level:.0f}, the good ones had {lowest:.0f} to {highest:.0f}"
@@ -65,9 +89,9 @@ def light_problem(station: Station, picture: Picture) -> str | None:
     return None
 
 
-def scene_mismatch(station: Station, picture: Picture) -> str | None:
+def scene_mismatch(area: Area, picture: Picture) -> str | None:
     """Return why a camera's picture does not show the scene that the model was calibrated on, or not in its colours."""
-    calibration = station.model.calibration
+    calibration = area.model.calibration
     framing, colours = (calibration.framing, calibration.tint) if calibration else (None, None)
     if framing is not None and (similarity := framing.similarity(picture)) < framing.limit:
         return (

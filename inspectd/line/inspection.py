@@ -1,71 +1,59 @@
-"""The engine: batches in, closed ledger entries out.
+"""Inspection: jobs of the batcher are scored on one engine, judged, and their ledger entries closed.
 
-Two threads: one begins batches, the other waits for them and judges. A frame that comes while the device works
-is on its way at once (uploaded, resized), up to the number of batches that the backend takes at a time.
+As many threads as the engine scores batches at once. Each does everything for its batch, from taking the frames to
+closing their entries, so that a frame changes threads as seldom as possible. A thread takes frames when it is free to
+score them: the newest of that moment.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from inspectd.engine.backend import Flight, Request, Scorer
+from inspectd.engine.backend import Floats, Request, Score, Scorer
 from inspectd.line.batcher import Batcher, Job
-from inspectd.line.judge import judge
+from inspectd.line.judge import MAX_REGIONS, judge
 from inspectd.line.ledger import Ledger
-from inspectd.records import Finding, Reason, fault
+from inspectd.line.recipe import Area, Recipe
+from inspectd.line.sinks import Sinks
+from inspectd.records import Finding, Outcome, Reason, fault
 
 LOG = logging.getLogger(__name__)
 IDLE_S = 0.25
 
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Jobs under way on the device."""
-
-    jobs: list[Job]
-    flight: Flight
-    started_ns: int
+SEVERITY = (Outcome.OK, Outcome.FAULT, Outcome.NG)
+"""A defect that was found stays one, whatever could not be inspected beside it."""
 
 
-def _release(jobs: list[Job]) -> None:
-    for job in jobs:
-        job.frame.release()
-
-
-class Engine:
-    """Takes batches, scores them, judges each picture and closes its entry."""
+class Inspection:
+    """The threads of one engine. `start`, `stop` and `join` are called once each, from one thread."""
 
     def __init__(
         self,
         scorer: Scorer,
         batcher: Batcher,
         ledger: Ledger,
+        sinks: Sinks,
         *,
-        beginning: Callable[[], None] = lambda: None,
-        landing: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[str], Callable[[], None]] = lambda _: lambda: None,
         on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`beginning`, `landing`: called again and again by each thread, as long as it is not stuck."""
+        """`heartbeat`: registers a thread by name, and returns what it calls as long as it is not stuck."""
         self._scorer = scorer
         self._batcher = batcher
         self._ledger = ledger
-        self._beat_beginning, self._beat_landing = beginning, landing
+        self._sinks = sinks
         self._on_lost = on_lost
         self._stop = threading.Event()
-        self._places = threading.Semaphore(scorer.depth)
-        self._under_way: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        self._threads = (
-            threading.Thread(target=self._begin_batches, name="engine", daemon=True),
-            threading.Thread(target=self._land_batches, name="landing", daemon=True),
-        )
+        names = [f"inspection {i + 1}" for i in range(scorer.depth)]
+        self._threads = [
+            threading.Thread(target=self._run, args=[heartbeat(name)], name=name, daemon=True) for name in names
+        ]
 
     def start(self) -> None:
         """Begin to take batches."""
@@ -75,6 +63,7 @@ class Engine:
     def stop(self) -> None:
         """Finish the batches under way and take no other."""
         self._stop.set()
+        self._batcher.close()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the threads; False when one is still busy (or hangs) after `timeout_s`."""
@@ -84,94 +73,74 @@ class Engine:
                 thread.join(max(0.0, give_up_s - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _begin_batches(self) -> None:
+    def _run(self, beat: Callable[[], None]) -> None:
         try:
-            while not self._stop.is_set():
-                self._beat_beginning()
-                # First a place, then the frames: the newest at the moment when there is something to do with them.
-                if not self._places.acquire(timeout=IDLE_S):
-                    continue
-                batch = self._begin(self._batcher.take(IDLE_S))
-                if batch is None:
-                    self._places.release()
-                else:
-                    self._under_way.put(batch)
+            with self._scorer.seat() as score:
+                while not self._stop.is_set():
+                    beat()
+                    jobs = self._batcher.take(IDLE_S)
+                    if jobs:
+                        self._inspect(jobs, score)
         except Exception as error:  # a thread's top: an engine that failed cannot be trusted any more
             LOG.exception("the engine failed")
-            self._fail(error)
+            self._stop.set()
+            self._on_lost(f"the engine failed: {type(error).__name__}: {error}")
+
+    def _inspect(self, jobs: Sequence[Job], score: Score) -> None:
+        """Score and judge a batch. Each frame is held until its verdict is out."""
+        # A frame whose deadline has passed has its verdict already: to score it would only delay others.
+        wanted = [job for job in jobs if job.entry.is_open]
+        try:
+            if wanted:
+                self._find(wanted, score)
         finally:
-            self._under_way.put(None)
+            for job in jobs:
+                self._batcher.finish(job, self._close)
 
-    def _land_batches(self) -> None:
-        has_failed = False
-        while True:
-            self._beat_landing()
-            try:
-                batch = self._under_way.get(timeout=IDLE_S)
-            except queue.Empty:
-                continue
-            if batch is None:
-                break
-            if has_failed:
-                _release(batch.jobs)
-                continue
-            try:
-                self._finish(batch)
-            except Exception as error:  # a thread's top, too
-                LOG.exception("the engine failed")
-                has_failed = True
-                self._fail(error)
-            self._places.release()
-
-    def _fail(self, error: Exception) -> None:
-        self._stop.set()
-        self._on_lost(f"the engine failed: {type(error).__name__}: {error}")
-
-    def _begin(self, jobs: list[Job]) -> _Batch | None:
-        """Hand a batch to the device; None when nothing of it is still wanted."""
-        jobs = [job for job in jobs if self._is_wanted(job)]
-        if not jobs:
-            return None
+    def _find(self, jobs: Sequence[Job], score: Score) -> None:
+        """Note the finding of each job."""
         started_ns = time.monotonic_ns()
-        try:
-            requests = [Request(job.station.model, job.station.geometry, job.frame.picture) for job in jobs]
-            return _Batch(jobs, self._scorer.submit(requests), started_ns)
-        except BaseException:
-            _release(jobs)
-            raise
+        areas = [(job, area) for job in jobs for area in job.recipe.areas]
+        scores = iter(score([Request(area.model, area.geometry, job.frame.picture) for job, area in areas]))
+        scored_ns = time.monotonic_ns()
+        for job in jobs:
+            height, width = job.frame.picture.shape[:2]
+            finding = conclude(job.recipe, (width, height), [next(scores) for _ in job.recipe.areas])
+            job.finding = replace(finding, started_ns=started_ns, scored_ns=scored_ns)
 
-    def _finish(self, batch: _Batch) -> None:
-        """Wait for a batch and judge it. Each frame is held until its verdict is out."""
-        try:
-            scores = batch.flight()
-            scored_ns = time.monotonic_ns()
-            for job, patch_scores in zip(batch.jobs, scores, strict=True):
-                height, width = job.frame.picture.shape[:2]
-                finding = conclude(job, (width, height), patch_scores)
-                self._ledger.close(job.entry, replace(finding, started_ns=batch.started_ns, scored_ns=scored_ns))
-        finally:
-            _release(batch.jobs)
-
-    def _is_wanted(self, job: Job) -> bool:
-        """A frame whose deadline has passed has its verdict already: scoring it would only delay others."""
-        if job.entry.is_open:
-            return True
-        job.frame.release()
-        return False
+    def _close(self, job: Job) -> None:
+        """Close a job's entry; a job without a finding keeps it open, or has lost it to the deadline."""
+        if job.finding is not None:
+            self._ledger.close(job.entry, job.finding)
+        self._sinks.finish(job.frame, job.entry.verdict)
 
 
-def conclude(job: Job, size: tuple[int, int], patch_scores: NDArray[np.float32]) -> Finding:
-    """Return the finding for one scored picture of `size` (w, h)."""
-    station = job.station
-    area = station.geometry.area(*size)
-    if station.standard is None:
-        score = float(patch_scores.max())
-        return fault(
-            Reason.NO_THRESHOLD,
-            "the model has no threshold: set the camera's `threshold`, or calibrate with inspectd",
-            score=score if np.isfinite(score) else None,
-            model=station.model.label,
-            picture=size,
-            roi=area,
-        )
-    return judge(patch_scores, station.standard, size, area)
+def conclude(recipe: Recipe, size: tuple[int, int], scores: Iterable[Floats]) -> Finding:
+    """Return the finding on a picture of `size` (w, h) from the patch scores [h, w] of each of the recipe's areas."""
+    found = [(area, _judge(area, size, one)) for area, one in zip(recipe.areas, scores, strict=True)]
+    if len(found) == 1:
+        return found[0][1]
+    found.sort(key=_severity, reverse=True)
+    regions = tuple(region for _, finding in found for region in finding.regions)
+    return replace(found[0][1], regions=regions[:MAX_REGIONS])
+
+
+def _severity(found: tuple[Area, Finding]) -> tuple[int, float]:
+    area, finding = found
+    excess = area.criterion.excess(finding.score) if area.criterion and finding.score is not None else 0.0
+    return SEVERITY.index(finding.outcome), excess
+
+
+def _judge(area: Area, size: tuple[int, int], patch_scores: Floats) -> Finding:
+    rectangle = area.geometry.area(*size)
+    if area.criterion is not None:
+        return judge(patch_scores, area.criterion, size, rectangle)
+    score = float(patch_scores.max())
+    return fault(
+        Reason.NO_THRESHOLD,
+        "the model has no threshold: set the camera's `threshold`, or calibrate with inspectd",
+        score=score if np.isfinite(score) else None,
+        model=area.model.label,
+        picture=size,
+        roi=rectangle,
+    )

@@ -22,8 +22,8 @@ SMALLEST_SPAN = 1e-6  # keeps threshold − median good score above nothing, in 
 
 
 @dataclass(frozen=True, slots=True)
-class Standard:
-    """What a camera's scores are held against."""
+class Criterion:
+    """The threshold of one model, and the good scores that it was set on."""
 
     threshold: float
     held_out: Sequence[float]
@@ -39,6 +39,15 @@ class Standard:
         count = len(self.held_out)  # in order, so that the middle is at hand for every picture
         return (self.held_out[(count - 1) // 2] + self.held_out[count // 2]) / 2
 
+    @property
+    def span(self) -> float:
+        """How far the threshold lies above the median good score: what the mask's first 128 levels are."""
+        return max(self.threshold - self.typical, SMALLEST_SPAN)
+
+    def excess(self, score: float) -> float:
+        """Return how far a score lies above the threshold, in spans: comparable between models."""
+        return (score - self.threshold) / self.span
+
     def share_at_least(self, score: float) -> float | None:
         """Return the share of held-out good parts that scored at least `score`."""
         if not self.held_out:
@@ -51,7 +60,7 @@ def exceeds(score: float, threshold: float) -> bool:
     return score > threshold
 
 
-def judge(patch_scores: NDArray[np.float32], standard: Standard, picture: tuple[int, int], area: Rect) -> Finding:
+def judge(patch_scores: NDArray[np.float32], criterion: Criterion, picture: tuple[int, int], area: Rect) -> Finding:
     """Return `ok` or `ng` for raw patch scores [h, w] that cover `area` of a picture of (w, h) pixels.
 
     Scores that are not finite are `fault: engine`: NaN compares false with every threshold.
@@ -60,32 +69,31 @@ def judge(patch_scores: NDArray[np.float32], standard: Standard, picture: tuple[
         return fault(
             Reason.ENGINE,
             "the network returned a score that is not a finite number; the picture was not inspected",
-            model=standard.model,
+            model=criterion.model,
             picture=picture,
             roi=area,
         )
-    if not math.isfinite(standard.threshold):
-        why = f"the threshold is {standard.threshold}, which no score can be held against"
-        return fault(Reason.NO_THRESHOLD, why, model=standard.model, picture=picture, roi=area)
+    if not math.isfinite(criterion.threshold):
+        why = f"the threshold is {criterion.threshold}, which no score can be held against"
+        return fault(Reason.NO_THRESHOLD, why, model=criterion.model, picture=picture, roi=area)
     score = float(patch_scores.max())
-    is_defective = exceeds(score, standard.threshold)
+    is_defective = exceeds(score, criterion.threshold)
     return Finding(
         Outcome.NG if is_defective else Outcome.OK,
         score=score,
-        threshold=standard.threshold,
-        p=standard.share_at_least(score),
-        regions=find_regions(patch_scores, standard.threshold, area) if is_defective else (),
-        model=standard.model,
+        threshold=criterion.threshold,
+        p=criterion.share_at_least(score),
+        regions=find_regions(patch_scores, criterion.threshold, area) if is_defective else (),
+        model=criterion.model,
         picture=picture,
         roi=area,
-        mask=Mask(mask_bytes(patch_scores, standard), area, MASK_LEVEL),
+        mask=Mask(mask_bytes(patch_scores, criterion), area, MASK_LEVEL),
     )
 
 
-def mask_bytes(patch_scores: NDArray[np.float32], standard: Standard) -> NDArray[np.uint8]:
+def mask_bytes(patch_scores: NDArray[np.float32], criterion: Criterion) -> NDArray[np.uint8]:
     """Return WIRE's mask: 0 at the median good score, 128 at the threshold, linear, clipped to a byte."""
-    span = max(standard.threshold - standard.typical, SMALLEST_SPAN)
-    scaled = MASK_LEVEL + MASK_LEVEL * (patch_scores.astype(np.float64) - standard.threshold) / span
+    scaled = MASK_LEVEL + MASK_LEVEL * (patch_scores.astype(np.float64) - criterion.threshold) / criterion.span
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 

@@ -39,11 +39,13 @@ class Entry:
     part: str | None = None
     trigger_ns: int | None = None
     is_open: bool = True
+    verdict: Verdict | None = None
+    """What was published when it was closed; None for a displaced frame."""
 
 
 @dataclass(slots=True)
 class _Declaration:
-    """A fault that no frame belongs to. It is told when all that was captured before it has its verdict."""
+    """A fault that no frame belongs to. It is published when all that was captured before it has its verdict."""
 
     finding: Finding
     before: set[Entry]
@@ -54,6 +56,8 @@ class _Account:
     camera: str
     deadline_ns: int | None
     trigger_delay_ns: int
+    is_open: bool = True
+    last_frame: int = 0
     counts: Counts = field(default_factory=Counts)
     open: set[Entry] = field(default_factory=set)
     waiting: deque[Entry] = field(default_factory=deque)  # triggers that have no frame yet, oldest first
@@ -73,19 +77,32 @@ class Ledger:
         self._is_shut = False
 
     def add_camera(self, name: str, deadline_ms: float | None, trigger_delay_ms: float = 0) -> None:
-        """Start an account. `deadline_ms` counts from capture or trigger; None: no deadline."""
+        """Open an account; ValueError when it is open. `deadline_ms` counts from capture or trigger; None: no deadline.
+
+        An account that was closed goes on where it ended: `seq` and the frames' numbers never begin anew.
+        """
         deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
         with self._changed:
-            self._accounts[name] = _Account(name, deadline_ns, int(trigger_delay_ms * 1e6))
+            account = self._accounts.setdefault(name, _Account(name, None, 0, is_open=False))
+            if account.is_open:
+                raise ValueError(f"camera {name} has an account in the ledger already; it is not opened twice")
+            account.deadline_ns, account.trigger_delay_ns = deadline_ns, int(trigger_delay_ms * 1e6)
+            account.is_open = True
+
+    def remove_camera(self, name: str, detail: str) -> None:
+        """Close an account: what is open becomes `fault: shutdown`, and no frame or trigger is taken any more."""
+        with self._changed:
+            self._close_account(self._accounts[name], detail)
 
     # Opening
 
     def open_frame(self, stamp: Stamp) -> Entry | None:
-        """Promise a verdict for a frame; None once the ledger is shut (the frame is then not taken)."""
+        """Promise a verdict for a frame; None once the account is closed (the frame is then not taken)."""
         with self._changed:
             account = self._accounts[stamp.camera]
-            if self._is_shut:
+            if not account.is_open:
                 return None
+            account.last_frame = max(account.last_frame, stamp.frame)
             deadline_ns = None if account.deadline_ns is None else stamp.captured_ns + account.deadline_ns
             entry = Entry(stamp.camera, deadline_ns, stamp, self._clock(), part=stamp.part)
             account.counts.captured += 1
@@ -97,7 +114,7 @@ class Ledger:
         """Promise a verdict for a trigger, by its deadline, whether a frame comes or not."""
         with self._changed:
             account = self._accounts[camera]
-            if self._is_shut:
+            if not account.is_open:
                 return None
             now = self._clock()
             deadline_ns = None if account.deadline_ns is None else now + account.deadline_ns
@@ -115,8 +132,9 @@ class Ledger:
         """
         with self._changed:
             account = self._accounts[stamp.camera]
-            if self._is_shut:
+            if not account.is_open:
                 return None
+            account.last_frame = max(account.last_frame, stamp.frame)
             account.counts.captured += 1
             head = account.waiting[0] if account.waiting else None
             if head is None or stamp.captured_ns <= (head.trigger_ns or 0) + account.trigger_delay_ns:
@@ -142,9 +160,9 @@ class Ledger:
             if not entry.is_open:
                 account.counts.late += 1
                 return False
-            self._settle(account, entry)
-            self._say(account, entry, finding)
-            self._say_declared(account, entry)
+            self._book(account, entry)
+            self._publish_verdict(account, entry, finding)
+            self._publish_declared(account, entry)
             return True
 
     def displace(self, entry: Entry) -> bool:
@@ -158,7 +176,7 @@ class Ledger:
             self._leave(account, entry)
             account.counts.in_flight -= 1
             account.counts.displaced += 1
-            self._say_declared(account, entry)
+            self._publish_declared(account, entry)
             return True
 
     def declare(self, camera: str, finding: Finding) -> None:
@@ -168,11 +186,11 @@ class Ledger:
         `ok` comes after the news that the camera is gone.
         """
         with self._changed:
-            if self._is_shut:
-                return
             account = self._accounts[camera]
+            if not account.is_open:
+                return
             account.declared.append(_Declaration(finding, set(account.open)))
-            self._say_declared(account, None)
+            self._publish_declared(account, None)
 
     def expire(self) -> int | None:
         """Close what is past its deadline; return when the next one is due (ns), or None."""
@@ -191,10 +209,7 @@ class Ledger:
         with self._changed:
             self._is_shut = True
             for account in self._accounts.values():
-                for entry in sorted(account.open, key=_age):
-                    self._settle(account, entry)
-                    self._say(account, entry, fault(Reason.SHUTDOWN, detail))
-                    self._say_declared(account, entry)
+                self._close_account(account, detail)
             self._changed.notify_all()
 
     # Reading
@@ -209,10 +224,16 @@ class Ledger:
         """Names of all cameras with an account."""
         return tuple(self._accounts)
 
-    def in_flight(self) -> int:
-        """Return how many promises are open, over all cameras."""
+    def in_flight(self, camera: str | None = None) -> int:
+        """Return how many promises are open, of one camera or (None) of all."""
         with self._changed:
-            return sum(len(account.open) for account in self._accounts.values())
+            accounts = self._accounts.values() if camera is None else [self._accounts[camera]]
+            return sum(len(account.open) for account in accounts)
+
+    def last_frame(self, camera: str) -> int:
+        """Return the highest number that a frame of this camera has had in this epoch."""
+        with self._changed:
+            return self._accounts[camera].last_frame
 
     def wait_for_deadline(self, due_ns: int | None, longest_s: float) -> None:
         """Sleep until `due_ns`, a nearer deadline than that, the shutdown, or `longest_s`."""
@@ -246,7 +267,7 @@ class Ledger:
         entry.is_open = False
         account.open.discard(entry)
 
-    def _settle(self, account: _Account, entry: Entry) -> None:
+    def _book(self, account: _Account, entry: Entry) -> None:
         self._leave(account, entry)
         if entry.trigger is not None:
             account.counts.triggers_pending -= 1
@@ -257,15 +278,22 @@ class Ledger:
             account.counts.in_flight -= 1
             account.counts.judged += 1
 
+    def _close_account(self, account: _Account, detail: str) -> None:
+        account.is_open = False
+        for entry in sorted(account.open, key=_age):
+            self._book(account, entry)
+            self._publish_verdict(account, entry, fault(Reason.SHUTDOWN, detail))
+            self._publish_declared(account, entry)
+
     def _close_late(self, entry: Entry) -> None:
         account = self._accounts[entry.camera]
-        self._settle(account, entry)
+        self._book(account, entry)
         waited = "no frame came" if entry.stamp is None else "its score was not ready"
         deadline_ms = (account.deadline_ns or 0) / 1e6
-        self._say(account, entry, fault(Reason.DEADLINE, f"{waited} within {deadline_ms:g} ms"))
-        self._say_declared(account, entry)
+        self._publish_verdict(account, entry, fault(Reason.DEADLINE, f"{waited} within {deadline_ms:g} ms"))
+        self._publish_declared(account, entry)
 
-    def _say_declared(self, account: _Account, closed: Entry | None) -> None:
+    def _publish_declared(self, account: _Account, closed: Entry | None) -> None:
         """Publish the declarations that waited for nothing but `closed`."""
         while account.declared:
             for declaration in account.declared:
@@ -273,27 +301,26 @@ class Ledger:
                     declaration.before.discard(closed)
             if account.declared[0].before:
                 return
-            self._say(account, Entry(account.camera, None), account.declared.pop(0).finding)
+            self._publish_verdict(account, Entry(account.camera, None), account.declared.pop(0).finding)
 
-    def _say(self, account: _Account, entry: Entry, finding: Finding) -> None:
+    def _publish_verdict(self, account: _Account, entry: Entry, finding: Finding) -> None:
         counts = account.counts
         counts.last_seq += 1
         counts.outcomes[finding.outcome] += 1
         if finding.outcome is Outcome.FAULT and finding.reason is not None:
             counts.faults[finding.reason] = counts.faults.get(finding.reason, 0) + 1
-        self._publish(
-            Verdict(
-                camera=entry.camera,
-                seq=counts.last_seq,
-                finding=finding,
-                displaced=counts.displaced,
-                stamp=entry.stamp,
-                trigger=entry.trigger,
-                part=entry.part,
-                trigger_ns=entry.trigger_ns,
-                queued_ns=entry.queued_ns,
-            )
+        entry.verdict = Verdict(
+            camera=entry.camera,
+            seq=counts.last_seq,
+            finding=finding,
+            displaced=counts.displaced,
+            stamp=entry.stamp,
+            trigger=entry.trigger,
+            part=entry.part,
+            trigger_ns=entry.trigger_ns,
+            queued_ns=entry.queued_ns,
         )
+        self._publish(entry.verdict)
 
 
 def _age(entry: Entry) -> int:

@@ -1,4 +1,4 @@
-"""What a camera is judged by."""
+"""What a camera's pictures are judged by: a recipe of one or several areas."""
 
 from __future__ import annotations
 
@@ -7,24 +7,47 @@ from dataclasses import dataclass
 from inspectd.config import CameraConfig
 from inspectd.engine.backend import Parity
 from inspectd.errors import UsageError
-from inspectd.line.judge import Standard
+from inspectd.line.judge import Criterion
 from inspectd.model.artefact import Artefact
 from inspectd.model.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
-    """One camera's model, the part of its pictures that is inspected, and the standard they are held to."""
+class Area:
+    """A part of the camera's picture, the model that scores it, and the criterion for its scores."""
 
     model: Artefact
     geometry: Geometry
-    standard: Standard | None
+    criterion: Criterion | None
     """None: the model has no threshold, and nothing may be called ok."""
     parity: Parity | None = None
-    """What the gate found: the form that the model is judged in, and its band."""
+    """What the parity gate found: the variant that the model is judged in, and its band."""
 
 
-def make_station(camera: CameraConfig, model: Artefact, parity: Parity | None = None) -> Station:
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the verdict on a picture. Immutable: a change is another recipe.
+
+    Each frame carries the recipe that was in force when it was admitted, and is judged by no other.
+    """
+
+    areas: tuple[Area, ...]
+    """At least one; each is a request of its own to the engine, and the worst of them is the part's verdict."""
+
+    @property
+    def label(self) -> str:
+        """Run name and digest of its models, as published."""
+        return " + ".join(dict.fromkeys(area.model.label for area in self.areas))
+
+
+@dataclass(frozen=True, slots=True)
+class NoRecipe:
+    """Stands where a camera's model cannot be used: each frame is `fault: no_model` and says why."""
+
+    why: str
+
+
+def recipe_for(camera: CameraConfig, model: Artefact, parity: Parity | None = None) -> Recipe:
     """Join a camera's settings with its model; UsageError when they contradict each other."""
     calibration = model.calibration
     geometry = model.geometry
@@ -41,5 +64,5 @@ def make_station(camera: CameraConfig, model: Artefact, parity: Parity | None = 
     if threshold is None and calibration is not None and calibration.threshold is not None:
         threshold = calibration.threshold.value
     held_out = sorted(calibration.held_out_scores) if calibration is not None else []
-    standard = None if threshold is None else Standard(threshold, held_out, model.label)
-    return Station(model, geometry, standard, parity)
+    criterion = None if threshold is None else Criterion(threshold, held_out, model.label)
+    return Recipe((Area(model, geometry, criterion, parity),))

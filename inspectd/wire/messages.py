@@ -1,7 +1,6 @@
 """The messages of protocol version 1, as a subscriber sees them. Loads neither torch, cv2 nor zmq.
 
-A receiver in Python can decode a header with `msgspec.json.decode(header, type=VerdictMessage)`; the JSON
-schema of every message is `schema()`, shipped as `configs/wire.schema.json`.
+A receiver in Python can decode a header with `msgspec.json.decode(header, type=VerdictMessage)`.
 """
 
 from __future__ import annotations
@@ -183,72 +182,6 @@ def rfc3339(wall_ns: int) -> str:
     """Format nanoseconds since 1970 as RFC 3339 in UTC, with microseconds."""
     moment = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns % 1_000_000_000 // 1000:06d}Z"
-
-
-class ControlRequest(msgspec.Struct, frozen=True):
-    """A request to the control socket; `camera` and `n` belong to `capture`."""
-
-    cmd: str
-    id: str | int | None = None
-    camera: str | None = None
-    n: int = 1
-
-
-class ControlError(msgspec.Struct, frozen=True):
-    """Why a request was refused."""
-
-    code: str
-    message: str
-
-
-class ControlReply(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The reply to a request: `result` when `ok`, else `error`."""
-
-    id: str | int | None
-    ok: bool
-    result: Any = None
-    error: ControlError | None = None
-
-
-class CapturedFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """One raw frame of a `capture`; its bytes, row by row, are a reply part of their own.
-
-    `dtype` is uint8, or uint16 (little-endian); `channels` 1 is grey, 3 is blue, green, red.
-    """
-
-    frame: int
-    captured_ns: int
-    part: str | None
-    w: int
-    h: int
-    channels: int
-    dtype: str
-
-
-class CaptureResult(msgspec.Struct, frozen=True):
-    """The result of `capture`."""
-
-    frames: list[CapturedFrame]
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of every message of this protocol version, by topic."""
-    topics = {
-        "verdict/<camera>/": VerdictMessage,
-        "mask/<camera>/": VerdictMessage,
-        "state/<camera>/": StateMessage,
-        "daemon/": DaemonMessage,
-    }
-    control = {"request": ControlRequest, "reply": ControlReply, "result of capture": CaptureResult}
-    kinds = [*topics.values(), *control.values()]
-    references, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"inspectd ZeroMQ protocol, version {PROTOCOL}",
-        "topics": dict(zip(topics, references[: len(topics)], strict=True)),
-        "control": dict(zip(control, references[len(topics) :], strict=True)),
-        "$defs": components,
-    }
 
 
 def _mask(mask: Mask | None) -> MaskMessage | None:

@@ -7,7 +7,6 @@ notice. A new subscription is answered with the matching states.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -19,8 +18,9 @@ import zmq
 
 from inspectd.errors import StartError
 from inspectd.records import Outcome, Verdict
-from inspectd.wire.endpoint import LINGER_MS, bind
 from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
+from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind
+from inspectd.wire.topics import DAEMON, MASK, STATE, STATE_EVERY_S, TOPICS, VERDICT
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ MOST_USELESS = 10_000
 QUEUE_LIMIT = 100_000
 """Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
 REBIND_ATTEMPTS, REBIND_S = 200, 0.01
-STATE_EVERY_S = 1.0
 SUBSCRIPTIONS_AT_ONCE = 64
 """A client that subscribes without end must not keep the verdicts waiting."""
 
@@ -55,6 +54,7 @@ class Publisher:
 
     def __init__(
         self,
+        context: Context,
         bind: str,
         masks: Literal["all", "ng", "none"],
         epoch: str,
@@ -72,12 +72,10 @@ class Publisher:
 
         self._verdicts: deque[Verdict] = deque()
         self._changed: deque[str] = deque()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._bell = threading.Lock()
+        self._bell = Bell()
         self._states: StateSource | None = None
 
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
+        self._socket = context.socket(zmq.XPUB)
         self._useless: set[bytes] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -86,6 +84,11 @@ class Publisher:
     def endpoint(self) -> str:
         """The address that clients connect to, once bound."""
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the socket is closed, and nobody uses it."""
+        return self._socket.closed and not self._thread.is_alive()
 
     def bind(self) -> None:
         """Bind the socket; StartError when the address cannot be had."""
@@ -96,7 +99,7 @@ class Publisher:
             bind(self._socket, self._bind, "publish.bind")
         except StartError:
             self._socket.close(0)
-            self._close()
+            self._bell.close()
             raise
 
     def start(self, states: StateSource, on_published: Callable[[Verdict, int], None] | None = None) -> None:
@@ -111,36 +114,23 @@ class Publisher:
             self._on_lost(f"the publisher left {QUEUE_LIMIT} verdicts unsent")
             return
         self._verdicts.append(verdict)
-        self._ring()
+        self._bell.ring()
 
     def changed(self, camera: str) -> None:
         """Ask for a camera's state, and the daemon's, to be sent soon."""
         self._changed.append(camera)
-        self._ring()
+        self._bell.ring()
 
     def stop(self) -> None:
         """Send what is queued and the last states, close the socket, wait for it."""
         self._stop.set()
-        self._ring()
+        self._bell.ring()
         if self._thread.ident is not None:
             self._thread.join(LINGER_MS / 1000 * 3)
         else:
             self._socket.close(0)
         if not self._thread.is_alive():
-            self._close()
-
-    def _close(self) -> None:
-        self._context.term()
-        with self._bell:
-            if self._wake >= 0:
-                os.close(self._wake)
-                self._wake = -1
-
-    def _ring(self) -> None:
-        """Wake the thread; a camera that ends after the stop finds nobody, and does no harm."""
-        with self._bell:
-            if self._wake >= 0:
-                os.eventfd_write(self._wake, 1)
+            self._bell.close()
 
     def _run(self) -> None:
         try:
@@ -154,22 +144,22 @@ class Publisher:
     def _serve(self) -> None:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._wake, zmq.POLLIN)
+        poller.register(self._bell.fd, zmq.POLLIN)
         next_states_s = time.monotonic()
         while True:
             is_last = self._stop.is_set()
             self._progress()
             if (now_s := time.monotonic()) >= next_states_s or is_last:
                 self._wall_offset_ns = _wall_offset_ns()
-                self._send_states("")
+                self._send_states(b"")
                 next_states_s = now_s + STATE_EVERY_S
             self._send_verdicts()
             self._send_changed()
             if is_last:
                 return
             ready = dict(poller.poll(max(0, int((next_states_s - time.monotonic()) * 1000) + 1)))
-            if self._wake in ready:
-                os.eventfd_read(self._wake)
+            if self._bell.fd in ready:
+                self._bell.hear()
             if self._socket in ready:
                 self._answer_subscriptions()
 
@@ -182,9 +172,9 @@ class Publisher:
             published_ns = time.monotonic_ns()
             message = verdict_message(verdict, self._epoch, self._wall_offset_ns, with_mask, published_ns)
             header = msgspec.json.encode(message)
-            self._socket.send_multipart([f"verdict/{verdict.camera}/".encode(), header])
+            self._socket.send_multipart([VERDICT.of(verdict.camera), header])
             if mask is not None and with_mask:
-                self._socket.send_multipart([f"mask/{verdict.camera}/".encode(), header, mask.bytes_.tobytes()])
+                self._socket.send_multipart([MASK.of(verdict.camera), header, mask.bytes_.tobytes()])
             self._on_published(verdict, published_ns)
 
     def _send_changed(self) -> None:
@@ -206,13 +196,12 @@ class Publisher:
             if not self._is_topic(topic):
                 self._note_useless(topic, is_wanted=event[:1] == b"\x01")
             elif event[:1] == b"\x01":
-                self._send_states(topic.decode())
+                self._send_states(topic)
 
     def _is_topic(self, prefix: bytes) -> bool:
         """Whether anything that is published begins with `prefix`."""
-        topics = [b"daemon/"]
-        for name in self._states.cameras() if self._states is not None else ():
-            topics += [f"{kind}/{name}/".encode() for kind in ("verdict", "mask", "frame", "state")]
+        cameras = tuple(self._states.cameras()) if self._states is not None else ()
+        topics = (topic.of(name) for topic in TOPICS for name in (cameras if topic.is_per_camera else (None,)))
         return any(topic.startswith(prefix) for topic in topics)
 
     def _note_useless(self, topic: bytes, is_wanted: bool) -> None:
@@ -244,25 +233,25 @@ class Publisher:
             else:
                 return
 
-    def _send_states(self, prefix: str) -> None:
+    def _send_states(self, prefix: bytes) -> None:
         """Send all states whose topic a subscription to `prefix` receives."""
         if self._states is None:
             return
         for name in self._states.cameras():
-            if f"state/{name}/".startswith(prefix):
+            if STATE.of(name).startswith(prefix):
                 self._send_state(name)
-        if "daemon/".startswith(prefix):
+        if DAEMON.of().startswith(prefix):
             self._send_daemon()
 
     def _send_state(self, name: str) -> None:
         if self._states is not None:
             message = msgspec.json.encode(self._states.camera(name))
             self._send_verdicts()  # all that the state's `last_seq` speaks of were queued before it was read
-            self._socket.send_multipart([f"state/{name}/".encode(), message])
+            self._socket.send_multipart([STATE.of(name), message])
 
     def _send_daemon(self) -> None:
         if self._states is not None:
-            self._socket.send_multipart([b"daemon/", msgspec.json.encode(self._states.daemon())])
+            self._socket.send_multipart([DAEMON.of(), msgspec.json.encode(self._states.daemon())])
 
 
 def _wall_offset_ns() -> int:

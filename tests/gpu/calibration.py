@@ -60,7 +60,7 @@ def main() -> None:
     ask.add_argument("--gan_epochs", type=int, default=4)
     given = ask.parse_args()
     backend = choose_backend(given.device)
-    name = torch.cuda.get_device_name() if backend.form.device.startswith("cuda") else "CPU"
+    name = torch.cuda.get_device_name() if backend.variant.device.startswith("cuda") else "CPU"
     print(
         f"{given.pictures} pictures, {given.backbone} at {given.size}, {given.meta_epochs} x {given.gan_epochs}: {name}"
     )
@@ -87,7 +87,7 @@ def main() -> None:
             pictures.add(draws.integers(0, 255, (given.size, given.size, 3), np.uint8), str(i))
         tails = []
         for _ in range(2):
-            parts, began = Parts(backend.form.device), time.perf_counter()
+            parts, began = Parts(backend.variant.device), time.perf_counter()
             held = held_out_positions(len(pictures))
             camera = CameraRecord("benchmark", None, *pictures.size)
             learned = learn(pictures, held, options, backend, run="benchmark", camera=camera, watcher=parts)

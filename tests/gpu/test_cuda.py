@@ -17,7 +17,7 @@ from inspectd import SimpleNet
 from inspectd.cameras.ring import Ring
 from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
-from inspectd.engine.gpu.backend import SLOTS, FlightBackend
+from inspectd.engine.gpu.backend import SLOTS, GpuBackend
 from inspectd.engine.gpu.preprocess import Preparation, preparing
 from inspectd.engine.gpu.streams import CudaDevice
 from inspectd.simplenet import bundle
@@ -34,8 +34,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
     return [bundle.load(write_small_model(folder / name, threshold=1e3 * t)) for t, name in enumerate("abc", 1)]
 
 
-def flights(precision: str = "float32", max_batch: int = 4) -> FlightBackend:
-    return FlightBackend(CudaDevice(torch.device("cuda:0")), [precision], max_batch=max_batch)
+def flights(precision: str = "float32", max_batch: int = 4) -> GpuBackend:
+    return GpuBackend(CudaDevice(torch.device("cuda:0")), [precision], max_batch=max_batch)
 
 
 @pytest.mark.parametrize("precision", BOUNDS)

@@ -18,6 +18,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -26,12 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inspectd.engine.backend import Flight, Floats, Parity, Request
+from inspectd.engine.backend import Floats, Parity, Request, Score
 from inspectd.engine.gpu.networks import BatchLimit, CudaHead, CudaRuntime, CudaTrunk, Graph
 from inspectd.engine.gpu.preprocess import Preparation, preparing
 from inspectd.engine.gpu.streams import Device, Event
-from inspectd.engine.prepared import Library, Prepared
-from inspectd.engine.runtime import Lap, Stopwatch, no_lap
+from inspectd.engine.prepared import Prepared, PreparedModels
 from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
 
@@ -45,11 +45,10 @@ ALIGNMENT = 512
 Work = Callable[[], object]
 
 
-class FlightBackend:
-    """Scores pictures on one GPU. One thread submits and prepares; flights may be landed by another."""
+class GpuBackend:
+    """Scores pictures on one GPU, for any number of threads: their batches are queued one after the other."""
 
     depth = SLOTS
-    tracks = 1
 
     def __init__(self, device: Device, precisions: Sequence[str], why: str = "", max_batch: int = 16) -> None:
         """`precisions`: in the order in which they are tried for a model."""
@@ -59,105 +58,114 @@ class FlightBackend:
         self._upload, self._compute, self._download = device.stream(), device.stream(), device.stream()
         self._limit = BatchLimit(max_batch)
         runtimes = [CudaRuntime(device, one, self._limit, self._compute) for one in precisions]
-        self.form = runtimes[0].form
-        self._library = Library(runtimes)
+        self.variant = runtimes[0].variant
+        self._models = PreparedModels(runtimes)
         self._preparations: dict[Preparation, Callable[[Tensor, Tensor], None]] = {}
         self._slots = [_Slot(device, max_batch) for _ in range(SLOTS)]
         self._free = deque(self._slots)
-        self._under_way: deque[_Part] = deque()
-        self._landing = threading.Lock()
+        self._pending: deque[_Part] = deque()
+        self._queueing = threading.RLock()
+        """Held by whoever changes what the device shall do."""
+        self._collecting = threading.Lock()
 
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
         """Make a model ready to judge: pass the gate, and capture a graph for each batch size."""
-        prepared = self._library.prepare(model, is_draft=is_draft)
-        head = cast("CudaHead", prepared.head)
-        for size in self._limit.sizes:
-            if size <= self._limit.largest:  # it may shrink on the way
-                cast("CudaTrunk", prepared.trunk).graph(head.bank, size)
-        return prepared.parity
+        with self._queueing:
+            prepared = self._models.prepare(model, is_draft=is_draft)
+            head = cast("CudaHead", prepared.head)
+            for size in self._limit.sizes:
+                if size <= self._limit.largest:  # it may shrink on the way
+                    cast("CudaTrunk", prepared.trunk).graph(head.bank, size)
+            return prepared.parity
 
     def forget(self, model: Artefact) -> None:
         """Give up what is held for a model that is not needed any more."""
-        self._land_all()
-        self._library.forget(model)
-
-    def backbone_alone(self, model: Bundle) -> Callable[[Floats], None]:
-        """Return what passes normalised inputs [B, 3, H, W] through a model's backbone and nothing else."""
-        return self._library.backbone_alone(model).run
+        with self._queueing:
+            for part in tuple(self._pending):
+                self._collect(part)
+            self._models.forget(model)
 
     def pin(self, address: int, size: int) -> Callable[[], None]:
         """Page-lock a camera's memory, so that the device copies from it by itself."""
         return self._device.pin(address, size)
 
+    def seat(self) -> AbstractContextManager[Score]:
+        """Return `score`: every thread may score."""
+        return nullcontext(self.score)
+
     def score(self, requests: Sequence[Request]) -> list[Floats]:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
         return self.submit(requests)()
 
-    def submit(self, requests: Sequence[Request]) -> Flight:
-        """Begin to score pictures; they must stay as they are until the flight has landed."""
-        parts = self._launch(requests, no_lap)
-        return lambda: [scores for part in parts for scores in self._land(part)]
-
-    def stages(self, requests: Sequence[Request]) -> dict[str, float]:
-        """Score with the host waiting after each stage; return the seconds of each."""
-        self._device.synchronise()
-        watch = Stopwatch(self._device.synchronise)
-        for part in self._launch(requests, watch):
-            self._land(part)
-        return watch.seconds
+    def submit(self, requests: Sequence[Request]) -> Callable[[], list[Floats]]:
+        """Queue pictures; calling the result, once, waits for their scores. They must stay as they are until then."""
+        with self._queueing:
+            parts = self._queue_all(requests)
+        return lambda: [scores for part in parts for scores in self._collect(part)]
 
     def score_normalised(self, model: Artefact, inputs: Floats) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W]."""
-        prepared = self._library.find(model)
-        return prepared.trunk.score(np.ascontiguousarray(inputs), [prepared.head] * len(inputs))
+        with self._queueing:
+            prepared = self._models.find(model)
+            return prepared.trunk.score(np.ascontiguousarray(inputs), [prepared.head] * len(inputs))
 
-    def _launch(self, requests: Sequence[Request], lap: Lap) -> list[_Part]:
+    def _queue_all(self, requests: Sequence[Request]) -> list[_Part]:
         parts, begin = [], 0
         while begin < len(requests):
             some = requests[begin : begin + self._limit.largest]
-            rows = [_Row(one, self._library.find(one.model)) for one in some]
-            parts.append(self._launch_part(rows, lap))
+            rows = [_Row(one, self._models.find(one.model)) for one in some]
+            parts.append(self._queue_part(rows))
             begin += len(parts[-1].order)
         return parts
 
-    def _launch_part(self, rows: list[_Row], lap: Lap) -> _Part:
+    def _queue_part(self, rows: list[_Row]) -> _Part:
         """Queue what one slot holds; fewer pictures than were given when memory does not suffice for all."""
-        slot = self._take_slot()
+        slot = self._acquire_slot()
         try:
             # Captures and allocations come first: while they last, nothing of this batch is under way.
             rows = rows[: self._make_room(slot, rows)]
             order = sorted(range(len(rows)), key=lambda i: rows[i].group)
-            part = self._queue(slot, order, [rows[i] for i in order], lap)
+            rows = [rows[i] for i in order]
+            graphs = list(self._graphs(rows))
+            self.upload_rows(slot, rows)
+            for place, count, graph in graphs:
+                self.preprocess_rows(slot, place, rows[place : place + count], graph)
+                self.run_network(graph)
+                self.download_scores(slot, place, count, graph)
+            groups = [(place, (count, *graph.scores.shape[1:])) for place, count, graph in graphs]
+            part = _Part(slot, order, rows, groups, self._download.record())
         except BaseException:
             self._device.synchronise()
             self._free.append(slot)
             raise
-        self._under_way.append(part)
+        self._pending.append(part)
         return part
 
-    def _queue(self, slot: _Slot, order: list[int], rows: list[_Row], lap: Lap) -> _Part:
-        """Queue rows that are sorted by group, on all three streams."""
-        graphs = list(self._graphs(rows))
+    # What happens to a batch, in this order.
+
+    def upload_rows(self, slot: _Slot, rows: Sequence[_Row]) -> None:
+        """Copy the inspected rows of each picture, and the rows of their heads, to the slot's memory."""
         for place, row in enumerate(rows):
             self._upload.run(slot.uploading(place, row))
         self._upload.run(slot.uploading_indices([row.head.row for row in rows]))
         self._compute.wait(self._upload.record())
-        lap("upload")
-        for place, count, graph in graphs:
-            for i in range(count):
-                row = rows[place + i]
-                prepare = self._preparations[row.how]
-                self._compute.run(partial(prepare, slot.band(place + i, row.how), graph.inputs[i]))
-            self._compute.run(slot.handing_indices(place, graph.rows[:count]))
-            lap("preprocess")
-            graph.run(self._compute)
-            self._download.wait(self._compute.record())
-            lap("network")
-            self._download.run(slot.downloading(place, graph.scores[:count]))
-            graph.downloaded = self._download.record()
-            lap("download")
-        groups = [(place, (count, *graph.scores.shape[1:])) for place, count, graph in graphs]
-        return _Part(slot, order, rows, groups, self._download.record())
+
+    def preprocess_rows(self, slot: _Slot, place: int, rows: Sequence[_Row], graph: Graph) -> None:
+        """Resize, crop and normalise into the graph's inputs."""
+        for i, row in enumerate(rows):
+            prepare = self._preparations[row.how]
+            self._compute.run(partial(prepare, slot.band(place + i, row.how), graph.inputs[i]))
+        self._compute.run(slot.handing_indices(place, graph.rows[: len(rows)]))
+
+    def run_network(self, graph: Graph) -> None:
+        """Replay the graph."""
+        graph.run(self._compute)
+
+    def download_scores(self, slot: _Slot, place: int, count: int, graph: Graph) -> None:
+        """Copy the scores to the slot's page-locked memory."""
+        self._download.wait(self._compute.record())
+        self._download.run(slot.downloading(place, graph.scores[:count]))
+        graph.downloaded = self._download.record()
 
     def _graphs(self, rows: Sequence[_Row]) -> Iterator[tuple[int, int, Graph]]:
         """Yield place and number of the rows that a graph scores in one pass."""
@@ -195,27 +203,23 @@ class FlightBackend:
             self._preparations[how] = preparing(how, self._device.torch_device)
             self._device.synchronise()  # its constants were written on another stream
 
-    def _take_slot(self) -> _Slot:
+    def _acquire_slot(self) -> _Slot:
         while True:
             try:
                 return self._free.popleft()
             except IndexError:
-                for part in tuple(self._under_way)[:1]:  # the other thread may have landed it meanwhile
-                    self._land(part)
+                for part in tuple(self._pending)[:1]:  # the thread that queued it may have collected it meanwhile
+                    self._collect(part)
 
-    def _land(self, part: _Part) -> list[Floats]:
-        """Wait for a part and return its scores in the order of its requests."""
-        with self._landing:
+    def _collect(self, part: _Part) -> list[Floats]:
+        """Wait for a part and return its scores in the order of its requests. May be called again, by any thread."""
+        part.done.wait()  # the one wait of the host
+        with self._collecting:
             if part.scores is None:
-                part.done.wait()  # the one wait of the host
                 part.scores = part.slot.scores(part)
+                self._pending.remove(part)
                 self._free.append(part.slot)
-                self._under_way.remove(part)
             return part.scores
-
-    def _land_all(self) -> None:
-        for part in tuple(self._under_way):
-            self._land(part)
 
 
 class _Row:
@@ -235,7 +239,7 @@ class _Row:
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """Part of a flight, of the size of a slot."""
+    """As many pictures of a call as a slot holds."""
 
     slot: _Slot
     order: list[int]

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inspectd.engine.backend import Floats, Form
+from inspectd.engine.backend import Floats, Variant
 from inspectd.engine.gpu.streams import Device, Event, Stream
-from inspectd.engine.runtime import Head, Lap, Trunk, no_lap
+from inspectd.engine.runtime import Head, Trunk
 from inspectd.engine.torch_cpu import DTYPES
 from inspectd.errors import UsageError
 from inspectd.simplenet.folded import FoldedHead
@@ -62,7 +62,7 @@ class CudaRuntime:
     """Runs trunks and heads in one precision on one GPU."""
 
     def __init__(self, device: Device, precision: str, limit: BatchLimit, compute: Stream) -> None:
-        self.form = Form(str(device.torch_device), precision)
+        self.variant = Variant(str(device.torch_device), precision)
         self.device = device
         self.dtype = DTYPES[precision]
         self.limit = limit
@@ -109,13 +109,12 @@ class CudaTrunk:
 
     def __init__(self, trunk: Trunk, runtime: CudaRuntime) -> None:
         self.input_shape = trunk.input_shape
-        self.grid = trunk.grids[0] if trunk.grids else (0, 0)
+        self.grid = trunk.grids[0]
         self._runtime = runtime
         module = fused(trunk, torch.zeros(1, *trunk.input_shape))
         target = runtime.device.torch_device
         self._module = module.to(target, runtime.dtype).to(memory_format=torch.channels_last)
         self._banks: dict[Hashable, HeadBank] = {}
-        self._alone: dict[int, Callable[[], object]] = {}
 
     def add(self, head: FoldedHead) -> CudaHead:
         """Put a head into the bank of its kind."""
@@ -128,7 +127,7 @@ class CudaTrunk:
         weakref.finalize(ours, bank.free, row)
         return ours
 
-    def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
+    def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
         found = np.empty((len(inputs), *self.grid), np.float32)
         ours, begin = cast("Sequence[CudaHead]", heads), 0
@@ -141,7 +140,6 @@ class CudaTrunk:
             graph = self.graph(bank, count)
             end = begin + min(count, len(graph.rows))
             found[begin:end] = self._pass(graph, inputs[begin:end], [head.row for head in ours[begin:end]])
-            lap("network")
             begin = end
         return found
 
@@ -155,18 +153,6 @@ class CudaTrunk:
         compute.run(lambda: scores.copy_(graph.scores[:count]))
         compute.record().wait()
         return cast("Floats", scores.numpy())
-
-    def run(self, inputs: Floats) -> None:
-        """Pass inputs through the trunk in one graph, and drop what comes out."""
-        pictures, compute = torch.from_numpy(inputs), self._runtime.compute
-        if len(inputs) not in self._alone:
-            held = torch.zeros(inputs.shape, dtype=self._runtime.dtype, device=self._runtime.device.torch_device)
-            held = held.contiguous(memory_format=torch.channels_last)
-            compute.run(lambda: held.copy_(pictures))
-            compute.record().wait()
-            self._alone[len(inputs)] = self._runtime.device.graph(compute, lambda: self._module(held))
-        compute.run(self._alone[len(inputs)])
-        compute.record().wait()
 
     def graph(self, bank: HeadBank, count: int) -> Graph:
         """Return the graph for `count` pictures or the most that fit; captured when it is asked for first."""

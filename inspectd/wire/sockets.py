@@ -1,13 +1,18 @@
-"""What the sockets that bind have in common."""
+"""What the sockets that bind have in common, and the bell that wakes the threads that own them."""
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import threading
 
 import zmq
 
 from inspectd.errors import StartError
+
+Context = zmq.Context[zmq.Socket[bytes]]
+"""One for all sockets of the process: whoever makes it ends it, when all sockets are closed."""
 
 HANDSHAKE_MS = 2000
 """A connection that does not speak ZeroMQ within this is closed."""
@@ -15,6 +20,31 @@ HEARTBEAT_MS, SILENT_MS = 2000, 8000
 """A peer that does not answer, or does not read what it asked for, is gone after this, and its memory with it."""
 LINGER_MS = 1000
 """How long a socket that closes may still send."""
+
+
+class Bell:
+    """Wakes a thread that polls `fd`. `ring` may be called from any thread, also after `close`."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+
+    def ring(self) -> None:
+        """Wake the thread; who comes after the end finds nobody, and does no harm."""
+        with self._lock:
+            if self.fd >= 0:
+                os.eventfd_write(self.fd, 1)
+
+    def hear(self) -> None:
+        """Note that the thread is awake."""
+        os.eventfd_read(self.fd)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        with self._lock:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
 
 
 def bind(endpoint: zmq.Socket[bytes], address: str, setting: str) -> None:

@@ -1,0 +1,29 @@
+"""The JSON schema of protocol version 1, generated from the types; shipped as `configs/wire.schema.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from inspectd.wire.messages import PROTOCOL
+from inspectd.wire.requests import COMMANDS, CaptureResult, ControlReply
+from inspectd.wire.topics import TOPICS
+
+
+def schema() -> dict[str, Any]:
+    """Return the schema of every topic's header, of every request, and of the replies."""
+    topics = {(topic.of("<camera>")).decode(): topic.header for topic in TOPICS}
+    requests = COMMANDS
+    replies = {"reply": ControlReply, "result of capture": CaptureResult}
+    kinds = [*topics.values(), *requests.values(), *replies.values()]
+    references, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    pending = iter(references)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"inspectd ZeroMQ protocol, version {PROTOCOL}",
+        "topics": {name: next(pending) for name in topics},
+        "requests": {name: next(pending) for name in requests},
+        "replies": {name: next(pending) for name in replies},
+        "$defs": components,
+    }
