@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from inspectd.model.artefact import Artefact
 from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet import bundle
@@ -72,6 +73,13 @@ def small_calibration(threshold: float, **changes: object) -> Calibration:
         "files": {},
     }
     return Calibration(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def small_artefact(threshold: float = 1.0, **changes: object) -> Artefact:
+    """A model as plain data, without weights."""
+    return Artefact(
+        params=small_params(), calibration=small_calibration(threshold, **changes), name="m", digest="0" * 64
+    )
 
 
 def write_small_model(folder: Path, threshold: float | None = 1.0, **changes: object) -> Path:

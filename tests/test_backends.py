@@ -20,8 +20,8 @@ from inspectd.engine.choose import choose_backend
 from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.devices import check_engine
 from inspectd.engine.parity import parity_inputs, textbook_scores
-from inspectd.engine.prepared import Library
-from inspectd.engine.runtime import CannotRunError, Head, Lap, Trunk, no_lap
+from inspectd.engine.prepared import PreparedModels
+from inspectd.engine.runtime import CannotRunError, Head, Trunk
 from inspectd.engine.torch_cpu import TorchRuntime, TorchTrunk
 from inspectd.errors import UsageError
 from inspectd.simplenet import bundle
@@ -92,7 +92,8 @@ def test_inputs_in_every_stage_of_preparation_score_alike(
     normalised = backend_input(request)[None]
     expected = backend.score([request])[0]
     assert np.allclose(backend.score_normalised(models[0], normalised)[0], expected, atol=1e-6)
-    assert np.allclose(backend.submit([request])()[0], expected, atol=1e-6)
+    with backend.seat() as score:
+        assert np.allclose(score([request])[0], expected, atol=1e-6)
 
 
 def test_a_score_that_is_no_number_stays_none(backend_and_bound: tuple[Backend, float], models: list[Bundle]) -> None:
@@ -125,20 +126,20 @@ def test_what_was_not_prepared_is_not_scored(models: list[Bundle]) -> None:
     backend.score([request])
     backend.forget(models[0])
     with pytest.raises(LookupError, match="was scored before it was prepared"):
-        backend.submit([request])
+        backend.score([request])
 
 
 def test_models_with_the_same_backbone_share_one_trunk(models: list[Bundle]) -> None:
     runtime = Counting()
-    library = Library([runtime])
-    first, second = (library.prepare(model) for model in models)
+    models_at_hand = PreparedModels([runtime])
+    first, second = (models_at_hand.prepare(model) for model in models)
     assert first.trunk is second.trunk
     assert first.head is not second.head
     assert runtime.compiled == 1
-    library.forget(models[0])
-    assert library.prepare(models[1]) is second
-    library.forget(models[1])
-    assert library.prepare(models[1]).trunk is not second.trunk, "the last one took the trunk with it"
+    models_at_hand.forget(models[0])
+    assert models_at_hand.prepare(models[1]) is second
+    models_at_hand.forget(models[1])
+    assert models_at_hand.prepare(models[1]).trunk is not second.trunk, "the last one took the trunk with it"
 
 
 def test_a_model_is_prepared_and_forgotten_while_another_judges(
@@ -175,9 +176,9 @@ def test_a_further_head_of_the_same_shape_compiles_nothing(models: list[Bundle])
             compiled.append(args)
             return super().requests(*args, **named)
 
-    library = Library([Watched("float32")])
+    models_at_hand = PreparedModels([Watched("float32")])
     for model in models:
-        library.prepare(model)
+        models_at_hand.prepare(model)
     assert len(compiled) == 1
 
 
@@ -191,7 +192,7 @@ def test_loaded_together_models_share_the_backbone_in_memory(tmp_path: Path) -> 
 
 
 class Wrong(TorchRuntime):
-    """A form that scores otherwise than the textbook."""
+    """A variant that scores otherwise than the textbook."""
 
     def __init__(self, by: float) -> None:
         super().__init__("float32")
@@ -208,8 +209,8 @@ class Wrong(TorchRuntime):
             def add(self, head: FoldedHead) -> FoldedHead:
                 return compiled.add(head)
 
-            def score(self, inputs: Floats, heads: Sequence[Head], lap: Lap = no_lap) -> Floats:
-                scores: Floats = compiled.score(inputs, heads, lap) + np.float32(by)
+            def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
+                scores: Floats = compiled.score(inputs, heads) + np.float32(by)
                 return scores
 
         return Shifted()
@@ -225,13 +226,13 @@ def room(model: Bundle) -> float:
 def test_a_form_that_is_too_far_from_the_textbook_falls_back_and_says_so(
     models: list[Bundle], caplog: pytest.LogCaptureFixture
 ) -> None:
-    library = Library([Wrong(0.6 * room(models[0])), TorchRuntime("float32")])
+    models_at_hand = PreparedModels([Wrong(0.6 * room(models[0])), TorchRuntime("float32")])
     with caplog.at_level(logging.WARNING):
-        prepared = library.prepare(models[0])
+        prepared = models_at_hand.prepare(models[0])
     assert prepared.parity.variant == Variant("cpu:torch", "float32")
     assert "cpu:wrong float8 differs from the textbook" in caplog.text
     assert "judged in cpu:torch float32" in caplog.text
-    near = Library([Wrong(0.4 * room(models[0]))]).prepare(models[0])
+    near = PreparedModels([Wrong(0.4 * room(models[0]))]).prepare(models[0])
     assert near.parity.variant.precision == "float8"
     assert near.parity.band == pytest.approx(0.4 * room(models[0]), rel=1e-3)
 
@@ -239,14 +240,14 @@ def test_a_form_that_is_too_far_from_the_textbook_falls_back_and_says_so(
 @pytest.mark.parametrize("by", [1e3, float("nan"), float("inf")])
 def test_a_model_that_no_form_agrees_on_is_refused(models: list[Bundle], by: float) -> None:
     with pytest.raises(UsageError, match=r"may not judge here: cpu:wrong float8 differs .* allowed"):
-        Library([Wrong(by)]).prepare(models[0])
+        PreparedModels([Wrong(by)]).prepare(models[0])
 
 
 @pytest.mark.parametrize("by", [float("nan"), float("inf")])
 def test_a_draft_may_be_far_off_but_not_without_number(models: list[Bundle], by: float) -> None:
-    assert Library([Wrong(1e3)]).prepare(models[0], is_draft=True).parity.band == pytest.approx(1e3, rel=1e-3)
+    assert PreparedModels([Wrong(1e3)]).prepare(models[0], is_draft=True).parity.band == pytest.approx(1e3, rel=1e-3)
     with pytest.raises(UsageError, match="may not judge"):
-        Library([Wrong(by)]).prepare(models[0], is_draft=True)
+        PreparedModels([Wrong(by)]).prepare(models[0], is_draft=True)
 
 
 def test_the_gate_takes_the_calibrations_own_pictures(models: list[Bundle]) -> None:
@@ -255,7 +256,7 @@ def test_the_gate_takes_the_calibrations_own_pictures(models: list[Bundle]) -> N
     model = dataclasses.replace(models[0], parity=lambda: list(own))
     inputs, is_own = parity_inputs(model)
     assert (len(inputs), is_own) == (2, True)
-    parity = Library([TorchRuntime("float32")]).prepare(model).parity
+    parity = PreparedModels([TorchRuntime("float32")]).prepare(model).parity
     assert "2 of its calibration's pictures" in str(parity)
     assert parity.band < 1e-3 * np.abs(textbook_scores(model, inputs)).max()
 
@@ -268,7 +269,7 @@ def test_a_network_that_a_runtime_cannot_run_is_run_by_the_next(
             raise CannotRunError("it has a layer that nobody knows")
 
     with caplog.at_level(logging.WARNING):
-        Library([Unable("float32"), TorchRuntime("float32")]).prepare(models[0])
+        PreparedModels([Unable("float32"), TorchRuntime("float32")]).prepare(models[0])
     assert "a layer that nobody knows" in caplog.text
 
 
@@ -316,20 +317,22 @@ def test_auto_takes_the_precision_that_the_processor_is_fast_in(
     monkeypatch: pytest.MonkeyPatch, has: bool, precision: str
 ) -> None:
     monkeypatch.setattr(devices, "has_bfloat16", lambda: has)
-    assert choose_backend("cpu").form == Variant("cpu:openvino", precision)
-    assert choose_backend("cpu:torch").form == Variant("cpu:torch", precision)
-    assert choose_backend("cpu", "float32").form.precision == "float32"
+    assert choose_backend("cpu").variant == Variant("cpu:openvino", precision)
+    assert choose_backend("cpu:torch").variant == Variant("cpu:torch", precision)
+    assert choose_backend("cpu", "float32").variant.precision == "float32"
 
 
 def test_a_model_is_judged_in_the_form_that_its_threshold_was_set_in(tmp_path: Path) -> None:
     folder = write_small_model(tmp_path / "model", device="cpu:torch", precision="float32")
     model = bundle.load(folder)
     runtimes = [Wrong(0.0), TorchRuntime("float32")]
-    assert Library(runtimes).prepare(model).parity.variant == Variant("cpu:torch", "float32")
-    assert Library(runtimes[:1]).prepare(model).parity.variant == Variant("cpu:wrong", "float8"), "what else there is"
+    assert PreparedModels(runtimes).prepare(model).parity.variant == Variant("cpu:torch", "float32")
+    assert PreparedModels(runtimes[:1]).prepare(model).parity.variant == Variant("cpu:wrong", "float8"), (
+        "what else there is"
+    )
 
 
-def test_only_the_helpers_of_a_backend_are_single_threaded(models: list[Bundle]) -> None:
+def test_only_the_threads_that_score_are_single_threaded(models: list[Bundle]) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -341,6 +344,8 @@ def test_only_the_helpers_of_a_backend_are_single_threaded(models: list[Bundle])
         other.start()
         other.join()
         assert (torch.get_num_threads(), seen) == (2, [2])
-        assert list(backend._helpers.map(lambda _: torch.get_num_threads(), range(8))) == [1] * 8  # type: ignore[attr-defined]
+        with backend.seat() as score:
+            score([Request(models[0], models[0].geometry, pictures()[0])])
+            assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)

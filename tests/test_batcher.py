@@ -11,13 +11,13 @@ import pytest
 
 from inspectd.line.batcher import Batcher, Job, Policy
 from inspectd.line.ledger import Entry
-from inspectd.line.recipe import Station
+from inspectd.line.recipe import Recipe
 from inspectd.records import Frame, Stamp
 
 MS = 1_000_000
 NOBODY_WAITS = 0.0
 PATIENCE_S = 30.0  # a test that needs it has failed
-STATION = cast(Station, None)  # the batcher never looks at it
+RECIPE = cast(Recipe, None)  # the batcher never looks at it
 
 
 class Clock:
@@ -37,7 +37,7 @@ def job(camera: str, frame: int, queued_ns: int = 1_000 * MS) -> Job:
     return Job(
         Frame(stamp, np.zeros((1, 1), np.uint8), lambda: None),
         Entry(camera, None, stamp, queued_ns),
-        STATION,
+        RECIPE,
     )
 
 
@@ -188,17 +188,17 @@ def test_a_full_batch_waits_for_nobody(max_batch: int, lanes: dict[str, int]) ->
     assert len(waiting.take(NOBODY_WAITS)) == 2
 
 
-def test_close_returns_what_waited_and_takes_nothing_more() -> None:
+def test_a_closed_batcher_takes_and_gives_nothing_more_and_what_waited_is_its_cameras() -> None:
     waiting = batcher(a=0, b=3)
     jobs = [job("a", 1), job("b", 1), job("b", 2)]
     for one in jobs:
         waiting.put(one)
-    assert waiting.close() == jobs
-    assert waiting.close() == []
+    waiting.close()
     late = job("a", 2)
     assert waiting.put(late) is late
-    assert waiting.put(late) is late
     assert waiting.take(PATIENCE_S) == [], "a closed batcher keeps nobody waiting"
+    assert waiting.remove_camera("b") == jobs[1:]
+    assert waiting.remove_camera("a") == jobs[:1]
 
 
 @pytest.mark.parametrize("has_one", [False, True])
@@ -211,5 +211,43 @@ def test_close_wakes_the_engine_whatever_it_waits_for(has_one: bool) -> None:
     clock.then = asked.set
     taker = Taker(waiting)
     assert not has_one or asked.wait(PATIENCE_S)
-    assert names(waiting.close()) == [("a", 1)] * has_one
+    waiting.close()
     assert taker.result() == []
+
+
+def test_a_queue_is_not_opened_twice_and_may_be_opened_again() -> None:
+    waiting = batcher(a=0, b=0)
+    with pytest.raises(ValueError, match="camera a has a queue"):
+        waiting.add_camera("a", "latest")
+    first = job("a", 1)
+    waiting.put(first)
+    assert waiting.remove_camera("a") == [first]
+    assert waiting.put(first) is first, "a camera without a queue gets its frame back"
+    waiting.add_camera("a", "every", 2)
+    assert waiting.put(job("a", 2)) is None
+    assert names(waiting.take(NOBODY_WAITS)) == [("a", 2)]
+
+
+def test_jobs_of_one_camera_are_closed_in_their_order_however_they_finish() -> None:
+    waiting = batcher(max_batch=1, a=3, b=3)
+    for camera in "ab":
+        for frame in (1, 2, 3):
+            waiting.put(job(camera, frame))
+    taken = {name: one for _ in range(6) for one in waiting.take(NOBODY_WAITS) for name in names([one])}
+    closed: list[Job] = []
+    for name in (("a", 3), ("a", 2), ("b", 1), ("a", 1), ("b", 3), ("b", 2)):
+        waiting.finish(taken[name], closed.append)
+    assert names(closed) == [("b", 1), ("a", 1), ("a", 2), ("a", 3), ("b", 2), ("b", 3)]
+
+
+def test_what_is_under_way_when_its_camera_is_removed_is_closed_as_usual() -> None:
+    waiting = batcher(a=3)
+    waiting.put(job("a", 1))
+    (under_way,) = waiting.take(NOBODY_WAITS)
+    assert waiting.remove_camera("a") == []
+    waiting.add_camera("a", "every", 3)
+    closed: list[Job] = []
+    waiting.finish(under_way, closed.append)
+    assert closed == [under_way]
+    with pytest.raises(ValueError, match="camera a was finished that had not been queued"):
+        waiting.finish(job("a", 9), closed.append)

@@ -14,13 +14,15 @@ import pytest
 import zmq
 from conftest import write_small_model
 from daemon_process import DaemonProcess
-from inspectd.line.tap import Tap
 
 from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder, is_same_camera
+from inspectd.daemon import commands
+from inspectd.daemon.commands import Commands
 from inspectd.errors import StartError
+from inspectd.line.sinks import RawFrames, Sinks
 from inspectd.records import Frame, Stamp
-from inspectd.wire import control as control_module
 from inspectd.wire.control import Control
+from inspectd.wire.sockets import Context
 
 
 class Daemon:
@@ -57,17 +59,19 @@ class Client:
 
 
 @pytest.fixture
-def tap() -> Tap:
-    return Tap()
+def tap() -> RawFrames:
+    return RawFrames()
 
 
 @pytest.fixture
-def control(tap: Tap) -> Iterator[Control]:
-    served = Control("tcp://127.0.0.1:0", {"top": tap})
+def control(tap: RawFrames) -> Iterator[Control]:
+    context: Context = zmq.Context()
+    served = Control(context, "tcp://127.0.0.1:0")
     served.bind()
-    served.start(Daemon())
+    served.start(Commands(Daemon(), ["top"], tap).handle)
     yield served
     served.stop()
+    context.term()
 
 
 @pytest.fixture
@@ -81,15 +85,19 @@ def frame(number: int, picture: np.ndarray[Any, Any]) -> Frame:
     return Frame(Stamp("top", number, number * 1000, f"part-{number}"), picture, lambda: None)
 
 
-def offer_soon(tap: Tap, *pictures: np.ndarray[Any, Any]) -> threading.Thread:
+def offer(tap: RawFrames, one: Frame) -> None:
+    Sinks([tap]).finish(one, None)
+
+
+def offer_soon(tap: RawFrames, *pictures: np.ndarray[Any, Any]) -> threading.Thread:
     """Offer pictures from another thread, as a camera does, after the request has arrived."""
 
-    def offer() -> None:
+    def offer_all() -> None:
         time.sleep(0.2)
         for number, picture in enumerate(pictures, start=1):
-            tap.offer(frame(number, picture))
+            offer(tap, frame(number, picture))
 
-    thread = threading.Thread(target=offer)
+    thread = threading.Thread(target=offer_all)
     thread.start()
     return thread
 
@@ -118,7 +126,7 @@ def test_a_req_socket_gets_its_reply(control: Control) -> None:
         ([b'{"id": 1, "cmd": "dance"}'], "unknown_command"),
         ([b'{"id": 1, "cmd": "threshold", "camera": "top"}'], "unsupported"),
         ([b'{"id": 1, "cmd": "capture", "camera": "side"}'], "unknown_camera"),
-        ([b'{"id": 1, "cmd": "capture"}'], "unknown_camera"),
+        ([b'{"id": 1, "cmd": "capture"}'], "bad_request"),
         ([b'{"id": 1, "cmd": "capture", "camera": "top", "n": 0}'], "bad_request"),
         ([b'{"id": 1, "cmd": "capture", "camera": "top", "n": 1000}'], "bad_request"),
     ],
@@ -134,11 +142,31 @@ def test_what_cannot_be_gets_one_error_reply_and_the_socket_lives(
     assert client.ask(id=2, cmd="status")[0]["ok"]
 
 
-def test_capture_gives_the_next_frames_bit_for_bit(client: Client, tap: Tap) -> None:
+@pytest.mark.parametrize(
+    ("request_", "names"),
+    [
+        (b'{"id": 4, "cmd": "capture"}', "`camera`"),
+        (b'{"id": 4, "cmd": "capture", "camera": 7}', "$.camera"),
+        (b'{"id": 4, "cmd": "capture", "camera": "top", "n": "2"}', "$.n"),
+        (b'{"id": 4, "cmd": "capture", "camera": "top", "n": 17}', "$.n"),
+        (b'{"id": 4, "cmd": "capture", "camera": "top", "count": 2}', "`count`"),
+        (b'{"id": 4, "cmd": "status", "camera": "top"}', "`camera`"),
+        (b'{"id": [4], "cmd": "status"}', "$.id"),
+        (b'{"id": 4, "cmd": 5}', "$.cmd"),
+    ],
+)
+def test_the_field_that_is_wrong_is_named(client: Client, request_: bytes, names: str) -> None:
+    client.send(request_)
+    error = client.receive()[0]["error"]
+    assert error["code"] == "bad_request"
+    assert names in error["message"]
+
+
+def test_capture_gives_the_next_frames_bit_for_bit(client: Client, tap: RawFrames) -> None:
     rng = np.random.default_rng(0)
     colour = rng.integers(0, 255, (4, 6, 3), np.uint8)
     deep = rng.integers(0, 65535, (4, 6), np.uint16)
-    tap.offer(frame(99, colour))  # nobody has asked yet
+    offer(tap, frame(99, colour))  # nobody has asked yet
     camera = offer_soon(tap, colour, deep, colour)
     reply, parts = client.ask(id=1, cmd="capture", camera="top", n=2)
     camera.join()
@@ -149,7 +177,7 @@ def test_capture_gives_the_next_frames_bit_for_bit(client: Client, tap: Tap) -> 
     assert parts == [colour.tobytes(), deep.tobytes()]
 
 
-def test_who_waits_for_frames_keeps_nobody_waiting(control: Control, client: Client, tap: Tap) -> None:
+def test_who_waits_for_frames_keeps_nobody_waiting(control: Control, client: Client, tap: RawFrames) -> None:
     client.send(b'{"id": 1, "cmd": "capture", "camera": "top"}')
     other = Client(control.endpoint)
     assert other.ask(id=2, cmd="status")[0]["ok"]
@@ -159,17 +187,17 @@ def test_who_waits_for_frames_keeps_nobody_waiting(control: Control, client: Cli
 
 
 def test_a_camera_that_gives_nothing_is_a_timeout(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_module, "CAPTURE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(commands, "CAPTURE_TIMEOUT_S", 0.2)
     reply, _ = client.ask(id=1, cmd="capture", camera="top")
     assert reply["error"]["code"] == "timeout"
     assert "top gave 0 of 1 frames" in reply["error"]["message"]
 
 
 def test_captures_that_wait_are_bounded(client: Client) -> None:
-    for number in range(control_module.MOST_PENDING + 1):
+    for number in range(commands.MOST_PENDING + 1):
         client.send(json.dumps({"id": number, "cmd": "capture", "camera": "top"}).encode())
     reply, _ = client.receive()
-    assert (reply["id"], reply["error"]["code"]) == (control_module.MOST_PENDING, "busy")
+    assert (reply["id"], reply["error"]["code"]) == (commands.MOST_PENDING, "busy")
 
 
 def test_who_still_waits_at_the_end_is_told(control: Control, client: Client) -> None:
@@ -180,9 +208,11 @@ def test_who_still_waits_at_the_end_is_told(control: Control, client: Client) ->
 
 
 def test_a_taken_address_is_one_sentence(control: Control) -> None:
-    second = Control(control.endpoint, {})
+    context: Context = zmq.Context()
+    second = Control(context, control.endpoint)
     with pytest.raises(StartError, match=r"control\.bind .* cannot be bound: another program"):
         second.bind()
+    context.term()
 
 
 @pytest.mark.parametrize(

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from conftest import small_calibration, write_small_model
+from conftest import small_artefact, small_calibration
 
 from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import parse_source
 from inspectd.config import CameraConfig
-from inspectd.line.fitness import find_mismatch, light_problem, scene_mismatch
-from inspectd.line.recipe import Station, make_station
+from inspectd.line.fitness import camera_mismatch, light_problem, scene_mismatch
+from inspectd.line.recipe import Area, recipe_for
 from inspectd.model.calibration import CameraRecord
 from inspectd.model.framing import Tint, find_framing, find_tint, shrink, tint
 from inspectd.sim.line import Line
-from inspectd.simplenet import bundle
 
 PARTS = [Line(4).render(i) for i in range(1, 40)]
 CAMERA = CameraConfig(name="top", source="rtsp://h/x", model="m")
 STATISTICS = {"grey_mean": 120.0, "grey_lowest": 100.0, "grey_highest": 140.0, "contrast_mean": 40.0, "sizes": 1.0}
 
 
-def station(folder: Path, **changes: object) -> Station:
-    return make_station(CAMERA, bundle.load(write_small_model(folder, **changes)))
+def area(**changes: object) -> Area:
+    return recipe_for(CAMERA, small_artefact(**changes)).areas[0]  # type: ignore[arg-type]
 
 
 def picture(level: float, contrast: float, dtype: type = np.uint8) -> np.ndarray:  # type: ignore[type-arg]
@@ -52,13 +52,14 @@ def test_light_that_has_gone_is_a_fault_and_a_part_that_differs_is_not(
     seen: np.ndarray,  # type: ignore[type-arg]
     says: str | None,
 ) -> None:
-    found = light_problem(station(tmp_path / "m", statistics=STATISTICS), seen)
+    found = light_problem(area(statistics=STATISTICS), seen)
     assert (found is None) if says is None else (says in (found or ""))
 
 
 def test_a_model_without_statistics_says_nothing_about_light(tmp_path: Path) -> None:
-    assert light_problem(station(tmp_path / "m", statistics={}), picture(0, 0)) is None
-    assert light_problem(station(tmp_path / "bare", threshold=None), picture(0, 0)) is None
+    assert light_problem(area(statistics={}), picture(0, 0)) is None
+    bare = replace(small_artefact(), calibration=None)
+    assert light_problem(recipe_for(CAMERA, bare).areas[0], picture(0, 0)) is None
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,8 @@ def test_a_model_without_statistics_says_nothing_about_light(tmp_path: Path) -> 
 )
 def test_another_size_is_another_camera(tmp_path: Path, source: str, sizes: float, says: str | None) -> None:
     record = CameraRecord("folder", None, 640, 480)
-    model = station(tmp_path / "m", camera=record, statistics={**STATISTICS, "sizes": sizes})
-    found = find_mismatch(model, parse_source(source), Opened(4, 4096, 64, 48, 30.0, True, "H264"))
+    model = area(camera=record, statistics={**STATISTICS, "sizes": sizes})
+    found = camera_mismatch(model, parse_source(source), Opened(4, 4096, 64, 48, 30.0, True, "H264"))
     assert (found is None) if says is None else (says in (found or ""))
 
 
@@ -114,7 +115,7 @@ def test_colours_that_vary_from_part_to_part_tell_nothing() -> None:
 
 def test_a_mirrored_picture_is_another_scene_where_it_can_be_told(tmp_path: Path) -> None:
     framing = find_framing([shrink(part) for part in PARTS])
-    model = station(tmp_path / "m", framing=framing, tint=find_tint([tint(part) for part in PARTS]))
+    model = area(framing=framing, tint=find_tint([tint(part) for part in PARTS]))
     for part in PARTS[:10]:
         assert scene_mismatch(model, part) is None
         assert "flipped" in (scene_mismatch(model, np.ascontiguousarray(part[:, ::-1])) or "")

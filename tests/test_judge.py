@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from inspectd.line.judge import MASK_LEVEL, MAX_REGIONS, Standard, find_regions, judge, mask_bytes
+from inspectd.line.judge import MASK_LEVEL, MAX_REGIONS, Criterion, find_regions, judge, mask_bytes
 from inspectd.records import Finding, Outcome, Reason, Rect
 
 Grid = NDArray[np.float32]
@@ -31,7 +31,7 @@ def grid(*rows: str) -> Grid:
 def verdict(score: float | np.float32, threshold: float) -> Finding:
     scores = np.zeros((4, 4), np.float32)
     scores[1, 2] = score
-    return judge(scores, Standard(threshold, (), "m"), PICTURE, AREA)
+    return judge(scores, Criterion(threshold, (), "m"), PICTURE, AREA)
 
 
 def test_exactly_the_threshold_is_ok_and_its_upper_neighbour_is_ng() -> None:
@@ -67,7 +67,7 @@ def test_a_threshold_that_is_no_number_is_never_ok() -> None:
 
 def test_a_finding_says_what_it_was_judged_by() -> None:
     scores = grid(".1", "32")
-    finding = judge(scores, Standard(2.5, (0.5, 1.0, 3.0, 4.0), "run a1b2"), PICTURE, (8, 16, 64, 32))
+    finding = judge(scores, Criterion(2.5, (0.5, 1.0, 3.0, 4.0), "run a1b2"), PICTURE, (8, 16, 64, 32))
     assert (finding.outcome, finding.reason, finding.score, finding.threshold) == (Outcome.NG, None, 3.0, 2.5)
     assert (finding.model, finding.picture, finding.roi) == ("run a1b2", PICTURE, (8, 16, 64, 32))
     assert finding.mask is not None
@@ -76,7 +76,7 @@ def test_a_finding_says_what_it_was_judged_by() -> None:
 
 @pytest.mark.parametrize(("score", "p"), [(0.0, 1.0), (1.0, 1.0), (1.5, 0.75), (2.0, 0.75), (3.0, 0.5), (4.1, 0.0)])
 def test_p_is_the_share_of_good_parts_that_scored_at_least_this_high(score: float, p: float) -> None:
-    standard = Standard(9.0, (1.0, 2.0, 3.0, 4.0), "m")
+    standard = Criterion(9.0, (1.0, 2.0, 3.0, 4.0), "m")
     assert judge(np.full((2, 2), score, np.float32), standard, PICTURE, AREA).p == p
     assert verdict(1.0, 9.0).p is None, "without held-out parts nobody knows"
 
@@ -119,7 +119,7 @@ def test_regions_are_in_pixels_of_the_whole_picture_with_cells_of_broken_size() 
 
 @given(grids, st.floats(-2, 4) | any_score, areas)
 def test_ng_and_regions_go_together_and_lie_inside_the_area(scores: Grid, threshold: float, area: Rect) -> None:
-    finding = judge(scores, Standard(threshold, (), "m"), (2600, 2600), area)
+    finding = judge(scores, Criterion(threshold, (), "m"), (2600, 2600), area)
     is_above = bool((scores.astype(np.float64) > threshold).any())
     assert (finding.outcome is Outcome.NG) == is_above == bool(finding.regions)
     assert finding.outcome in (Outcome.OK, Outcome.NG)
@@ -146,7 +146,7 @@ def test_a_region_covers_no_more_than_its_rectangle() -> None:
 
 
 def test_the_mask_is_the_formula_of_the_protocol_clipped_to_a_byte() -> None:
-    standard = Standard(3.0, (0.0, 1.0, 2.0), "m")  # median 1: 64 a unit
+    standard = Criterion(3.0, (0.0, 1.0, 2.0), "m")  # median 1: 64 a unit
     scores = np.array([[-5, 1, 1.253, 1.258], [3, 3.25, 4.98, 99]], np.float32)
     assert mask_bytes(scores, standard).tolist() == [[0, 0, 16, 17], [128, 144, 255, 255]]
     assert mask_bytes(scores, standard).dtype == np.uint8
@@ -158,7 +158,7 @@ def test_the_mask_is_the_formula_of_the_protocol_clipped_to_a_byte() -> None:
     st.lists(st.floats(-100, 100), max_size=4).map(sorted),
 )
 def test_bytes_above_the_level_are_above_the_threshold(scores: Grid, threshold: float, held_out: list[float]) -> None:
-    standard = Standard(threshold, held_out, "m")
+    standard = Criterion(threshold, held_out, "m")
     mask, exact = mask_bytes(scores, standard), scores.astype(np.float64)
     assert (exact[mask > MASK_LEVEL] > threshold).all()
     assert (mask[exact > threshold] >= MASK_LEVEL).all()
@@ -169,8 +169,8 @@ def test_bytes_above_the_level_are_above_the_threshold(scores: Grid, threshold: 
 @pytest.mark.parametrize("held_out", [(2.0,), (5.0,)])
 def test_a_threshold_at_or_below_the_typical_score_still_parts_the_mask(held_out: tuple[float, ...]) -> None:
     scores = np.array([[0, 1.99, 2, 2.01, 9]], np.float32)
-    assert mask_bytes(scores, Standard(2.0, held_out, "m")).tolist() == [[0, 0, 128, 255, 255]]
+    assert mask_bytes(scores, Criterion(2.0, held_out, "m")).tolist() == [[0, 0, 128, 255, 255]]
 
 
 def test_the_threshold_itself_is_the_level_at_any_scale() -> None:
-    assert mask_bytes(np.full((1, 1), 1e9, np.float32), Standard(1e9, (1e9,), "m")).item() == 128
+    assert mask_bytes(np.full((1, 1), 1e9, np.float32), Criterion(1e9, (1e9,), "m")).item() == 128

@@ -20,9 +20,9 @@ from inspectd.wire.messages import (
     VerdictMessage,
     counts_message,
     rfc3339,
-    schema,
     verdict_message,
 )
+from inspectd.wire.schema import schema
 
 SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "wire.schema.json"
 
@@ -180,11 +180,15 @@ def test_the_shipped_schema_is_the_codes() -> None:
 
 def test_the_schema_covers_every_topic_and_requires_every_field() -> None:
     said = schema()
-    topics = ["verdict/<camera>/", "mask/<camera>/", "state/<camera>/", "daemon/"]
+    topics = ["verdict/<camera>/", "mask/<camera>/", "frame/<camera>/", "state/<camera>/", "daemon/"]
     assert list(said["topics"]) == topics
     defined = {topic: said["$defs"][ref["$ref"].removeprefix("#/$defs/")] for topic, ref in said["topics"].items()}
-    for topic, fields in zip(topics, (FIELDS, FIELDS, STATE_FIELDS, DAEMON_FIELDS), strict=True):
+    for topic, fields in zip(topics, (FIELDS, FIELDS, FIELDS, STATE_FIELDS, DAEMON_FIELDS), strict=True):
         assert list(defined[topic]["properties"]) == defined[topic]["required"] == fields
+    assert list(said["requests"]) == ["status", "capture"]
+    capture = said["$defs"]["CaptureRequest"]
+    assert capture["required"] == ["cmd", "camera"]
+    assert (capture["properties"]["cmd"], capture["additionalProperties"]) == ({"enum": ["capture"]}, False)
     assert sorted(said["$defs"]["Reason"]["enum"]) == sorted(REASONS)
 
 

@@ -17,6 +17,7 @@ from inspectd.records import Finding, Mask, Outcome, Reason, Verdict, fault
 from inspectd.wire import publisher as module
 from inspectd.wire.messages import CountsMessage, DaemonMessage, StateMessage
 from inspectd.wire.publisher import Publisher
+from inspectd.wire.sockets import Context
 
 PATIENCE_MS = 20_000
 GRID = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -85,7 +86,9 @@ class Station:
         self.published: list[tuple[int, int]] = []
         self.states = States()
         self.is_stopped = False
+        self.context: Context = zmq.Context()
         self.publisher = Publisher(
+            self.context,
             bind,
             masks,
             "e1",
@@ -96,6 +99,7 @@ class Station:
         if not self.is_stopped:
             self.is_stopped = True
             self.publisher.stop()
+            self.context.term()
 
 
 @pytest.fixture

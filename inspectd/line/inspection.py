@@ -83,7 +83,7 @@ class Inspection:
                         self._inspect(jobs, score)
         except Exception as error:  # a thread's top: an engine that failed cannot be trusted any more
             LOG.exception("the engine failed")
-            self._stop.set()
+            self.stop()
             self._on_lost(f"the engine failed: {type(error).__name__}: {error}")
 
     def _inspect(self, jobs: Sequence[Job], score: Score) -> None:

@@ -152,7 +152,7 @@ def test_a_kernel_that_fails_ends_the_daemon_with_exit_code_4(tmp_path: Path) ->
 
 
 def test_auto_is_the_gpu_in_half_precision_and_fit_trains_there(tmp_path: Path) -> None:
-    assert str(choose_backend().form) == "cuda:0 float16"
+    assert str(choose_backend().variant) == "cuda:0 float16"
     rng = np.random.default_rng(0)
     good = [rng.normal(120, 4, (96, 96, 3)).astype(np.uint8) for _ in range(16)]
     net = SimpleNet().fit(good, imagesize=96, steps=60)
