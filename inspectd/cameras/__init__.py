@@ -1,12 +1,12 @@
-"""Where pictures come from. Never torch, never zmq.
+"""Where pictures come from.
 
-supervisor   keeps one camera's capture child alive; life: one such child, seen from the parent
-capture      the child; link: the words between the two; ring: the memory that pictures lie in
-grabbers     which of these reads a source: device (V4L2), network, video, folder, simulated
-packets      coded pictures through PyAV; mjpeg: JPEGs over HTTP, by ourselves; reader: both, as they come
-decoders     from coded pictures to pictures; damage: which of those are patched up
-jpeg, nal    as much of the coded formats as tells whether a picture is whole
-clock, freshness    how old a picture is, and whether it is a new one
-pictures     files: which ones a folder holds, how one is decoded; sources: what a `source` may be
-discovery, snapshot    what is plugged in
+Owns: capture devices, streams and files, each in a child process that may be killed, and the ring that pictures lie in.
+Threads: one supervisor per camera in the daemon; in the child, one that grabs, and one that reads a network stream.
+Never: torch, zmq, or an opinion on a part.
+
+supervisor, child, protocol   one camera's child is kept alive; one such child, seen from the parent; their messages
+capture, ring                 the child's program, and the shared memory that pictures lie in
+grabbers, streams             who reads which kind of source; coded pictures
+jpeg, freshness               whether a picture is whole, and whether it is a new one
+sources, settings, image_files, discovery, snapshot   what a `source` may be; files; what is plugged in
 """

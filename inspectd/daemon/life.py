@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,8 +26,6 @@ TICK_S = 0.25
 STATUS_EVERY_S = 5.0
 STALL_S = 20.0
 """How long a vital thread may work on one thing (a large batch on a slow CPU) before it counts as hung."""
-SWITCH_INTERVAL_S = 0.0001
-"""Python's default of 5 ms adds that much to each of a frame's hand-offs while another thread answers a scrape."""
 MOST_DESCRIPTORS = 65_536
 FORCED_EXIT = 130  # as a shell reports a program that SIGINT ended
 
@@ -72,7 +69,6 @@ class Daemon:
 
     def startup(self) -> None:
         """Load, bind, start; say so."""
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         _raise_descriptor_limit()
         self._notifier.status("loading the models")
         self._is_starting = True  # nothing has begun that would have to end in order: a signal may end it anywhere

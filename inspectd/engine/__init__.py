@@ -1,12 +1,8 @@
-"""Scoring on a device: jobs in, patch scores out, ledger entries closed.
+"""Scoring on a device: pictures in, patch scores out.
 
-Owns the device and the threads that use it: one begins batches, one lands them, and helpers on a CPU. Never opens a
-camera or a socket.
+Owns: the device, the models that are prepared for it, and the memory that pictures and scores pass through.
+Threads: those that scoring is called from (`seat`), and a pool for calls that bring many pictures at once.
+Never: a camera, a socket, a threshold. `backend` and `devices` load no torch.
 
-backend      the interface of all backends, in arrays; station: what a camera is judged by (both without torch)
-batcher      which frames go next; engine: its threads
-choose       which backend this machine uses; devices: what is known of it without torch
-library      models prepared for scoring; parity: the gate that they pass; runtime: what a runtime must do
-cpu, torch_runtime, openvino    the CPU; helpers: its threads
-flights, cuda, gpu_preprocess, streams    the GPU
+backend (the interface)  choose, devices  prepared, parity, runtime  cpu, openvino, torch_cpu, workers  gpu/
 """

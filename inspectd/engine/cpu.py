@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from inspectd.engine.backend import Floats, Parity, Request, Score
+from inspectd.engine.idle import IdlePriority
 from inspectd.engine.prepared import Prepared, PreparedModels
 from inspectd.engine.runtime import Runtime, usable_cores
 from inspectd.engine.workers import Workers, keep_torch_single_threaded
@@ -32,6 +33,7 @@ class CpuBackend:
         self.why = why
         self._models = PreparedModels(runtimes)
         self._workers = Workers(usable_cores(threads))
+        self._idle = IdlePriority()
 
     @property
     def depth(self) -> int:
@@ -48,9 +50,9 @@ class CpuBackend:
 
     @contextmanager
     def seat(self) -> Iterator[Score]:
-        """Let the calling thread score pictures, one after the other."""
+        """Let the calling thread score pictures, one after the other; those of small networks at idle priority."""
         keep_torch_single_threaded()
-        yield lambda requests: [self._score(request) for request in requests]
+        yield self._score_here
 
     def score(self, requests: Sequence[Request]) -> list[Floats]:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""
@@ -67,6 +69,12 @@ class CpuBackend:
     def pin(self, _address: int, _size: int) -> Callable[[], None]:
         """Do nothing: a CPU reads a camera's memory as it is."""
         return lambda: None
+
+    def _score_here(self, requests: Sequence[Request]) -> list[Floats]:
+        if any(self._models.find(request.model).trunk.tracks == 1 for request in requests):
+            return [self._score(request) for request in requests]  # it takes all cores, and long
+        with self._idle.scoring():
+            return [self._score(request) for request in requests]
 
     def _score(self, request: Request) -> Floats:
         model = request.model

@@ -1,10 +1,7 @@
-"""A calibrated model as data: what its folder holds, read strictly, installed and rolled back.
+"""A calibrated model as data.
 
-Owns the format of model folders. Runs in whichever thread calls it. Never imports torch: what computes is in
-`inspectd.simplenet` and in the engine's backends.
-
-artefact     a model folder: files, digests, the seal, the plain unpickler
-calibration  the records of params.pkl and calibration.json
-geometry     which part of a picture is inspected; framing: fingerprints of a camera's view
-store        install and roll back; locate: which model of a run folder is meant
+Owns: the files of a model folder (artefact, atomic store with rollback, locate) and what they say: calibration,
+geometry, framing.
+Threads: any; everything here is immutable once read.
+Never: torch. What the tensors mean is known to `inspectd.simplenet`.
 """
