@@ -1,20 +1,8 @@
-"""Training: from pictures of good parts to a model that the daemon can trust.
+"""Training: from pictures of good parts to a model that the daemon can trust (README.md beside this file).
 
-The command
-  cli         its two forms: `--camera SOURCE`, and the published chain `net … dataset … mvtec PATH`
-  camera      the first: take, train, report          take, capture, borrow, session, checks: the pictures of it
-  published   the second: only the options            runs: every class with every backbone, trained or tested
+Owns: the commands `calibrate --camera` and the published one, and everything between pictures and a run folder.
+Threads: the caller's; pictures come from a supervisor's thread.
+Never: the daemon. inspectd imports this package only in the command that starts it and in `SimpleNet.fit`.
 
-From pictures to a model
-  options     everything that decides a training, and what is refused
-  pictures    good parts in memory, as the network takes them
-  dataset     the MVTec layout                         augment: what varies a picture each time
-  fit         pictures in, model out: hold out, clean, train, score, set the threshold
-  features    pooled patches, computed once or anew    train, loss: the SimpleNet training loop
-  clean       pictures that look unlike the rest       threshold: from held-out good parts, with a bound
-  keep        the paper's choice of a checkpoint
-
-What it is worth
-  evaluate    AUROC and PRO                            testing, defects: a model on pictures with known truth
-  folder      the run folder, whole or not at all      report, plots, figures: what an engineer looks at
+cli  camera, published  published_runs  results  evaluation  training  acquire  data  paths, progress
 """

@@ -1,21 +1,8 @@
 """inspectd: a camera inspection daemon that a factory can trust.
 
-The map, from the top (imports point down only; CI checks it):
-
-    cli            thin commands
-    daemon         life: startup, tick, shutdown
-    pipeline       builds the stages from the configuration and joins them: read this first
-    predictor      SimpleNet, for people who want a Python object
-    status, metrics, wire.publisher    what the world is told
-    cameras, engine                    where pictures come from, and what scores them
-    ledger         exactly one verdict
-    judge          scores to verdict and regions
-    simplenet      the network and its preprocess: torch
-    model          a calibrated model as data: its folder, records, geometry, fingerprints; never torch
-    fitness        whether a picture may be judged at all; intake: what happens with all that a camera says
-    wire.messages, sim, config, records, strict_yaml, atomic, secrets, reading, errors, version
-
-`SimpleNet` is imported when it is asked for: this package itself loads nothing heavy.
+The map of the packages, their layers and the decisions behind them are in README.md beside this file; the file to read
+first is `inspectd/daemon/pipeline.py`. `SimpleNet` is imported when it is asked for: this package itself loads nothing
+heavy.
 """
 
 from __future__ import annotations

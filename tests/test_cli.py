@@ -233,10 +233,10 @@ def test_checking_and_installing_a_model_needs_no_torch(tmp_path: Path, small_mo
         assert ended.stdout.splitlines()[-1] == "light"
 
 
-def test_what_the_line_stands_on_needs_no_torch() -> None:
+def test_the_line_and_a_client_need_no_torch() -> None:
     """A station without torch, and tests that do not wait for it."""
     script = (
-        "import inspectd.line.camera, inspectd.line.fitness, inspectd.model.store, inspectd.line.recipe, "
-        "inspectd.engine.backend, inspectd.line.batcher, sys; assert not {'torch', 'timm'} & set(sys.modules)"
+        "import inspectd.line.camera, inspectd.model.store, inspectd.wire.control, inspectd.client, sys;"
+        "assert not {'torch', 'timm'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

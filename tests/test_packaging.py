@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,19 @@ def test_nothing_that_a_build_or_run_makes_is_committed() -> None:
     assert [str(name) for name in git_files() if name.suffix in made] == []
 
 
-def test_readme_prints_the_layers_that_ci_checks() -> None:
+def test_the_readme_of_each_package_prints_the_layers_that_ci_checks() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    layers = next(c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers")["layers"]
-    assert "```\n" + "\n".join(layers) + "\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+    lists = {
+        contract["containers"][0]: contract["layers"]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    }
+    for package in ("inspectd", "calibrate"):
+        printed = (ROOT / package / "README.md").read_text(encoding="utf-8")
+        assert "```\n" + "\n".join(lists[package]) + "\n```" in printed
+
+
+def test_every_package_says_what_it_owns_where_it_runs_and_what_it_never_does() -> None:
+    for init in (path for folder in ("inspectd", "calibrate") for path in (ROOT / folder).rglob("*/__init__.py")):
+        text = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+        assert all(word in text for word in ("Owns:", "Threads:", "Never:")), init

@@ -1,5 +1,9 @@
 """The command line: one program, thin commands, each loaded when it is called.
 
+Owns: options, what is printed, and exit codes.
+Threads: the main thread.
+Never: work of its own; a command starts what does it.
+
 Errors that a person can mend end in one sentence on stderr and the error's exit code: 0 done, 2 bad usage
 or configuration, 3 could not start, 4 the engine or the publisher is lost.
 """
