@@ -12,8 +12,8 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
+from inspectd.daemon import exporter as module
 from inspectd.daemon.exporter import Exporter
-from inspectd.daemon.life import exporter as module
 from inspectd.errors import StartError
 
 HEADS = [b"GET /metrics HTTP/1.1\r\n", b"POST / HTTP/1.0\r\n\r\n", b"\xff" * 90, b"GET \0 x\r\n\r\n", b""]

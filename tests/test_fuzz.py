@@ -22,7 +22,7 @@ from daemon_process import DaemonProcess
 from inspectd import config
 from inspectd.errors import UsageError
 from inspectd.simplenet import bundle
-from inspectd.wire.messages import ControlReply
+from inspectd.wire.requests import ControlReply
 
 SLOWEST_S = 2.0
 LONGEST = 30_000
