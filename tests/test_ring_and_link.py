@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.cameras import protocol as link
+from inspectd.cameras import protocol
 from inspectd.cameras.child import Life
 from inspectd.cameras.protocol import (
     MAX_PACKET,
@@ -58,10 +58,10 @@ MESSAGES: list[Message] = [
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 def test_every_message_arrives_as_it_was_sent(message: Message) -> None:
-    ours, theirs = link.pair()
+    ours, theirs = protocol.pair()
     with ours, theirs:
-        theirs.send(link.encode(message))
-        assert link.decode(ours.recv(MAX_PACKET)) == message
+        theirs.send(protocol.encode(message))
+        assert protocol.decode(ours.recv(MAX_PACKET)) == message
 
 
 @given(
@@ -72,16 +72,16 @@ def test_any_picture_arrives_as_it_was_sent(
     slot: int, number: int, height: int, width: int, channels: tuple[int, ...], dtype: str, part: str | None
 ) -> None:
     message = Captured(slot, number, 0, number, (height, width, *channels), dtype, part)
-    assert link.decode(link.encode(message)) == message
+    assert protocol.decode(protocol.encode(message)) == message
 
 
 @pytest.mark.parametrize("name", ["x" * 100_000, "ß" * 100_000, "=🔩" * 50_000])
 def test_a_name_that_is_too_long_is_cut_and_still_one_packet(name: str) -> None:
-    ours, theirs = link.pair()
+    ours, theirs = protocol.pair()
     with ours, theirs:
         for message in (Captured(1, 2, 0, 3, (4, 5), "uint8", name), Unreadable(1, 0, 2, name, "why"), Failed(name)):
-            theirs.send(link.encode(message))
-            heard = link.decode(ours.recv(MAX_PACKET))
+            theirs.send(protocol.encode(message))
+            heard = protocol.decode(ours.recv(MAX_PACKET))
             assert type(heard) is type(message)
             text = heard.why if isinstance(heard, Failed) else heard.part
             assert text
@@ -96,7 +96,7 @@ def test_a_file_name_that_is_not_utf8_is_no_reason_to_die(kind: str) -> None:
         "unreadable": Unreadable(1, 0, 2, name, "why"),
         "failed": Failed(name),
     }
-    assert type(link.decode(link.encode(messages[kind]))) is type(messages[kind])
+    assert type(protocol.decode(protocol.encode(messages[kind]))) is type(messages[kind])
 
 
 @given(
@@ -104,18 +104,18 @@ def test_a_file_name_that_is_not_utf8_is_no_reason_to_die(kind: str) -> None:
 )
 def test_nonsense_is_a_value_error_and_nothing_else(packet: bytes) -> None:
     with suppress(ValueError):
-        assert isinstance(link.decode(packet), Opened | Captured | Alive | Unreadable | Failed | Ended)
+        assert isinstance(protocol.decode(packet), Opened | Captured | Alive | Unreadable | Failed | Ended)
 
 
 @pytest.mark.parametrize("packet", [b"", b"\0", b"\x07", b"\xff" * 40, b"\x01", b"\x02abc", b"\x03", b"\x04\0\0"])
 def test_what_is_no_message_is_refused(packet: bytes) -> None:
     with pytest.raises(ValueError, match=r"not a message|is not known"):
-        link.decode(packet)
+        protocol.decode(packet)
 
 
 @pytest.mark.parametrize("slot", [0, 5, U32])
 def test_a_slot_is_given_back_by_its_number(slot: int) -> None:
-    assert link.decode_release(link.encode_release(slot)) == slot
+    assert protocol.decode_release(protocol.encode_release(slot)) == slot
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def ring_and_fd() -> Iterator[tuple[Ring, int]]:
 
 def test_the_memory_goes_over_a_socket_and_both_see_the_same(ring_and_fd: tuple[Ring, int]) -> None:
     ring, fd = ring_and_fd
-    ours, theirs = link.pair()
+    ours, theirs = protocol.pair()
     with ours, theirs:
         socket.send_fds(theirs, [b"ring"], [fd])
         _, (arrived,), _, _ = socket.recv_fds(ours, 16, 1)
@@ -217,7 +217,7 @@ os.kill(os.getpid(), 9)
 
 def test_the_memory_outlives_its_maker_and_leaves_nothing_behind() -> None:
     before = set(os.listdir("/dev/shm"))  # noqa: PTH208
-    ours, theirs = link.pair()
+    ours, theirs = protocol.pair()
     with ours, theirs:
         ended = subprocess.run(
             [sys.executable, "-c", CHILD, str(theirs.fileno())], pass_fds=[theirs.fileno()], check=False

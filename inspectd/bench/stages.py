@@ -21,8 +21,12 @@ Seconds = dict[str, float]
 def stages_ms(backend: Backend, batches: Sequence[list[Request]]) -> dict[str, float]:
     """Return the median time of each stage, in milliseconds for one frame: `network` is backbone and head together."""
     seen: dict[str, list[float]] = {}
+    one_core = Workers(1)
     for requests in batches:
-        scores, seconds = _on_gpu(backend, requests) if isinstance(backend, GpuBackend) else _on_cpu(backend, requests)
+        if isinstance(backend, GpuBackend):
+            scores, seconds = _on_gpu(backend, requests)
+        else:
+            scores, seconds = _on_cpu(backend, one_core, requests)
         began = time.perf_counter()
         for request, one in zip(requests, scores, strict=True):
             height, width = request.picture.shape[:2]
@@ -34,8 +38,7 @@ def stages_ms(backend: Backend, batches: Sequence[list[Request]]) -> dict[str, f
     return {stage: statistics.median(values) for stage, values in seen.items()}
 
 
-def _on_cpu(backend: Backend, requests: Sequence[Request]) -> tuple[list[Floats], Seconds]:
-    one_core = Workers(1)
+def _on_cpu(backend: Backend, one_core: Workers, requests: Sequence[Request]) -> tuple[list[Floats], Seconds]:
     seconds: Seconds = {"preprocess": 0.0, "network": 0.0}
     scores = []
     for request in requests:

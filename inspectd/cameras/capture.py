@@ -17,7 +17,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from inspectd.cameras import protocol as link
+from inspectd.cameras import protocol
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.secrets import redact
 
@@ -34,7 +34,7 @@ def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     with suppress(BrokenPipeError, ConnectionResetError):  # the parent has gone: so do we
-        settings = link.decode_settings(channel.recv(link.MAX_PACKET))
+        settings = protocol.decode_settings(channel.recv(protocol.MAX_PACKET))
         _set_environment(settings)
         run(channel, settings)
         while channel.recv(64):  # a socket that is closed with unread words in it loses our last ones
@@ -49,20 +49,22 @@ def run(channel: socket.socket, settings: CaptureSettings) -> None:
     from inspectd.errors import CameraError
 
     cv2.setNumThreads(1)
-    _tell(channel, link.Alive(0, False))  # from here on it is the source that takes its time
+    _tell(channel, protocol.Alive(0, False))  # from here on it is the source that takes its time
     try:
-        grabber = open_grabber(settings, lambda: _tell(channel, link.Alive(0, False)))
+        grabber = open_grabber(settings, lambda: _tell(channel, protocol.Alive(0, False)))
         Hand(channel, settings).pass_on(grabber)
-        _tell(channel, link.Ended())
+        _tell(channel, protocol.Ended())
     except CameraError as error:
-        _tell(channel, link.Failed(redact(str(error))))
+        _tell(channel, protocol.Failed(redact(str(error))))
     except OSError as error:
         if isinstance(error, BrokenPipeError | ConnectionResetError):
             raise
-        _tell(channel, link.Failed(redact(f"no memory for {settings.slots} pictures of {settings.source}: {error}")))
+        _tell(
+            channel, protocol.Failed(redact(f"no memory for {settings.slots} pictures of {settings.source}: {error}"))
+        )
     except Exception as error:  # noqa: BLE001 - the process's top: its last words are a sentence
         why = f"{settings.source} cannot be read: {type(error).__name__}: {error}"
-        _tell(channel, link.Failed(redact(why)[:1000]))
+        _tell(channel, protocol.Failed(redact(why)[:1000]))
 
 
 class Hand:
@@ -107,7 +109,7 @@ class Hand:
         self._ring, fd = Ring.create(self._slots, slot_bytes)
         self._free = deque(range(self._slots))
         self._last = None
-        opened = link.Opened(
+        opened = protocol.Opened(
             self._slots,
             self._ring.slot_bytes,
             grabber.width,
@@ -119,7 +121,7 @@ class Hand:
             grabber.caveat,
         )
         try:
-            socket.send_fds(self._channel, [link.encode(opened)], [fd])
+            socket.send_fds(self._channel, [protocol.encode(opened)], [fd])
         finally:
             os.close(fd)
 
@@ -137,7 +139,7 @@ class Hand:
     def _tell_of(self, broken: Broken, is_live: bool) -> None:
         """Say that a picture is of no use: it is owed a verdict all the same."""
         self._number += 1
-        message = link.Unreadable(self._number, self._missed, broken.captured_ns, broken.part, redact(broken.why))
+        message = protocol.Unreadable(self._number, self._missed, broken.captured_ns, broken.part, redact(broken.why))
         if not is_live:
             _tell(self._channel, message)
         elif not self._try_send(message):
@@ -165,7 +167,7 @@ class Hand:
         target = self._ring.view(slot, *self._last)
         if target.ctypes.data != picture.ctypes.data:
             target[...] = picture
-        message = link.Captured(slot, self._number, self._missed, grabbed.captured_ns, *self._last, grabbed.part)
+        message = protocol.Captured(slot, self._number, self._missed, grabbed.captured_ns, *self._last, grabbed.part)
         if self._try_send(message):
             self._free.popleft()
             self._missed = 0
@@ -173,13 +175,13 @@ class Hand:
             self._missed += 1
 
     def _say_alive(self, is_repeat: bool) -> None:
-        if self._try_send(link.Alive(self._missed, is_repeat)):
+        if self._try_send(protocol.Alive(self._missed, is_repeat)):
             self._missed = 0
 
-    def _try_send(self, message: link.Message) -> bool:
+    def _try_send(self, message: protocol.Message) -> bool:
         """Send without ever waiting: a parent that does not listen costs frames, not the camera's time."""
         try:
-            self._channel.send(link.encode(message), socket.MSG_DONTWAIT)
+            self._channel.send(protocol.encode(message), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         return True
@@ -191,7 +193,7 @@ class Hand:
             packet = self._channel.recv(64)
             if not packet:
                 raise BrokenPipeError
-            self._free.append(link.decode_release(packet))
+            self._free.append(protocol.decode_release(packet))
             wait = False
 
     def _keep_pace(self) -> None:
@@ -215,8 +217,8 @@ def _set_environment(settings: CaptureSettings) -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 
-def _tell(channel: socket.socket, message: link.Message) -> None:
-    channel.send(link.encode(message))
+def _tell(channel: socket.socket, message: protocol.Message) -> None:
+    channel.send(protocol.encode(message))
 
 
 if __name__ == "__main__":

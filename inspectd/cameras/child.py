@@ -1,6 +1,6 @@
 """One life of a capture child, seen from the parent: spawn it, listen to it, kill it.
 
-A life has its own process, link and ring. When it ends the ring is retired; pictures that are still in use
+A life has its own process, channel and ring. When it ends the ring is retired; pictures that are still in use
 keep the memory mapped until the last of them is released.
 """
 
@@ -15,7 +15,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from inspectd.cameras import protocol as link
+from inspectd.cameras import protocol
 from inspectd.cameras.protocol import Captured, CaptureSettings, Failed, Message, Opened
 from inspectd.cameras.ring import Pin, Ring
 from inspectd.errors import CameraError
@@ -35,7 +35,7 @@ class Life:
         self._ring: Ring | None = None
         self._held = 0
         self._lock = threading.Lock()
-        self._channel, theirs = link.pair()
+        self._channel, theirs = protocol.pair()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "inspectd.cameras.capture", str(theirs.fileno())],
@@ -45,7 +45,7 @@ class Life:
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
         with suppress(BrokenPipeError, ConnectionResetError):
-            self._channel.send(link.encode_settings(settings))
+            self._channel.send(protocol.encode_settings(settings))
 
     @property
     def pid(self) -> int:
@@ -63,7 +63,7 @@ class Life:
         if not self._poll.poll(max(0.0, timeout_s) * 1000):
             return None
         try:
-            packet, fds, _, _ = socket.recv_fds(self._channel, link.MAX_PACKET, 1)
+            packet, fds, _, _ = socket.recv_fds(self._channel, protocol.MAX_PACKET, 1)
         except ConnectionResetError:  # said once when a child dies; its last words come after it
             return None
         if not packet:
@@ -110,11 +110,11 @@ class Life:
             self._held -= 1
             if self._channel.fileno() >= 0:
                 with suppress(OSError):  # the child has died: its ring is retired
-                    self._channel.send(link.encode_release(slot), socket.MSG_DONTWAIT)
+                    self._channel.send(protocol.encode_release(slot), socket.MSG_DONTWAIT)
 
     def _decode(self, packet: bytes) -> Message:
         try:
-            return link.decode(packet)
+            return protocol.decode(packet)
         except ValueError as error:
             raise CameraError(f"the capture process spoke nonsense: {error}") from error
 
