@@ -347,5 +347,6 @@ def test_only_the_threads_that_score_are_single_threaded(models: list[Bundle]) -
         with backend.seat() as score:
             score([Request(models[0], models[0].geometry, pictures()[0])])
             assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2, "it leaves the thread as it was"
     finally:
         torch.set_num_threads(threads)

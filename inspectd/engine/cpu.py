@@ -12,7 +12,7 @@ from inspectd.engine.backend import Floats, Parity, Request, Score
 from inspectd.engine.idle import IdlePriority
 from inspectd.engine.prepared import Prepared, PreparedModels
 from inspectd.engine.runtime import Runtime, usable_cores
-from inspectd.engine.workers import Workers, keep_torch_single_threaded
+from inspectd.engine.workers import Workers, single_threaded_torch
 from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
@@ -51,8 +51,8 @@ class CpuBackend:
     @contextmanager
     def seat(self) -> Iterator[Score]:
         """Let the calling thread score pictures, one after the other; those of small networks at idle priority."""
-        keep_torch_single_threaded()
-        yield self._score_here
+        with single_threaded_torch():
+            yield self._score_here
 
     def score(self, requests: Sequence[Request]) -> list[Floats]:
         """Return raw patch scores [h, w] for each request, in their order; higher is worse."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -24,8 +25,20 @@ class Workers:
         return [future.result() for future in [self._pool.submit(work, item) for item in items]]
 
 
-def keep_torch_single_threaded() -> None:
-    """Let torch start no threads for what the calling thread computes; other threads keep their number.
+@contextmanager
+def single_threaded_torch() -> Iterator[None]:
+    """See `keep_torch_single_threaded`, for as long as it is entered."""
+    threads = keep_torch_single_threaded()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def keep_torch_single_threaded() -> int:
+    """Let torch start no threads for what the calling thread computes; return how many it had.
+
+    Other threads keep their number.
 
     torch's own threads go on spinning for a while after each operation, on cores that the network needs next: with them
     a small network behind OpenVINO took twice as long.
@@ -37,3 +50,4 @@ def keep_torch_single_threaded() -> None:
         restoring = threading.Thread(target=torch.set_num_threads, args=(threads,))
         restoring.start()
         restoring.join()
+    return threads
