@@ -8,6 +8,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from queue import SimpleQueue
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inspectd.bench.backbone import backbone_alone
@@ -73,10 +75,24 @@ class _Form:
 
 def measure(backend: Backend, job: Job) -> Iterator[Row]:
     """Yield a row for each form, batch and number of models."""
+    with _pictures(backend, max(job.batches), job.picture) as pictures:
+        yield from _measure(backend, job, pictures)
+
+
+@contextmanager
+def _pictures(backend: Backend, count: int, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Yield noise [count, h, w, 3] in memory as a camera's ring is: page-locked for a GPU."""
+    width, height = size
+    pictures = np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
+    unpin = backend.pin(pictures.ctypes.data, pictures.nbytes)
+    try:
+        yield pictures
+    finally:
+        unpin()
+
+
+def _measure(backend: Backend, job: Job, pictures: NDArray[np.uint8]) -> Iterator[Row]:
     models = random_models(job.kind, max(job.models))
-    draws = np.random.default_rng(0)
-    width, height = job.picture
-    pictures = [draws.integers(0, 255, (height, width, 3), np.uint8) for _ in range(max(job.batches))]
     textbook = _Textbook(models[0], torch_device(backend.variant.device)) if job.with_textbook else None
     variant = backend.prepare(models[0], is_draft=True).variant
     tracks = _tracks(models[0]) if variant.device.startswith("cpu") else 1
@@ -133,18 +149,17 @@ def trace(backend: Backend, job: Job, path: Path) -> None:
 
     model = random_models(job.kind, 1)[0]
     backend.prepare(model, is_draft=True)
-    width, height = job.picture
-    picture = np.zeros((height, width, 3), np.uint8)
-    requests = [Request(model, model.geometry, picture)] * max(job.batches)
     activities = [ProfilerActivity.CPU]
     if backend.variant.device.startswith("cuda"):
         activities.append(ProfilerActivity.CUDA)
-    backend.score(requests)
-    flow = _Flow(backend, itertools.repeat(requests))
-    with profile(activities=activities) as profiler:
-        for _ in range(2 * backend.depth):
-            flow()
-        flow.close()
+    with _pictures(backend, max(job.batches), job.picture) as pictures:
+        requests = [Request(model, model.geometry, one) for one in pictures]
+        backend.score(requests)
+        flow = _Flow(backend, itertools.repeat(requests))
+        with profile(activities=activities) as profiler:
+            for _ in range(2 * backend.depth):
+                flow()
+            flow.close()
     profiler.export_chrome_trace(str(path))
 
 
