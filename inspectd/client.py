@@ -163,10 +163,9 @@ class Control:
         """
         result, parts = self.ask(CaptureRequest(camera=camera, n=n), timeout_s)
         try:
-            frames = msgspec.convert(result, CaptureResult).frames
-        except msgspec.ValidationError as error:
+            return list(zip(msgspec.convert(result, CaptureResult).frames, parts, strict=True))
+        except ValueError as error:
             raise ForeignReplyError(f"the reply to capture is not what was expected: {error}") from None
-        return list(zip(frames, parts, strict=True))
 
     def ask(self, request: Request, timeout_s: float) -> tuple[Any, list[bytes]]:
         """Return the result and the further parts of the reply.

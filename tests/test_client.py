@@ -88,6 +88,23 @@ def test_nobody_answers(tmp_path: Path) -> None:
         daemon.status(0.05)
 
 
+def test_a_reply_to_capture_without_its_pictures_is_foreign(context: Context, tmp_path: Path) -> None:
+    socket, address = answering(context, tmp_path)
+    with Control(address) as daemon:
+
+        def answer() -> None:
+            who, _ = socket.recv_multipart()
+            frame = {"frame": 1, "captured_ns": 1, "part": None, "w": 4, "h": 2, "channels": 1, "dtype": "uint8"}
+            socket.send_multipart([who, json.dumps({"id": 1, "ok": True, "result": {"frames": [frame]}}).encode()])
+
+        foreign = threading.Thread(target=answer)
+        foreign.start()
+        with pytest.raises(ForeignReplyError, match="the reply to capture is not what was expected"):
+            daemon.capture("top")
+        foreign.join()
+    socket.close()
+
+
 def test_a_reply_that_comes_too_late_is_not_taken_for_the_next(context: Context, tmp_path: Path) -> None:
     socket, address = answering(context, tmp_path)
     with Control(address) as daemon:

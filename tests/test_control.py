@@ -108,6 +108,17 @@ def test_status(client: Client) -> None:
     assert reply["result"] == Daemon().report()
 
 
+def test_a_command_that_fails_is_refused_and_the_socket_lives(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Daemon, "report", lambda _: 1 / 0)
+        reply, _ = client.ask(id=1, cmd="status")
+    assert (reply["ok"], reply["error"]["code"]) == (False, "internal")
+    assert "division by zero" in caplog.text
+    assert client.ask(id=2, cmd="status")[0]["ok"]
+
+
 def test_a_req_socket_gets_its_reply(control: Control) -> None:
     asking = Client(control.endpoint, zmq.REQ)
     assert asking.ask(id=7, cmd="status")[0]["id"] == 7

@@ -7,7 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from inspectd.records import Frame, Picture, ReleasedError, Stamp
+from inspectd.line.sinks import RawFrames, Sinks
+from inspectd.records import Frame, Picture, ReleasedError, Stamp, Verdict
 
 PICTURE: Picture = np.zeros((4, 6), np.uint8)
 
@@ -62,3 +63,26 @@ def test_holders_in_many_threads_give_back_once(frame: Frame, given_back: list[i
     for thread in threads:
         thread.join()
     assert given_back == [1]
+
+
+class Failing:
+    """A sink whose disk is full."""
+
+    def wants(self, _stamp: Stamp, _verdict: Verdict | None) -> bool:
+        return True
+
+    def take(self, _stamp: Stamp, _picture: object, _verdict: Verdict | None) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_sink_that_fails_harms_nobody_and_is_told_once(
+    given_back: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = RawFrames()
+    order = other.order("top", 3, lambda: None)
+    sinks = Sinks([Failing(), other])
+    for number in (1, 2, 3):
+        stamp = Stamp("top", number, 0)
+        sinks.finish(Frame(stamp, PICTURE, lambda: given_back.append(1)), None)
+    assert len(order.frames) == len(given_back) == 3
+    assert [record.getMessage() for record in caplog.records] == ["Failing did not take a picture of camera top"]

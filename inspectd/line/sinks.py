@@ -6,12 +6,15 @@ took its place. A sink says cheaply whether it wants it, and copies what it need
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from inspectd.records import Frame, Picture, Stamp, Verdict
+
+LOG = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -29,15 +32,20 @@ class Sinks:
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = tuple(sinks)
+        self._failing: set[int] = set()
 
     def finish(self, frame: Frame, verdict: Verdict | None) -> None:
-        """Offer a frame to every sink, and release it."""
-        try:
-            for sink in self._sinks:
+        """Offer a frame to every sink, and release it. A sink that fails harms neither the line nor other sinks."""
+        for number, sink in enumerate(self._sinks):
+            try:
                 if sink.wants(frame.stamp, verdict):
                     sink.take(frame.stamp, frame.picture, verdict)
-        finally:
-            frame.release()
+                    self._failing.discard(number)
+            except Exception:  # the verdict is out; what a receiver cannot keep must not stop the next one
+                if number not in self._failing:
+                    self._failing.add(number)
+                    LOG.exception("%s did not take a picture of camera %s", type(sink).__name__, frame.stamp.camera)
+        frame.release()
 
 
 @dataclass(slots=True, eq=False)

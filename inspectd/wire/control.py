@@ -60,11 +60,21 @@ class Answer:
 
     def soon(self, work: Work) -> None:
         """Do something on the control socket's thread. May be called from any thread; never blocks."""
-        self._control.call_soon(work)
+        self._control.call_soon(lambda: self.attempt(work))
 
     def later(self, seconds: float, work: Work) -> None:
         """Do something after so many seconds, unless the request is answered before."""
-        self._control.call_later(seconds, lambda: None if self.is_given else work())
+        self._control.call_later(seconds, lambda: None if self.is_given else self.attempt(work))
+
+    def attempt(self, work: Work) -> None:
+        """Do a part of what was asked for; what goes wrong is refused, and harms no other request."""
+        try:
+            work()
+        except RefusedError as error:
+            self.refuse(error.code, str(error))
+        except Exception:  # a request must never stop the line
+            LOG.exception("a request to the control socket failed")
+            self.refuse("internal", "The daemon failed to do this; its log says why.")
 
     def _give(self, reply: ControlReply, parts: Sequence[bytes]) -> None:
         if not self.is_given:
@@ -174,15 +184,18 @@ class Control:
         parts = self._receive_parts()
         # A REQ puts an empty part before the request, a DEALER may; the reply has the same form.
         address, body = (parts[:2], parts[2:]) if len(parts) > 2 and parts[1] == b"" else (parts[:1], parts[1:])
-        answer = Answer(self, address, None)
         try:
             envelope = decode_envelope(body)
-            answer = Answer(self, address, envelope.id)
-            self._open.add(answer)
-            if self._handle is not None:
-                self._handle(decode_request(body[0], envelope.cmd), answer)
         except RefusedError as error:
-            answer.refuse(error.code, str(error))
+            Answer(self, address, None).refuse(error.code, str(error))
+            return
+        answer = Answer(self, address, envelope.id)
+        self._open.add(answer)
+        answer.attempt(lambda: self._answer(body[0], envelope.cmd, answer))
+
+    def _answer(self, body: bytes, command: str, answer: Answer) -> None:
+        if self._handle is not None:
+            self._handle(decode_request(body, command), answer)
 
     def _receive_parts(self) -> list[bytes]:
         """Return the first parts of a message; the rest is dropped part by part."""
