@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from forked import ForkedInspectd
 
 from inspectd.client import Message, Subscription
 from inspectd.wire import topics
@@ -43,12 +42,10 @@ class DaemonProcess:
         self.states: list[dict[str, Any]] = []
         self.daemon_states: list[dict[str, Any]] = []
         self._subscription = Subscription(self.endpoint)
-        self._log = (folder / "log.txt").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "inspectd", "run", "--config", str(self.config), *arguments],
-            env={**os.environ, **(environment or {})},
-            stderr=self._log,
-        )
+        self._log = folder / "log.txt"
+        self._log.write_text("")
+        command = ["run", "--config", str(self.config), *arguments]
+        self.process = ForkedInspectd(command, {**os.environ, **(environment or {})}, self._log)
 
     def __enter__(self) -> DaemonProcess:
         return self
@@ -58,12 +55,11 @@ class DaemonProcess:
             self.process.kill()
             self.process.wait()
         self._subscription.close()
-        self._log.close()
 
     @property
     def log(self) -> str:
         """What the daemon wrote to stderr so far."""
-        return Path(self._log.name).read_text()
+        return self._log.read_text()
 
     def listen(self, until: Callable[[DaemonProcess], bool], timeout_s: float = 60) -> None:
         """Collect messages until a condition holds; fail with the log when it does not come."""
