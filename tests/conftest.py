@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import resource
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,8 @@ from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle, head_shape
 from inspectd.simplenet.network import Head
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,6 +51,13 @@ def one_thread() -> Iterator[None]:
 def small_params(size: int = 64) -> Params:
     """The embedded backbone with a small head, 8 × 8 patches."""
     return Params(backbones.EMBEDDED, backbones.EMBEDDED_LAYERS, (3, size, size), 48, 32, dsc_hidden=16)
+
+
+@functools.cache
+def small_backbone() -> backbones.Backbone:
+    """The embedded backbone, loaded once for all tests."""
+    params = small_params()
+    return backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape)
 
 
 def small_calibration(threshold: float, **changes: object) -> Calibration:
@@ -84,9 +96,8 @@ def small_artefact(threshold: float = 1.0, **changes: object) -> Artefact:
 
 def write_small_model(folder: Path, threshold: float | None = 1.0, **changes: object) -> Path:
     """Write a model with random head weights; `threshold` None: only the published code's two files."""
+    params, backbone = small_params(), small_backbone()
     torch.manual_seed(7)
-    params = small_params()
-    backbone = backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape)
     folder.mkdir(parents=True)
     changes.setdefault("backbone_digest", backbones.digest(backbone))
     calibration = None if threshold is None else small_calibration(threshold, **changes)
@@ -110,6 +121,19 @@ def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     write_pictures(folder, 12)
     return folder
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[0][1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
+        signal.signal(signal.SIGXFSZ, before[1])
 
 
 def write_pictures(folder: Path, count: int, seed: int = 0) -> None:

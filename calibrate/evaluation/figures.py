@@ -106,7 +106,7 @@ def _fit(picture: Picture) -> Pixels:
 def _truth_view(seen: Pixels, truth: Truth | None) -> Pixels:
     view = _mixed(np.zeros_like(seen), seen, 1 - DARKENED)
     if truth is None or not truth.any():
-        if _font(WORD_SIZE).getlength(_truth_line(truth)) < view.shape[1]:  # else the caption alone says it
+        if load_font(WORD_SIZE).getlength(_truth_line(truth)) < view.shape[1]:  # else the caption alone says it
             _write(view, (view.shape[1] // 2, view.shape[0] // 2), _truth_line(truth), WORD_SIZE, WHITE, "mm")
         return view
     polygons = _polygons(truth, seen)
@@ -265,15 +265,16 @@ def _write(
     room: int | None = None,
 ) -> None:
     """Write one line into `pixels`, anchored as Pillow says, shortened to `room` pixels (default: its width)."""
-    font = _font(size)
+    font = load_font(size)
     image = Image.fromarray(pixels)  # Pillow takes our blue for red, in the picture as in the colour
-    line = _shortened(_plain(text), font, pixels.shape[1] if room is None else room)
+    line = shortened(_plain(text), font, pixels.shape[1] if room is None else room)
     ImageDraw.Draw(image).text(at, line, fill=colour, font=font, anchor=anchor)
     pixels[...] = np.asarray(image)
 
 
 @functools.cache
-def _font(size: int) -> Any:
+def load_font(size: int) -> Any:
+    """Return the font of all letters, so many pixels high."""
     return ImageFont.load_default(size=size)
 
 
@@ -283,7 +284,7 @@ def _plain(text: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in letters)
 
 
-def _shortened(text: str, font: Any, room: int) -> str:
+def shortened(text: str, font: Any, room: int) -> str:
     """Return a text that is at most `room` pixels wide, with an ellipsis in its middle where it was cut."""
     if font.getlength(text) <= room:
         return text

@@ -1,6 +1,6 @@
-"""One life of a capture child, seen from the parent: spawn it, listen to it, kill it.
+"""A capture child, seen from the parent: spawn it, listen to it, kill it.
 
-A life has its own process, channel and ring. When it ends the ring is retired; pictures that are still in use
+It has its own process, channel and ring. When it ends the ring is retired; pictures that are still in use
 keep the memory mapped until the last of them is released.
 """
 
@@ -24,7 +24,7 @@ from inspectd.records import Frame, Stamp
 KILL_WAIT_S = 2.0
 
 
-class Life:
+class Child:
     """A running capture child. `receive`, `kill` belong to one thread; frames may be released from any."""
 
     def __init__(self, settings: CaptureSettings, pin: Pin | None = None) -> None:

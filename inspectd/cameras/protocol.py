@@ -70,7 +70,7 @@ class Captured:
 
     slot: int
     number: int
-    """Of this frame in this life, from 1."""
+    """Of this frame, as this child counts, from 1."""
     missed: int
     """Frames taken and given up since the last message, because no slot was free."""
     captured_ns: int

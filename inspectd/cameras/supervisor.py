@@ -17,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from inspectd.cameras.child import Life
+from inspectd.cameras.child import Child
 from inspectd.cameras.protocol import Alive, Captured, CaptureSettings, Ended, Failed, Opened, Unreadable
 from inspectd.cameras.ring import Pin
 from inspectd.errors import CameraError
@@ -49,7 +49,7 @@ class CameraEvents(Protocol):
     """Who wants to know. Called from the supervisor's thread."""
 
     def on_opened(self, opened: Opened) -> None:
-        """A new life of the camera begins."""
+        """The camera was opened, by a new capture child."""
 
     def on_frame(self, frame: Frame) -> None:
         """A picture was captured; `frame.release` must be called once."""
@@ -115,7 +115,7 @@ class Supervisor:
         self._last_frame = last_frame
         self._taken = 0  # frames of all lives
         self._arrivals: deque[int] = deque(maxlen=RATE_FRAMES)
-        self._stuck: Life | None = None
+        self._stuck: Child | None = None
 
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
@@ -162,33 +162,33 @@ class Supervisor:
         self._set(State.STOPPED, why)
 
     def _live_guarded(self) -> _Gone | None:
-        """Run one life; whatever goes wrong in handling this camera costs this camera's child only."""
+        """Start a child and listen to it; whatever goes wrong in handling this camera costs only its child."""
         if self._stuck is not None and not self._stuck.is_gone:
             return _Gone(
                 Reason.CAMERA_LOST,
                 f"its last capture process ({self._stuck.pid}) is stuck in the kernel; re-plug the camera",
             )
         try:
-            life = Life(msgspec.structs.replace(self._settings, first=self._taken), self._pin)
+            child = Child(msgspec.structs.replace(self._settings, first=self._taken), self._pin)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             return _Gone(Reason.CAMERA_LOST, f"no capture process could be started: {why}")
         try:
-            return self._live(life)
+            return self._listen(child)
         except CameraError as error:
             return _Gone(Reason.CAMERA_LOST, str(error))
         except Exception:  # a thread's top: this camera is restarted, the others go on
             LOG.exception("camera %s: unexpected error while handling its messages", self.name)
             return _Gone(Reason.CAMERA_LOST, "an unexpected error; the log has the details")
         finally:
-            self._stuck = None if life.kill() else life
+            self._stuck = None if child.kill() else child
             self._opened = None
 
-    def _live(self, life: Life) -> _Gone | None:
+    def _listen(self, child: Child) -> _Gone | None:
         """Listen to a child until it ends well (None) or is gone."""
-        watch = _Watch(life, self._settings, self._frozen_ms)
+        watch = _Watch(child, self._settings, self._frozen_ms)
         while not self._stop.is_set():
-            message = life.receive(min(LISTEN_S, watch.left_s()))
+            message = child.receive(min(LISTEN_S, watch.left_s()))
             if message is not None:
                 watch.heard(message)
             match message:
@@ -199,7 +199,7 @@ class Supervisor:
                     self._events.on_opened(message)
                 case Captured():
                     self._give_up(message.missed)
-                    self._take(life, message)
+                    self._take(child, message)
                 case Alive():
                     self._give_up(message.missed)
                 case Unreadable():
@@ -208,32 +208,32 @@ class Supervisor:
                     stamp = Stamp(self.name, self._last_frame + self._taken, message.captured_ns, message.part)
                     self._events.on_unreadable(stamp, message.why)
                 case Failed():
-                    self._skip_if_file(life, message.why)
+                    self._skip_if_file(child, message.why)
                     return _Gone(Reason.CAMERA_LOST, message.why)
                 case Ended():
                     return None
             gone = watch.verdict()
             if gone is not None:
-                self._skip_if_file(life, gone.why)
+                self._skip_if_file(child, gone.why)
                 return gone
         return None
 
-    def _take(self, life: Life, captured: Captured) -> None:
+    def _take(self, child: Child, captured: Captured) -> None:
         self._taken += 1
         self._arrivals.append(captured.captured_ns)
         stamp = Stamp(self.name, self._last_frame + self._taken, captured.captured_ns, captured.part)
         if self._state is not State.RUNNING:
             self._set(State.RUNNING, None)
-        self._events.on_frame(life.frame(captured, stamp))
+        self._events.on_frame(child.frame(captured, stamp))
 
     def _give_up(self, missed: int) -> None:
         for _ in range(missed):
             self._taken += 1
             self._events.on_missed(Stamp(self.name, self._last_frame + self._taken, time.monotonic_ns()))
 
-    def _skip_if_file(self, life: Life, why: str) -> None:
+    def _skip_if_file(self, child: Child, why: str) -> None:
         """A picture that kills its reader must not be read again: it is passed over, with a fault."""
-        if life.opened is not None and self._settings.kind in ("video", "folder"):
+        if child.opened is not None and self._settings.kind in ("video", "folder"):
             self._taken += 1
             stamp = Stamp(self.name, self._last_frame + self._taken, time.monotonic_ns())
             self._events.on_unreadable(stamp, f"picture {self._taken} of the source could not be read: {why}")
@@ -258,8 +258,8 @@ class Supervisor:
 class _Watch:
     """Decides from what a child says, and when, whether its camera is there."""
 
-    def __init__(self, life: Life, settings: CaptureSettings, frozen_ms: float) -> None:
-        self._life = life
+    def __init__(self, child: Child, settings: CaptureSettings, frozen_ms: float) -> None:
+        self._child = child
         self._settings = settings
         self._frozen_s = frozen_ms / 1000
         self._heard_s = self._fresh_s = time.monotonic()
@@ -282,11 +282,11 @@ class _Watch:
     def verdict(self) -> _Gone | None:
         """Return why the camera is gone, or None."""
         now_s = time.monotonic()
-        if self._life.is_full and self._life.opened is not None and not self._life.opened.is_live:
+        if self._child.is_full and self._child.opened is not None and not self._child.opened.is_live:
             self._heard_s = now_s  # a finite source is waiting for us
         if now_s - self._heard_s >= self._limit_s():
             silent_ms = (now_s - self._heard_s) * 1000
-            if self._life.opened is None:
+            if self._child.opened is None:
                 return _Gone(Reason.CAMERA_LOST, f"it could not be opened within {silent_ms:.0f} ms")
             return _Gone(Reason.CAMERA_LOST, f"it gave no new picture for {silent_ms:.0f} ms")
         if self._repeats and self._frozen_s and now_s - self._fresh_s >= self._frozen_s:
@@ -297,7 +297,7 @@ class _Watch:
         return None
 
     def _limit_s(self) -> float:
-        opened = self._life.opened
+        opened = self._child.opened
         if not self._has_begun:
             return CHILD_START_S
         if opened is None:

@@ -130,14 +130,15 @@ class Daemon:
 
     @contextmanager
     def _captured_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self.on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Ask for the stop; a second Ctrl-C ends at once."""
         if number == signal.SIGINT and self._stop.is_set():
             os._exit(FORCED_EXIT)
         self._stop.set()

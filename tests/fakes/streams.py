@@ -63,15 +63,15 @@ class FakeDevice:
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)
-        self._streams: list[FakeStream] = []
+        self.streams: list[FakeStream] = []
         self.captures = 0
         self.allocations = 0
         """Of page-locked memory."""
 
     def stream(self) -> FakeStream:
         """Return a new stream; each has its own speed."""
-        self._streams.append(FakeStream(self))
-        return self._streams[-1]
+        self.streams.append(FakeStream(self))
+        return self.streams[-1]
 
     def pinned(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Return host memory, full of what was there before."""
@@ -89,7 +89,7 @@ class FakeDevice:
 
     def synchronise(self) -> None:
         """Work off everything."""
-        while any(stream.queue for stream in self._streams):
+        while any(stream.queue for stream in self.streams):
             self.step()
 
     def pin(self, address: int, size: int) -> Callable[[], None]:
@@ -99,7 +99,7 @@ class FakeDevice:
 
     def step(self) -> None:
         """Let one stream do one piece of work."""
-        ready = [stream for stream in self._streams if stream.can_go_on]
+        ready = [stream for stream in self.streams if stream.can_go_on]
         assert ready, "the streams wait for each other, or for work that nobody queued"
         work = self._random.choice(ready).queue.popleft()
         assert not isinstance(work, FakeEvent)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batches import GEOMETRIES, check_scores, keep_busy, requests_for
 from conftest import write_small_model
-from test_flights import GEOMETRIES, check, fly, requests_for
 
 from inspectd import SimpleNet
 from inspectd.cameras.ring import Ring
@@ -34,13 +34,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
     return [bundle.load(write_small_model(folder / name, threshold=1e3 * t)) for t, name in enumerate("abc", 1)]
 
 
-def flights(precision: str = "float32", max_batch: int = 4) -> GpuBackend:
+def gpu(precision: str = "float32", max_batch: int = 4) -> GpuBackend:
     return GpuBackend(CudaDevice(torch.device("cuda:0")), [precision], max_batch=max_batch)
 
 
 @pytest.mark.parametrize("precision", BOUNDS)
 def test_scores_are_the_textbooks(models: list[Bundle], precision: str) -> None:
-    backend, draws = flights(precision, 8), np.random.default_rng(0)
+    backend, draws = gpu(precision, 8), np.random.default_rng(0)
     for model in models:
         backend.prepare(model)
     inputs = torch.from_numpy(draws.normal(size=(7, 3, 64, 64)).astype(np.float32))
@@ -54,10 +54,12 @@ def test_scores_are_the_textbooks(models: list[Bundle], precision: str) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_batches_in_flight_are_scored_as_on_the_cpu(models: list[Bundle], seed: int) -> None:
-    backend = flights()
+    backend = gpu()
     for model in models:
         backend.prepare(model)
-    check(*fly(backend, models, seed), bound=5e-3)  # a grey level may be rounded the other way on the device
+    check_scores(
+        *keep_busy(backend, models, seed), bound=5e-3
+    )  # a grey level may be rounded the other way on the device
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
@@ -77,7 +79,7 @@ def test_pictures_are_the_cpus_within_one_grey_level(name: str, kind: str) -> No
 
 
 def test_nothing_is_allocated_once_everything_was_seen(models: list[Bundle]) -> None:
-    backend = flights()
+    backend = gpu()
     for model in models:
         backend.prepare(model)
     batches = [requests_for(models, 4, seed) for seed in range(2 * SLOTS)]
@@ -91,7 +93,7 @@ def test_nothing_is_allocated_once_everything_was_seen(models: list[Bundle]) -> 
 
 
 def test_a_cameras_ring_is_page_locked_until_it_is_unmapped() -> None:
-    backend = flights()
+    backend = gpu()
     maker, fd = Ring.create(2, mmap.PAGESIZE * 8)
     ring = Ring.attach(fd, 2, mmap.PAGESIZE * 8, backend.pin)
     picture = ring.view(1, (64, 64, 3), "uint8")
@@ -104,7 +106,7 @@ def test_a_cameras_ring_is_page_locked_until_it_is_unmapped() -> None:
 def test_out_of_memory_makes_the_batch_smaller_and_goes_on(
     models: list[Bundle], caplog: pytest.LogCaptureFixture
 ) -> None:
-    backend = flights(max_batch=64)
+    backend = gpu(max_batch=64)
     backend.prepare(models[0])
     total = torch.cuda.get_device_properties(0).total_memory
     picture = np.zeros((2000, 3000, 3), np.uint8)

@@ -177,7 +177,7 @@ class VideoGrabber:
         return None
 
     def _skip(self, items: int, alive: Callable[[], None]) -> None:
-        """Go on where an earlier life ended: what came before is decoded, and not handed over."""
+        """Go on where an earlier child ended: what came before is decoded, and not handed over."""
         for number in range(items):
             while not self._ready and not self._has_ended:
                 self._read_on(None)

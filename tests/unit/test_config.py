@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from conftest import ROOT
 
 from inspectd import config
 from inspectd.config import CameraConfig, Config, is_loopback, load, parse
 from inspectd.errors import UsageError
 
-SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "inspectd.yaml"
+SHIPPED = ROOT / "configs" / "inspectd.yaml"
 CAMERA = "cameras: [{name: top, source: 0, model: m%s}]\n"
 CONTRACT = """
 engine: {device: auto, precision: auto, max_batch: 16, batch_wait_ms: 2, threads: 0}

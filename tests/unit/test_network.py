@@ -67,7 +67,7 @@ def test_golden_case_against_the_reference(
     model = timm.create_model(name, pretrained=False)
     state = {k: v.clone() for k, v in model.state_dict().items()}
     if name == backbones.EMBEDDED:
-        state = backbones._embedded_weights()
+        state = backbones.embedded_weights()
     inputs = np.random.default_rng(1).standard_normal((2, 3, *size))
     head = random_head(shape, 5)
     params = {
@@ -256,4 +256,4 @@ def test_layers_that_are_no_map_are_refused_in_a_sentence(name: str, layers: tup
 def test_tokens_that_are_no_full_grid_are_refused() -> None:
     backbone = backbones.create("vit_tiny_patch16_224", ["blocks.1"], (3, 64, 64))
     with pytest.raises(UsageError, match="no full grid"):
-        backbone._find_layout("blocks.1", torch.zeros(1, 15, 192), (3, 64, 64))
+        backbone.find_layout("blocks.1", torch.zeros(1, 15, 192), (3, 64, 64))

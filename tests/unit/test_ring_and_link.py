@@ -7,8 +7,6 @@ import gc
 import mmap
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspectd.cameras import protocol
-from inspectd.cameras.child import Life
 from inspectd.cameras.protocol import (
     MAX_PACKET,
     Alive,
     Captured,
-    CaptureSettings,
     Ended,
     Failed,
     Message,
@@ -205,36 +201,6 @@ def test_the_child_cannot_shrink_or_grow_the_memory(ring_and_fd: tuple[Ring, int
         fcntl.fcntl(ring_and_fd[1], fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
 
 
-CHILD = """
-import os, socket, sys
-from inspectd.cameras.ring import Ring
-ring, fd = Ring.create(2, 4096)
-ring.view(1, (8, 8), "uint8")[...] = 77
-socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"ring"], [fd])
-os.kill(os.getpid(), 9)
-"""
-
-
-def test_the_memory_outlives_its_maker_and_leaves_nothing_behind() -> None:
-    before = set(os.listdir("/dev/shm"))  # noqa: PTH208
-    ours, theirs = protocol.pair()
-    with ours, theirs:
-        ended = subprocess.run(
-            [sys.executable, "-c", CHILD, str(theirs.fileno())], pass_fds=[theirs.fileno()], check=False
-        )
-        _, (fd,), _, _ = socket.recv_fds(ours, 16, 1)
-    assert ended.returncode == -9
-    picture = Ring.attach(fd, 2, PAGE).view(1, (8, 8), "uint8")
-    os.close(fd)
-    gc.collect()  # of the ring nothing is left but this view
-    assert (picture == 77).all()
-    assert set(os.listdir("/dev/shm")) <= before  # noqa: PTH208
-    assert "inspectd-ring" in Path("/proc/self/maps").read_text(encoding="ascii", errors="replace")
-    del picture
-    gc.collect()
-    assert "inspectd-ring" not in Path("/proc/self/maps").read_text(encoding="ascii", errors="replace")
-
-
 def test_memory_that_was_pinned_is_unpinned_while_it_is_still_mapped(ring_and_fd: tuple[Ring, int]) -> None:
     """A driver that is told too late keeps pages of memory that somebody else has got since."""
     told: list[tuple[int, int, bool]] = []
@@ -255,25 +221,3 @@ def test_memory_that_was_pinned_is_unpinned_while_it_is_still_mapped(ring_and_fd
     del picture
     gc.collect()
     assert told == [(address, 6 * PAGE, True)]
-
-
-def test_a_child_lives_with_a_large_descriptor_number(tmp_path: Path) -> None:
-    """A daemon with a thousand subscribers gives its children numbers that select() does not take."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 3000:
-        pytest.skip("this machine allows no more than a thousand descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3000, hard))
-    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
-    try:
-        life = Life(CaptureSettings(source="sim://line?parts=3", kind="simulated", slots=2))
-        try:
-            found = [life.receive(20) for _ in range(3)]
-        finally:
-            life.kill()
-    finally:
-        for fd in taken:
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert any(isinstance(message, Captured) for message in found)

@@ -212,13 +212,6 @@ def test_a_slip_of_the_keyboard_does_not_wait_for_torch(arguments: list[str], co
         assert ended.stderr.count("\n") == 1
 
 
-def test_torchs_threads_do_not_spin_while_a_calibration_shares_the_machine() -> None:
-    for script in ("import inspectd.cli.calibrate", "from inspectd import SimpleNet"):
-        asked = f"{script}; import os; print(os.environ['OMP_WAIT_POLICY'])"
-        ended = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-        assert ended.stdout.strip() == "PASSIVE"
-
-
 def test_checking_and_installing_a_model_needs_no_torch(tmp_path: Path, small_model: Path, pictures: Path) -> None:
     config = tmp_path / "inspectd.yaml"
     config.write_text(f"cameras: [{{name: top, source: {pictures}, model: {small_model}}}]\n", encoding="utf-8")
@@ -231,12 +224,3 @@ def test_checking_and_installing_a_model_needs_no_torch(tmp_path: Path, small_mo
         ended = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.splitlines()[-1] == "light"
-
-
-def test_the_line_and_a_client_need_no_torch() -> None:
-    """A station without torch, and tests that do not wait for it."""
-    script = (
-        "import inspectd.line.camera, inspectd.model.store, inspectd.wire.control, inspectd.client, sys;"
-        "assert not {'torch', 'timm'} & set(sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

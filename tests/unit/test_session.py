@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import largest_file
 
 from calibrate.acquire.capture_session import CaptureSession
 from inspectd.errors import StartError, UsageError
@@ -79,36 +75,9 @@ def test_two_at_once_are_refused(folder: Path) -> None:
         CaptureSession.begin(folder, FACTS)
 
 
-CHILD = """
-import sys, numpy as np
-from pathlib import Path
-from calibrate.acquire.capture_session import CaptureSession
-session = CaptureSession.begin(Path(sys.argv[1]), {"source": "0", "size": [64, 48], "format": None})
-while True:
-    session.add(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8))
-    print("one", flush=True)
-"""
-
-
-def test_a_kill_costs_at_most_the_picture_at_hand(folder: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        for _ in range(5):
-            child.stdout.readline()
-        os.kill(child.pid, signal.SIGKILL)
-    with CaptureSession.resume(folder, FACTS) as session:
-        assert len(list(session.pictures())) >= 5
-
-
 def test_a_full_disk_is_one_sentence_and_loses_nothing(folder: Path) -> None:
     take(folder, COLOUR)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with CaptureSession.resume(folder, FACTS) as session:
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            with pytest.raises(StartError, match="The 1 that are there are not lost"):
-                session.add(COLOUR)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        with largest_file(1000), pytest.raises(StartError, match="The 1 that are there are not lost"):
+            session.add(COLOUR)
         assert len(list(session.pictures())) == 1

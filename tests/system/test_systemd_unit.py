@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-UNIT = Path(__file__).parents[1] / "systemd" / "inspectd.service"
+UNIT = ROOT / "systemd" / "inspectd.service"
 COMMAND = "/opt/inspectd/bin/inspectd run --config /etc/inspectd/inspectd.yaml"
 
 needs_systemd = pytest.mark.skipif(

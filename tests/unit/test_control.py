@@ -6,16 +6,13 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zmq
-from conftest import write_small_model
-from daemon_process import DaemonProcess
 
-from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder, is_same_camera
+from calibrate.acquire.from_daemon import find_holder, is_same_camera
 from inspectd.daemon import commands
 from inspectd.daemon.commands import Commands
 from inspectd.errors import StartError
@@ -244,26 +241,3 @@ def test_the_holder_is_found_by_its_source(control: Control) -> None:
     assert find_holder(control.endpoint, "3") == "top"
     assert find_holder(control.endpoint, "4") is None
     assert find_holder("tcp://127.0.0.1:1", "3", timeout_s=0.1) is None
-
-
-def test_calibration_borrows_frames_while_verdicts_go_on(tmp_path: Path) -> None:
-    model = write_small_model(tmp_path / "model", threshold=1e6)
-    source = "sim://line?fps=10&width=64&height=64"
-    with DaemonProcess(tmp_path / "d", f'{{name: top, source: "{source}", model: {model}}}') as daemon:
-        daemon.listen(lambda d: len(d.verdicts) >= 3)
-        assert find_holder(daemon.control, source) == "top"
-        taken = []
-        with FramesFromDaemon(daemon.control, "top") as frames:
-            for one in frames:
-                taken.append(one)
-                if len(taken) == 5:
-                    break
-        daemon.listen(lambda d: len(d.verdicts) >= 12)
-    numbers = [one.stamp.frame for one in taken]
-    assert numbers == sorted(set(numbers))
-    assert {one.picture.shape for one in taken} == {(64, 64, 3)}
-    assert [v["seq"] for v in daemon.verdicts] == list(range(1, len(daemon.verdicts) + 1))
-    assert {v["verdict"] for v in daemon.verdicts} == {"ok"}
-    assert {one.stamp.frame for one in taken} <= {v["frame"] for v in daemon.verdicts} | set(numbers)
-    with FramesFromDaemon(daemon.control, "top") as frames, pytest.raises(StartError, match="does not answer"):
-        next(frames)

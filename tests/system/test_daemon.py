@@ -19,8 +19,10 @@ import pytest
 from conftest import write_pictures, write_small_model
 from daemon_process import DaemonProcess
 
+from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
 from inspectd import SimpleNet, config
 from inspectd.daemon.life import Daemon
+from inspectd.errors import StartError
 
 LINE = '"sim://line?fps=20&width=64&height=64"'
 
@@ -247,11 +249,11 @@ def test_a_second_sigint_forces_the_exit_and_a_second_sigterm_does_not(monkeypat
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)
     daemon = Daemon(config.parse("cameras: [{name: top, source: 0, model: m}]"))
-    daemon._on_signal(signal.SIGINT, None)
+    daemon.on_signal(signal.SIGINT, None)
     assert exits == [], "the first one asks for an orderly end"
-    daemon._on_signal(signal.SIGTERM, None)
+    daemon.on_signal(signal.SIGTERM, None)
     assert exits == []
-    daemon._on_signal(signal.SIGINT, None)
+    daemon.on_signal(signal.SIGINT, None)
     assert exits == [130]
 
 
@@ -339,3 +341,26 @@ def test_state_is_published_every_second_and_says_how_it_is(tmp_path: Path, smal
     assert form["device"].startswith(("cpu:", "cuda:"))
     assert 0 <= form["band"] < 1e6
     json.dumps(daemon.daemon_states, allow_nan=False)
+
+
+def test_calibration_borrows_frames_while_verdicts_go_on(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model", threshold=1e6)
+    source = "sim://line?fps=10&width=64&height=64"
+    with DaemonProcess(tmp_path / "d", f'{{name: top, source: "{source}", model: {model}}}') as daemon:
+        daemon.listen(lambda d: len(d.verdicts) >= 3)
+        assert find_holder(daemon.control, source) == "top"
+        taken = []
+        with FramesFromDaemon(daemon.control, "top") as frames:
+            for one in frames:
+                taken.append(one)
+                if len(taken) == 5:
+                    break
+        daemon.listen(lambda d: len(d.verdicts) >= 12)
+    numbers = [one.stamp.frame for one in taken]
+    assert numbers == sorted(set(numbers))
+    assert {one.picture.shape for one in taken} == {(64, 64, 3)}
+    assert [v["seq"] for v in daemon.verdicts] == list(range(1, len(daemon.verdicts) + 1))
+    assert {v["verdict"] for v in daemon.verdicts} == {"ok"}
+    assert {one.stamp.frame for one in taken} <= {v["frame"] for v in daemon.verdicts} | set(numbers)
+    with FramesFromDaemon(daemon.control, "top") as frames, pytest.raises(StartError, match="does not answer"):
+        next(frames)

@@ -214,13 +214,13 @@ def test_any_title_is_one_line_that_fits(title: str) -> None:
 
 
 def test_a_long_title_keeps_both_ends_and_is_as_long_as_fits() -> None:
-    font = figures._font(20)
-    short = figures._shortened("first " + "middle " * 100 + "last", font, 400)
+    font = figures.load_font(20)
+    short = figures.shortened("first " + "middle " * 100 + "last", font, 400)
     assert short.startswith("first middle")
     assert short.endswith("middle last")
     assert short.count("…") == 1
     assert 380 < font.getlength(short) <= 400
-    assert figures._shortened("fits", font, 400) == "fits"
+    assert figures.shortened("fits", font, 400) == "fits"
 
 
 def test_the_input_is_not_drawn_into() -> None:

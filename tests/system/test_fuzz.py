@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from conftest import write_small_model
+from conftest import ROOT, write_small_model
 from daemon_process import DaemonProcess
 
 from inspectd import config
@@ -26,7 +26,7 @@ from inspectd.wire.requests import ControlReply
 
 SLOWEST_S = 2.0
 LONGEST = 30_000
-SHIPPED = (Path(__file__).parents[1] / "configs" / "inspectd.yaml").read_text()
+SHIPPED = (ROOT / "configs" / "inspectd.yaml").read_text()
 ODD = [
     "!!int ''", "!!float '_'", "!!set {a}", "!!python/object:os.system x", "!!binary aGk=", "!!timestamp 2001-01-01",
     "!!bool x", "!!map x", "!!seq x", "!!omap [a: 1]", "[" * 40, "{" * 40, "&a [*a]", "*nowhere", "<<: 5", "? [a]",

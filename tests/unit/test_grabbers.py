@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from conftest import write_pictures
 
-from inspectd.cameras import supervisor as supervisor_module
 from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.grabbers.folder import FolderGrabber
 from inspectd.cameras.grabbers.simulated import SimulatedGrabber
 from inspectd.cameras.grabbers.video import VideoGrabber
 from inspectd.cameras.protocol import CaptureSettings
-from inspectd.cameras.supervisor import State, Supervisor
 from inspectd.errors import CameraError
 
 FOUR = [np.full((48, 64, 3), level, np.uint8) for level in (0, 9, 20, 31)]
@@ -119,67 +115,3 @@ def test_a_folder_that_is_looped_has_no_end(tmp_path: Path) -> None:
 def test_a_simulated_line_that_cannot_be_says_why(source: str) -> None:
     with pytest.raises(CameraError, match="sim://"):
         SimulatedGrabber(settings(source, "simulated"))
-
-
-class Events:
-    """Fails at the first picture, as a mistake of ours would."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.gone: list[str] = []
-
-    def on_opened(self, opened: object) -> None:
-        pass
-
-    def on_frame(self, frame: Any) -> None:
-        self.frames += 1
-        frame.release()
-        if self.frames == 1:
-            raise RuntimeError("a mistake of ours")
-
-    def on_missed(self, stamp: object) -> None:
-        pass
-
-    def on_unreadable(self, stamp: object, why: str) -> None:
-        pass
-
-    def on_gone(self, reason: object, why: str) -> None:
-        self.gone.append(why)
-        if len(self.gone) == 1:
-            raise RuntimeError("another one, while it is told")
-
-    def on_state(self) -> None:
-        pass
-
-
-def test_whatever_a_cameras_thread_dies_of_restarts_that_camera(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "p", 6)
-    events = Events()
-    supervisor = Supervisor("top", settings(tmp_path / "p", "folder"), events, is_finite=True)
-    supervisor.start()
-    give_up_s = time.monotonic() + 30
-    while supervisor.health.state is not State.STOPPED:
-        assert time.monotonic() < give_up_s, supervisor.health
-        time.sleep(0.05)
-    supervisor.join()
-    assert events.frames == 6
-    assert events.gone
-
-
-def test_a_child_that_takes_long_to_start_is_no_camera_that_does_not_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The open time-out counts from the child's first word: here it is far shorter than Python's own start."""
-    write_pictures(tmp_path / "p", 2)
-    events = Events()
-    events.frames = 1
-    monkeypatch.setattr(supervisor_module, "CHILD_START_S", 0.01)
-    late = Supervisor("top", settings(tmp_path / "p", "folder", open_timeout_ms=60_000), events, is_finite=True)
-    late.start()
-    give_up_s = time.monotonic() + 30
-    while not events.gone:
-        assert time.monotonic() < give_up_s
-        time.sleep(0.02)
-    late.stop()
-    late.join()
-    assert "could not be opened" in events.gone[0]

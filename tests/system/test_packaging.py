@@ -12,10 +12,10 @@ from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
 import pytest
+from conftest import ROOT
 
 import inspectd
 
-ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {"inspectd", "calibrate", "configs", "systemd", "tests", "pyproject.toml", "README.md", "LICENSE"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is not a checkout: git knows no files")

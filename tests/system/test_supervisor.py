@@ -1,0 +1,106 @@
+"""A supervisor and its capture child, a process."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write_pictures
+
+from inspectd.cameras import supervisor as supervisor_module
+from inspectd.cameras.child import Child
+from inspectd.cameras.protocol import Captured, CaptureSettings
+from inspectd.cameras.supervisor import State, Supervisor
+
+
+def settings(folder: Path, **more: Any) -> CaptureSettings:
+    return CaptureSettings(source=str(folder), kind="folder", slots=2, **more)
+
+
+class Events:
+    """Fails at the first picture, as a mistake of ours would."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.gone: list[str] = []
+
+    def on_opened(self, opened: object) -> None:
+        pass
+
+    def on_frame(self, frame: Any) -> None:
+        self.frames += 1
+        frame.release()
+        if self.frames == 1:
+            raise RuntimeError("a mistake of ours")
+
+    def on_missed(self, stamp: object) -> None:
+        pass
+
+    def on_unreadable(self, stamp: object, why: str) -> None:
+        pass
+
+    def on_gone(self, reason: object, why: str) -> None:
+        self.gone.append(why)
+        if len(self.gone) == 1:
+            raise RuntimeError("another one, while it is told")
+
+    def on_state(self) -> None:
+        pass
+
+
+def test_whatever_a_cameras_thread_dies_of_restarts_that_camera(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "p", 6)
+    events = Events()
+    supervisor = Supervisor("top", settings(tmp_path / "p"), events, is_finite=True)
+    supervisor.start()
+    give_up_s = time.monotonic() + 30
+    while supervisor.health.state is not State.STOPPED:
+        assert time.monotonic() < give_up_s, supervisor.health
+        time.sleep(0.05)
+    supervisor.join()
+    assert events.frames == 6
+    assert events.gone
+
+
+def test_a_child_that_takes_long_to_start_is_no_camera_that_does_not_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The open time-out counts from the child's first word: here it is far shorter than Python's own start."""
+    write_pictures(tmp_path / "p", 2)
+    events = Events()
+    events.frames = 1
+    monkeypatch.setattr(supervisor_module, "CHILD_START_S", 0.01)
+    late = Supervisor("top", settings(tmp_path / "p", open_timeout_ms=60_000), events, is_finite=True)
+    late.start()
+    give_up_s = time.monotonic() + 30
+    while not events.gone:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
+    late.stop()
+    late.join()
+    assert "could not be opened" in events.gone[0]
+
+
+def test_a_child_lives_with_a_large_descriptor_number(tmp_path: Path) -> None:
+    """A daemon with a thousand subscribers gives its children numbers that select() does not take."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3000:
+        pytest.skip("this machine allows no more than a thousand descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3000, hard))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        child = Child(CaptureSettings(source="sim://line?parts=3", kind="simulated", slots=2))
+        try:
+            found = [child.receive(20) for _ in range(3)]
+        finally:
+            child.kill()
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert any(isinstance(message, Captured) for message in found)
