@@ -8,17 +8,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
 from inspectd.model.artefact import Artefact
 from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
-from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Bundle, head_shape
-from inspectd.simplenet.network import Head
+
+if TYPE_CHECKING:  # tests that compute nothing do not wait for torch
+    from inspectd.simplenet.backbone import Backbone
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -29,8 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("realdata") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason="../shared does not lie beside the project"))
-        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="this machine has no NVIDIA GPU"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +47,8 @@ def shared() -> Path:
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """torch on one thread: with networks this small, threads on busy cores wait twenty times as long as they work."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -50,12 +57,14 @@ def one_thread() -> Iterator[None]:
 
 def small_params(size: int = 64) -> Params:
     """The embedded backbone with a small head, 8 × 8 patches."""
-    return Params(backbones.EMBEDDED, backbones.EMBEDDED_LAYERS, (3, size, size), 48, 32, dsc_hidden=16)
+    return Params("tf_efficientnet_lite0", ("blocks.2", "blocks.4"), (3, size, size), 48, 32, dsc_hidden=16)
 
 
 @functools.cache
-def small_backbone() -> backbones.Backbone:
+def small_backbone() -> Backbone:
     """The embedded backbone, loaded once for all tests."""
+    from inspectd.simplenet import backbone as backbones
+
     params = small_params()
     return backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape)
 
@@ -96,6 +105,13 @@ def small_artefact(threshold: float = 1.0, **changes: object) -> Artefact:
 
 def write_small_model(folder: Path, threshold: float | None = 1.0, **changes: object) -> Path:
     """Write a model with random head weights; `threshold` None: only the published code's two files."""
+    import torch
+
+    from inspectd.simplenet import backbone as backbones
+    from inspectd.simplenet import bundle
+    from inspectd.simplenet.bundle import Bundle, head_shape
+    from inspectd.simplenet.network import Head
+
     params, backbone = small_params(), small_backbone()
     torch.manual_seed(7)
     folder.mkdir(parents=True)

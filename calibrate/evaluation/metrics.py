@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 Maps = NDArray[np.float32]
 """Anomaly maps [N, H, W], all finite."""
@@ -58,6 +57,8 @@ def image_auroc(scores: Sequence[float], is_defective: Sequence[bool]) -> float 
         raise ValueError("AUROC needs scores that are all finite numbers")
     if all(is_defective) or not any(is_defective):
         return None
+    from sklearn.metrics import roc_auc_score  # takes seconds to load, and only test pictures need it
+
     return float(roc_auc_score(is_defective, scores))
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.special import betaincinv
 
 from inspectd.model.calibration import ThresholdRecord
 
@@ -52,7 +53,7 @@ def choose_threshold(
 
 def proven_rate(count: int, above: int, confidence: float) -> float:
     """Return the bound when `above` of `count` held-out good parts score above the threshold."""
-    return 1.0 if above >= count else float(beta.ppf(confidence, above + 1, count - above))
+    return 1.0 if above >= count else float(betaincinv(above + 1, count - above, confidence))
 
 
 def parts_needed(rate: float, confidence: float) -> int:
@@ -62,8 +63,8 @@ def parts_needed(rate: float, confidence: float) -> int:
 
 def _normal_margin(ascending: np.ndarray[tuple[int], np.dtype[np.float64]], rate: float) -> float:
     count = len(ascending)
-    reach = float(norm.ppf((count - 0.375) / (count + 0.25)))  # Blom: where the largest of n lies
-    wanted = float(norm.ppf(1 - rate))
+    reach = NormalDist().inv_cdf((count - 0.375) / (count + 0.25))  # Blom: where the largest of n lies
+    wanted = NormalDist().inv_cdf(1 - rate)
     span = float(ascending[-1] - np.median(ascending))
     return span * max(0.0, wanted / reach - 1) if reach > 0 else span
 

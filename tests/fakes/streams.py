@@ -68,6 +68,10 @@ class FakeDevice:
         self.allocations = 0
         """Of page-locked memory."""
 
+    def reseed(self, seed: int) -> None:
+        """Let the streams take other turns from now on."""
+        self._random.seed(seed)
+
     def stream(self) -> FakeStream:
         """Return a new stream; each has its own speed."""
         self.streams.append(FakeStream(self))

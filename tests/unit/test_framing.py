@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,7 +9,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from inspectd.cameras.image_files import list_pictures, read_picture
 from inspectd.model.framing import Framing, find_framing, shrink
 from inspectd.sim.line import Line
 
@@ -71,15 +69,3 @@ def test_no_fingerprint_where_nothing_is_steady(count: int) -> None:
     textures = [shrink(rng.integers(0, 255, (64, 64), np.uint8)) for _ in range(count)]
     assert find_framing(textures) is None
     assert find_framing([shrink(np.full((64, 64), 90, np.uint8))] * count) is None
-
-
-@pytest.mark.realdata
-@pytest.mark.parametrize(("name", "is_steady"), [("bottle", True), ("ball_screw", True), ("magnetic_tile", False)])
-def test_real_parts(shared: Path, name: str, is_steady: bool) -> None:
-    folder = shared / "data" / name
-    found = find_framing([shrink(read_picture(path)) for path in list_pictures(folder / "train" / "good")[:60]])
-    assert (found is not None) is is_steady
-    if found is not None:
-        tests = [read_picture(path) for path in list_pictures(folder / "test")[::4]]
-        assert all(found.shows(picture) for picture in tests)
-        assert not any(found.shows(moved(picture, shift=0.12)) for picture in tests)

@@ -40,22 +40,37 @@ def backend(models: list[Bundle], device: FakeDevice | None = None, max_batch: i
     return made
 
 
+@pytest.fixture(scope="module")
+def device() -> FakeDevice:
+    return FakeDevice()
+
+
+@pytest.fixture(scope="module")
+def gpu(models: list[Bundle], device: FakeDevice) -> GpuBackend:
+    return backend(models, device)
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_scores_are_the_cpus_in_whatever_order_streams_work(models: list[Bundle], seed: int) -> None:
-    check_scores(*keep_busy(backend(models, FakeDevice(seed)), models, seed))
+def test_scores_are_the_cpus_in_whatever_order_streams_work(
+    models: list[Bundle], device: FakeDevice, gpu: GpuBackend, seed: int
+) -> None:
+    device.reseed(seed)
+    check_scores(*keep_busy(gpu, models, seed))
 
 
 @pytest.mark.parametrize("stream", [1, 2])
-def test_a_missing_wait_would_be_found(models: list[Bundle], monkeypatch: pytest.MonkeyPatch, stream: int) -> None:
+def test_a_missing_wait_would_be_found(
+    models: list[Bundle], device: FakeDevice, gpu: GpuBackend, monkeypatch: pytest.MonkeyPatch, stream: int
+) -> None:
     """The test above can fail: without its waits, compute (1) and download (2) read too early."""
-    wrong = 0
-    for seed in range(6):
-        device = FakeDevice(seed)
-        deafened = backend(models, device)
-        monkeypatch.setattr(device.streams[stream], "wait", lambda event: None)
-        found, expected = keep_busy(deafened, models, seed)
-        wrong += any(np.abs(a - b).max() > BOUND * np.abs(b).max() for a, b in zip(found, expected, strict=True))
-    assert wrong
+    monkeypatch.setattr(device.streams[stream], "wait", lambda event: None)
+
+    def is_wrong(seed: int) -> bool:
+        device.reseed(seed)
+        found, expected = keep_busy(gpu, models, seed)
+        return any(np.abs(a - b).max() > BOUND * np.abs(b).max() for a, b in zip(found, expected, strict=True))
+
+    assert any(map(is_wrong, range(6)))
 
 
 def test_nothing_is_taken_once_everything_was_seen(models: list[Bundle], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +91,9 @@ def test_nothing_is_taken_once_everything_was_seen(models: list[Bundle], monkeyp
     assert (device.captures, device.allocations) == (captures, allocations)
 
 
-def test_models_of_one_backbone_share_a_trunk_and_a_pass(models: list[Bundle], monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = backend(models)
+def test_models_of_one_backbone_share_a_trunk_and_a_pass(
+    models: list[Bundle], gpu: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     passes = []
     run = Graph.run
 
@@ -111,8 +127,7 @@ def test_more_pictures_than_fit_are_scored_in_parts(models: list[Bundle], given:
     assert gpu.score([]) == []
 
 
-def test_more_batches_than_slots_wait_for_the_oldest(models: list[Bundle]) -> None:
-    gpu = backend(models)
+def test_more_batches_than_slots_wait_for_the_oldest(models: list[Bundle], gpu: GpuBackend) -> None:
     batches = [requests_for(models, 2, seed) for seed in range(SLOTS + 2)]
     expected = [on_cpu(batch) for batch in batches]
     under_way = [gpu.submit(batch) for batch in batches]

@@ -108,35 +108,9 @@ def test_before_there_is_a_model() -> None:
         SimpleNet("cpu").predict(np.zeros((4, 4), np.uint8))
 
 
-def test_fit_learns_what_is_normal(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    good = [(rng.normal(120, 4, (96, 96, 3))).astype(np.uint8) for _ in range(16)]
-    net = SimpleNet("cpu").fit(good, imagesize=96, steps=80)
-    bad = good[0].copy()
-    cv2.line(bad, (20, 20), (70, 75), (255, 255, 255), 5)
-    score, map_ = net.predict(bad)
-    assert net.threshold is not None
-    assert score > net.threshold
-    y, x = np.unravel_index(np.argmax(map_), map_.shape)
-    assert abs(y - x) < 20, "the worst place lies on the line"
-    net.save_to_path(tmp_path / "model")
-    again = SimpleNet("cpu").load_from_path(tmp_path / "model")
-    assert abs(again.predict(bad)[0] - score) < 1e-6
-
-
 def test_fit_refuses_unknown_parameters() -> None:
     with pytest.raises(UsageError, match="nois_std"):
         SimpleNet("cpu").fit([], nois_std=1)
-
-
-def test_a_second_fit_judges_with_what_it_learned_and_not_with_the_first() -> None:
-    draws = np.random.default_rng(0)
-    bright, dark = ([draws.normal(grey, 4, (64, 64, 3)).astype(np.uint8) for _ in range(12)] for grey in (200, 60))
-    net = SimpleNet("cpu").fit(bright, imagesize=64, steps=40)
-    net.predict(dark[0])
-    twice, _ = net.fit(dark, imagesize=64, steps=40).predict(dark[0])
-    once, _ = SimpleNet("cpu").fit(dark, imagesize=64, steps=40).predict(dark[0])
-    assert twice == pytest.approx(once, abs=1e-6)
 
 
 @pytest.mark.parametrize("device", ["banana", "cuda:x", "gpu", "", "cpu:onnx"])
@@ -152,21 +126,3 @@ def test_a_device_that_is_none_is_refused(device: str) -> None:
 def test_fit_refuses_what_the_command_line_refuses(parameters: dict[str, int], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         SimpleNet("cpu").fit([np.zeros((64, 64, 3), np.uint8)] * 8, **parameters)
-
-
-def test_fit_takes_a_folder_and_refuses_what_is_none(pictures: Path) -> None:
-    settings = {"steps": 2, "imagesize": 64}
-    assert SimpleNet("cpu").fit(pictures, **settings).model.calibration is not None
-    assert SimpleNet("cpu").fit(str(pictures), **settings).threshold is not None
-    with pytest.raises(UsageError, match="expected pictures, their paths, or a folder"):
-        SimpleNet("cpu").fit(str(pictures / "000.png"))
-
-
-def test_rgb_where_bgr_is_expected_is_said() -> None:
-    from inspectd.sim.line import Line
-
-    parts = [Line(4).render(i) for i in range(1, 13)]
-    net = SimpleNet("cpu").fit(parts, steps=2, imagesize=64)
-    net.predict(parts[0])
-    with pytest.warns(UserWarning, match="red and blue exchanged"):
-        net.predict(parts[0][:, :, ::-1])
