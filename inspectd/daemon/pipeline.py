@@ -20,7 +20,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -38,7 +38,7 @@ from inspectd.engine.backend import Backend, Parity
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
 from inspectd.line.batcher import Batcher
-from inspectd.line.camera import Camera, Capture
+from inspectd.line.camera import Camera, Capture, join_all
 from inspectd.line.inspection import Inspection
 from inspectd.line.ledger import Ledger
 from inspectd.line.recipe import NoRecipe, Recipe, recipe_for
@@ -246,10 +246,3 @@ def load_recipes(config: Config, backend: Backend) -> dict[str, Recipe | NoRecip
     if len(refusals) == len(recipes):
         raise UsageError("\n".join(dict.fromkeys(refusals)))
     return recipes
-
-
-def join_all(cameras: Iterable[Camera], timeout_s: float) -> None:
-    """Wait for cameras that were asked to stop, side by side: many that are stuck take no longer than one."""
-    give_up_s = time.monotonic() + timeout_s
-    for camera in cameras:
-        camera.join(max(0.0, give_up_s - time.monotonic()))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -287,6 +288,13 @@ class Camera:
             return None  # looked at when it is opened
         sizes = (roi_mismatch(area.geometry, opened.width, opened.height) for area in recipe.areas)
         return find_mismatch(recipe, self.source, opened) or next(filter(None, sizes), None)
+
+
+def join_all(cameras: Iterable[Camera], timeout_s: float) -> None:
+    """Wait for cameras that were asked to stop, side by side: many that are stuck take no longer than one."""
+    give_up_s = time.monotonic() + timeout_s
+    for camera in cameras:
+        camera.join(max(0.0, give_up_s - time.monotonic()))
 
 
 def _bypass(duty: _Duty) -> Finding | None:

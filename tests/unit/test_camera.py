@@ -16,12 +16,11 @@ from conftest import small_artefact
 from inspectd.cameras.protocol import Opened
 from inspectd.cameras.supervisor import Health, State
 from inspectd.config import CameraConfig
-from inspectd.daemon.pipeline import join_all
 from inspectd.engine.backend import Floats, Request, Score
 from inspectd.errors import UsageError
 from inspectd.line import fitness
 from inspectd.line.batcher import Batcher
-from inspectd.line.camera import Camera
+from inspectd.line.camera import Camera, join_all
 from inspectd.line.inspection import Inspection
 from inspectd.line.ledger import Ledger
 from inspectd.line.recipe import NoRecipe, Recipe, recipe_for
