@@ -163,11 +163,11 @@ class Hand:
             self._say_alive(is_repeat=False)
             return
         slot, picture = self._free[0], grabbed.picture
-        self._last = (picture.shape, picture.dtype.name)
-        target = self._ring.view(slot, *self._last)
+        shape, dtype = self._last = picture.shape, "uint16" if picture.itemsize == 2 else "uint8"
+        target = self._ring.view(slot, shape, dtype)
         if target.ctypes.data != picture.ctypes.data:
             target[...] = picture
-        message = protocol.Captured(slot, self._number, self._missed, grabbed.captured_ns, *self._last, grabbed.part)
+        message = protocol.Captured(slot, self._number, self._missed, grabbed.captured_ns, shape, dtype, grabbed.part)
         if self._try_send(message):
             self._free.popleft()
             self._missed = 0

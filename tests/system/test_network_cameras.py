@@ -14,7 +14,7 @@ from daemon_process import DaemonProcess
 from numbered import encode, jpegs, look
 from proxy import Harm, Proxy
 
-from inspectd.cameras.child import Life
+from inspectd.cameras.child import Child
 from inspectd.cameras.protocol import Alive, Captured, CaptureSettings, Failed, Message, Opened, Unreadable
 from inspectd.cameras.streams.clock import StreamClock
 from inspectd.records import Stamp
@@ -34,19 +34,19 @@ class Seen:
         self.ages_ms: list[float] = []
         self.first_s = 0.0
         began_s = time.monotonic()
-        life = Life(CaptureSettings(source=address, kind="url", slots=4))
+        child = Child(CaptureSettings(source=address, kind="url", slots=4))
         try:
             while not enough(self) and not isinstance(self.last, Failed):
                 assert time.monotonic() - began_s < patience_s, f"it did not happen: {self.messages[-5:]}"
-                message = life.receive(0.2)
+                message = child.receive(0.2)
                 if message is None:
                     continue
                 self.messages.append(message)
                 if isinstance(message, Captured):
                     self.first_s = self.first_s or time.monotonic() - began_s
-                    self._look(life, message)
+                    self._look(child, message)
         finally:
-            life.kill()
+            child.kill()
 
     @property
     def last(self) -> Message | None:
@@ -59,8 +59,8 @@ class Seen:
     def reasons(self) -> list[str]:
         return [message.why for message in self.messages if isinstance(message, Unreadable | Failed)]
 
-    def _look(self, life: Life, message: Captured) -> None:
-        frame = life.frame(message, Stamp("top", message.number, message.captured_ns))
+    def _look(self, child: Child, message: Captured) -> None:
+        frame = child.frame(message, Stamp("top", message.number, message.captured_ns))
         number, wrong_cells = look(frame.picture)
         self.ages_ms.append((time.monotonic_ns() - message.captured_ns) / 1e6)
         self.numbers.append(number)
