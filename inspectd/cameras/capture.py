@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from inspectd.cameras import protocol
 from inspectd.cameras.protocol import CaptureSettings
@@ -163,7 +163,8 @@ class Hand:
             self._say_alive(is_repeat=False)
             return
         slot, picture = self._free[0], grabbed.picture
-        shape, dtype = self._last = picture.shape, "uint16" if picture.itemsize == 2 else "uint8"
+        shape, dtype = picture.shape, _dtype(picture)
+        self._last = (shape, dtype)
         target = self._ring.view(slot, shape, dtype)
         if target.ctypes.data != picture.ctypes.data:
             target[...] = picture
@@ -200,6 +201,10 @@ class Hand:
         if self._period_s:
             self._due_s = max(self._due_s + self._period_s, time.monotonic() - self._period_s)
             time.sleep(max(0.0, self._due_s - time.monotonic()))
+
+
+def _dtype(picture: Picture) -> Literal["uint8", "uint16"]:
+    return "uint16" if picture.itemsize == 2 else "uint8"
 
 
 def die_with_parent() -> None:
