@@ -16,7 +16,7 @@ from calibrate.evaluation.best_on_test import BestOnTest
 from calibrate.evaluation.figures import segmentation_figure
 from calibrate.evaluation.testset import Evaluation, Tested, evaluate
 from calibrate.progress import ProgressBars
-from calibrate.results.report import ModelReport, render_model, render_report, summary_table
+from calibrate.results.report import ModelReport, render_model, render_report
 from calibrate.results.run_folder import PICTURES, Row, new_run, write_png, write_results
 from calibrate.training.fit import Keeper, Learned, learn, pictures_for
 from calibrate.training.options import Options
@@ -104,7 +104,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                             )
                         )
                     )
-            summary = summary_table([(row.name, row.evaluation.metrics) for row in rows if row.evaluation])
+            summary = [(row.name, row.evaluation.metrics) for row in rows if row.evaluation]
             run.finish(render_report(f"Run {plan.target.name}", told, summary))
     _say_results(rows, plan.target)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import cv2
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from calibrate.data.training_set import Pictures
@@ -22,25 +23,13 @@ from inspectd.model.calibration import ThresholdRecord
 
 WORST = 6
 WIDEST_PX = 1100
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
- body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
- h1 {{ font-size: 1.5rem; }}
- h2 {{ font-size: 1.3rem; margin-top: 2.5rem; border-top: 1px solid #ccc; padding-top: 1rem; }}
- h3 {{ font-size: 1.05rem; margin-top: 1.75rem; }}
- figure {{ display: inline-block; margin: 0 .75rem .75rem 0; font-size: .85rem; vertical-align: top; }}
- figure img {{ display: block; width: 9.5rem; height: auto; }}
- img.wide {{ display: block; width: 100%; margin: .5rem 0; }}
- figcaption {{ max-width: 9.5rem; overflow-wrap: anywhere; }}
- table {{ border-collapse: collapse; }}
- td, th {{ padding: .15rem 1.5rem .15rem 0; vertical-align: top; text-align: left; }}
- svg {{ max-width: 100%; height: auto; }} .warn {{ color: #a33; }}
-</style>
-<h1>{title}</h1>
-{summary}
-{models}
-"""
+TEMPLATES = Environment(
+    loader=PackageLoader("calibrate.results"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,43 +78,29 @@ def unconfirmed(learned: Learned, names: Sequence[str], how: str = "") -> str | 
     )
 
 
-def render_report(title: str, models: Sequence[str], summary: str = "") -> str:
-    """Return the page; `models` come from `render_model`."""
-    return PAGE.format(title=html.escape(title), summary=summary, models="\n".join(models))
-
-
-def summary_table(rows: Iterable[tuple[str, Metrics]]) -> str:
-    """Return a table with the three figures of each model."""
-    cells = "".join(
-        f"<tr><td>{html.escape(name)}</td>"
-        + "".join(f"<td>{_figure4(value)}</td>" for value in (m.image_auroc, m.pixel_auroc, m.pro))
-        + "</tr>"
-        for name, m in rows
-    )
-    return f"<table><tr><th></th><th>image AUROC</th><th>pixel AUROC</th><th>PRO</th></tr>{cells}</table>"
+def render_report(title: str, models: Sequence[str], summary: Sequence[tuple[str, Metrics]] = ()) -> str:
+    """Return the page; `models` come from `render_model`, `summary` is a table of each model's three figures."""
+    return TEMPLATES.get_template("report.html").render(title=title, models=models, summary=summary)
 
 
 def render_model(model: ModelReport) -> str:
     """Return the part of the page that tells of one model."""
     learned, pictures = model.learned, model.pictures
-    parts = [
-        f"<h2>{html.escape(model.title)}</h2>",
-        f"<p><b>{html.escape(guarantee(learned.threshold, len(learned.held_out)))}</b></p>",
-        _warning(unconfirmed(learned, pictures.names)),
-        "".join(f'<p class="warn">{html.escape(note)}</p>' for note in model.notes),
-        _table(_facts(model)),
-        _scores(learned, model.evaluation),
-        _worst(pictures, learned),
-        _cleaned(pictures, learned),
-        _examples(model.examples),
-        _training(model.curve),
-        _left_out(model.left_out),
-    ]
-    return "\n".join(part for part in parts if part)
-
-
-def _warning(text: str | None) -> str:
-    return "" if text is None else f'<p class="warn"><b>{html.escape(text)}</b></p>'
+    worst = sorted(zip(learned.scores, learned.held_out, strict=True), reverse=True)[:WORST]
+    return TEMPLATES.get_template("model.html").render(
+        title=model.title,
+        guarantee=guarantee(learned.threshold, len(learned.held_out)),
+        unconfirmed=unconfirmed(learned, pictures.names),
+        notes=model.notes,
+        facts=_facts(model),
+        scores=_scores(learned, model.evaluation),
+        worst=[_figure(pictures, i, f"{score:.3g}") for score, i in worst],
+        unlike=_odd_ones(model, "unlike"),
+        odd=_odd_ones(model, "unconfirmed"),
+        examples=[_jpeg(_narrowed(image)) for image in model.examples],
+        training=_training(model.curve),
+        left_out=model.left_out,
+    )
 
 
 def _facts(model: ModelReport) -> dict[str, str]:
@@ -166,11 +141,6 @@ def _figure4(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _table(facts: dict[str, str]) -> str:
-    rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
-    return f"<table>{rows}</table>"
-
-
 def _scores(learned: Learned, tested: Evaluation | None) -> str:
     series = [Series("held-out good parts", "#4a7ab5", learned.scores)] if learned.scores else []
     if tested is not None:
@@ -181,63 +151,35 @@ def _scores(learned: Learned, tested: Evaluation | None) -> str:
     if not series:
         return ""
     threshold = learned.threshold.value if learned.threshold else None
-    return f"<h3>Scores: higher is worse</h3>{histogram(series, threshold)}"
+    return histogram(series, threshold)
 
 
-def _worst(pictures: Pictures, learned: Learned) -> str:
-    worst = sorted(zip(learned.scores, learned.held_out, strict=True), reverse=True)[:WORST]
-    if not worst:
-        return ""
-    figures = "".join(_figure(pictures, i, f"{score:.3g}") for score, i in worst)
-    return (
-        "<h3>The held-out good parts that look worst to the model</h3><p>Look at them: a defective part among them "
-        f"raises the threshold, and defects will be missed.</p>{figures}"
-    )
-
-
-def _cleaned(pictures: Pictures, learned: Learned) -> str:
-    cleaning = learned.cleaning
-    if cleaning is None or not (cleaning.unlike or cleaning.unconfirmed):
-        return ""
-
-    def figures(positions: Iterable[int]) -> str:
-        ordered = sorted(positions, key=lambda i: -cleaning.oddness[i])
-        return "".join(_figure(pictures, i, f"{cleaning.oddness[i] / cleaning.limit:.2f} × the limit") for i in ordered)
-
-    parts = []
-    if cleaning.unlike:
-        parts.append(f"<p>Left out of the training:</p>{figures(cleaning.unlike)}")
-    if cleaning.unconfirmed:
-        parts.append(
-            f"<p>Held out; each counts as a false reject until it is confirmed:</p>{figures(cleaning.unconfirmed)}"
-        )
-    return "<h3>Pictures that look unlike the rest</h3>" + "".join(parts)
-
-
-def _examples(examples: Sequence[NDArray[np.uint8]]) -> str:
-    if not examples:
-        return ""
-    images = "".join(f'<img class="wide" alt="example" src="{_jpeg(_narrowed(image))}">' for image in examples)
-    return f"<h3>Examples: picture, truth, map, verdict</h3>{images}"
+def _odd_ones(model: ModelReport, which: Literal["unlike", "unconfirmed"]) -> list[_Figure]:
+    """Return pictures that the cleaning found odd, the oddest first."""
+    cleaning = model.learned.cleaning
+    if cleaning is None:
+        return []
+    ordered = sorted(getattr(cleaning, which), key=lambda i: -cleaning.oddness[i])
+    return [_figure(model.pictures, i, f"{cleaning.oddness[i] / cleaning.limit:.2f} × the limit") for i in ordered]
 
 
 def _training(curve: Curve) -> str:
     names = [name for name in ("loss", "p_true", "p_fake") if any(point[0] == name for point in curve)]
     colours = {"loss": "#444444", "p_true": "#4a7ab5", "p_fake": "#cc6633"}
     lines = [Series(name, colours[name], [point[1] for point in curve if point[0] == name]) for name in names]
-    if not lines:
-        return ""
-    return (
-        "<h3>Training</h3><p>p_true: share of good patches beyond the margin; p_fake: share of noisy patches.</p>"
-        f"{line_plot(lines)}"
-    )
+    return line_plot(lines) if lines else ""
 
 
-def _figure(pictures: Pictures, position: int, says: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    caption: str
+    data: str
+    """A data URL."""
+
+
+def _figure(pictures: Pictures, position: int, says: str) -> _Figure:
     rgb = pictures.input(position).permute(1, 2, 0).clamp(0, 255).byte().numpy()
-    caption = html.escape(f"{pictures.names[position]}: {says}")
-    picture = f'<img alt="{caption}" src="{_jpeg(np.ascontiguousarray(rgb[:, :, ::-1]))}">'
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+    return _Figure(f"{pictures.names[position]}: {says}", _jpeg(np.ascontiguousarray(rgb[:, :, ::-1])))
 
 
 def _narrowed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -254,8 +196,4 @@ def _jpeg(bgr: NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def _left_out(left_out: Sequence[str]) -> str:
-    if not left_out:
-        return ""
-    items = "".join(f"<li>{html.escape(why)}</li>" for why in left_out)
-    return f"<h3>Pictures that could not be read and were left out</h3><ul>{items}</ul>"
+TEMPLATES.filters["figure"] = _figure4

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -100,8 +101,7 @@ def choose_place(size: int, device: torch.device, wanted: Cache = "auto") -> Pla
 
 def free_memory() -> int:
     """Return how many bytes a program may still take here: the machine's, or its control group's if fewer."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    free: int = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")
     try:
         limit = int((group / "memory.max").read_text(encoding="ascii"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import socket
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from inspectd.bench.models import Kind, write_random_model
 from inspectd.bench.rows import Row
@@ -58,7 +59,7 @@ def measure(line: Line) -> Row:
             try:
                 with _Scraper(port) as scraper:
                     seen = _listen(f"ipc://{folder}/verdicts", line, daemon, folder / "log")
-                memory_mb = _resident_mb(daemon.pid)
+                memory_mb = psutil.Process(daemon.pid).memory_info().rss / 1e6  # without its capture children
             finally:
                 daemon.terminate()
                 daemon.wait()
@@ -175,9 +176,3 @@ def _free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
-
-
-def _resident_mb(pid: int) -> float:
-    """Return the resident memory of a process, without its capture children."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 1e6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import resource
 import statistics
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -134,7 +134,7 @@ def _measure(backend: Backend, job: Job, pictures: NDArray[np.uint8]) -> Iterato
             whole.close()
             stages = stages_ms(backend, [next(requests) for _ in range(max(1, STAGED_FRAMES // batch))])
             stages = _parted(stages, statistics.median(single.calls_s) * 1e3 / batch)
-            memory = (_host_mb(), _device_mb(torch_device(backend.variant.device)))
+            memory = (psutil.Process().memory_info().rss / 1e6, _device_mb(torch_device(backend.variant.device)))
             yield from _rows(forms, network, job, variant, batch, count, stages, memory)
 
 
@@ -281,11 +281,6 @@ def _rows(
             to_textbook=forms["textbook"].flow.frame_s / one.flow.frame_s if is_whole and "textbook" in forms else None,
             to_backbone=network.frame_s / forms["backbone"].flow.frame_s if is_whole else None,
         )
-
-
-def _host_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
 
 
 def _device_mb(device: torch.device) -> float | None:

@@ -30,6 +30,7 @@ COUNT = 150
 
 def measure(kind: str, folder: Path, seconds: float) -> dict[str, float]:
     """Serve, read, compare; run in a process that has one of the two trees on its path."""
+    import psutil
     from numbered import look
 
     from inspectd.cameras.child import Child
@@ -86,8 +87,7 @@ def measure(kind: str, folder: Path, seconds: float) -> dict[str, float]:
             seen += 1
             if seen > 10 and number in sent_ns:
                 took_ms.append((now_ns - sent_ns[number]) / 1e6)
-            status = Path(f"/proc/{child.pid}/status").read_text()
-            memory_mb = max(memory_mb, int(status.partition("VmRSS:")[2].split()[0]) / 1024)
+            memory_mb = max(memory_mb, psutil.Process(child.pid).memory_info().rss / 1e6)
     finally:
         child.kill()
         server.shutdown()

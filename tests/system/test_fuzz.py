@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import zmq
 from conftest import ROOT, write_small_model
@@ -244,8 +245,7 @@ def judges_on(daemon: DaemonProcess) -> None:
 
 
 def memory_mb(daemon: DaemonProcess) -> float:
-    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    return psutil.Process(daemon.process.pid).memory_info().rss / 1e6
 
 
 def test_three_thousand_requests(daemon: DaemonProcess) -> None:
