@@ -69,21 +69,29 @@ def test_every_folder_of_modules_is_a_package(source: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["configs/inspectd.yaml", "configs/wire.schema.json", "systemd/inspectd.service", "py.typed"],
+    ("name", "original"),
+    [
+        ("inspectd/configs/inspectd.yaml", "configs/inspectd.yaml"),
+        ("inspectd/configs/wire.schema.json", "configs/wire.schema.json"),
+        ("inspectd/systemd/inspectd.service", "systemd/inspectd.service"),
+        ("inspectd/py.typed", "inspectd/py.typed"),
+        ("calibrate/results/templates/report.html", "calibrate/results/templates/report.html"),
+        ("calibrate/results/templates/model.html", "calibrate/results/templates/model.html"),
+    ],
 )
-def test_the_wheel_holds_what_an_installation_needs(source: Path, wheel: Path, contents: set[str], name: str) -> None:
-    assert f"inspectd/{name}" in contents
-    original = source / ("inspectd/py.typed" if name == "py.typed" else name)
+def test_the_wheel_holds_what_an_installation_needs(
+    source: Path, wheel: Path, contents: set[str], name: str, original: str
+) -> None:
+    assert name in contents
     with zipfile.ZipFile(wheel) as archive:
-        assert archive.read(f"inspectd/{name}") == original.read_bytes()
+        assert archive.read(name) == (source / original).read_bytes()
 
 
 def test_the_wheel_holds_nothing_else(contents: set[str]) -> None:
     info = f"inspectd-{inspectd.__version__}.dist-info"
     assert {name.partition("/")[0] for name in contents} == {"inspectd", "calibrate", info}
     suffixes = {PurePosixPath(name).suffix for name in contents if not name.startswith(info)}
-    assert suffixes == {".py", ".yaml", ".json", ".service", ".typed"}
+    assert suffixes == {".py", ".yaml", ".json", ".service", ".typed", ".html"}
     assert f"{info}/licenses/LICENSE" in contents
 
 
