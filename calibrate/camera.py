@@ -13,7 +13,7 @@ from calibrate.paths import run_path, slug
 from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
-    from calibrate.acquire.acquire import Taken
+    from calibrate.acquire.acquire import Acquired
     from calibrate.data.training_set import Pictures
     from calibrate.evaluation.testset import Evaluation
     from calibrate.training.fit import Learned
@@ -81,12 +81,12 @@ def command(
 
     # What follows loads torch: a slip of the keyboard need not wait for it.
     from calibrate.acquire.acquire import (
+        acquire_pictures,
         capture_folder,
         check_names,
         check_roi,
         forget_pictures,
-        plan_taking,
-        take_pictures,
+        plan_acquisition,
     )
     from calibrate.evaluation import defects as known
     from calibrate.progress import ProgressBars
@@ -96,8 +96,8 @@ def command(
     from inspectd.atomic import check_can_write
     from inspectd.engine.choose import choose_backend
 
-    taking = plan_taking(seen, control, parts, interval, resumes=resume)
-    name = run_name or slug(taking.public)
+    acquisition = plan_acquisition(seen, control, parts, interval, resumes=resume)
+    name = run_name or slug(acquisition.public)
     run = run_name or f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     target = run_path(results_path, log_project, log_group, run)
     check_can_write(target)
@@ -108,11 +108,11 @@ def command(
     kept = capture_folder(target)
     with ProgressBars() as bars:
         pictures = pictures_for(options)
-        taken = take_pictures(taking, pictures, kept, bars)
+        acquired = acquire_pictures(acquisition, pictures, kept, bars)
         check_roi(seen.roi, pictures.size)
         check_names(options.confirmed, pictures)
         held_out = held_out_positions(len(pictures))
-        camera_record = taking.record(pictures.size)
+        camera_record = acquisition.record(pictures.size)
         learned = learn(pictures, held_out, options, backend, run=run, camera=camera_record, watcher=bars)
         tested, bad = None, None
         if defect_paths:
@@ -120,11 +120,11 @@ def command(
             tested, bad = known.test_defects(defect_paths, learned, options, backend, bars.step)
         examples = known.draw_examples(pictures, learned, backend, bad, tested)
         bars.stage("writing", 1)
-        _write(target, backend, name, options, pictures, learned, taken, tested, examples, bars.take_curve())
+        _write(target, backend, name, options, pictures, learned, acquired, tested, examples, bars.take_curve())
         if not learned.unconfirmed:  # else they are needed once more, with --confirm
             forget_pictures(kept)
         bars.step()
-    for line in _summary(target, pictures, learned, taken, tested, taking.is_live, time.monotonic() - began_s):
+    for line in _summary(target, pictures, learned, acquired, tested, acquisition.is_live, time.monotonic() - began_s):
         click.echo(line)
 
 
@@ -174,7 +174,7 @@ def _write(
     options: Any,
     pictures: Pictures,
     learned: Learned,
-    taken: Taken,
+    acquired: Acquired,
     tested: Evaluation | None,
     examples: list[Any],
     curve: Any,
@@ -186,7 +186,15 @@ def _write(
     with new_run(target, backend) as folder:
         folder.add(name, Row(name, options.backbone, learned.kept, threshold, tested), pictures, learned, curve)
         told = ModelReport(
-            name, options, pictures, learned, curve, taken.left_out, taken.notes, evaluation=tested, examples=examples
+            name,
+            options,
+            pictures,
+            learned,
+            curve,
+            acquired.left_out,
+            acquired.notes,
+            evaluation=tested,
+            examples=examples,
         )
         folder.finish(render_report(f"Calibration of {name}", [render_model(told)]))
 
@@ -195,7 +203,7 @@ def _summary(
     target: Path,
     pictures: Pictures,
     learned: Learned,
-    taken: Taken,
+    acquired: Acquired,
     tested: Evaluation | None,
     is_live: bool,
     took_s: float,
@@ -207,9 +215,9 @@ def _summary(
     unlike = sorted(learned.cleaning.unlike) if learned.cleaning else []
     lines = [
         f"Calibrated in {took_s:.0f} s from {len(pictures)} pictures: {len(pictures) - held_out - len(unlike)} learned "
-        f"from, {held_out} held out, {len(taken.left_out)} unreadable and left out.",
-        *(f"  left out: {why}" for why in taken.left_out),
-        *taken.notes,
+        f"from, {held_out} held out, {len(acquired.left_out)} unreadable and left out.",
+        *(f"  left out: {why}" for why in acquired.left_out),
+        *acquired.notes,
     ]
     if unlike:
         names = ", ".join(pictures.names[i] for i in unlike)

@@ -20,7 +20,7 @@ class Watcher(Protocol):
     def step(self) -> None:
         """One step of the stage is done."""
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Something that a person should read."""
 
     def scalar(self, name: str, value: float, step: int) -> None:
@@ -36,7 +36,7 @@ class Unwatched:
     def step(self) -> None:
         """See `Watcher`."""
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """See `Watcher`."""
 
     def scalar(self, name: str, value: float, step: int) -> None:
@@ -89,6 +89,6 @@ class ProgressBars:
         curve, self._curve = self._curve, []
         return curve
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Print a line above the bars."""
         self._progress.console.print(text, markup=False, highlight=False)

@@ -155,13 +155,13 @@ def options_of(net_part: NetPart, data: DatasetPart, number: int, *, seed: int, 
     """Return the settings of the `number`-th backbone; UsageError in one sentence when they cannot be."""
     from calibrate.data.augment import Augmentation
     from calibrate.training.options import Options, check
-    from calibrate.training.train import Recipe
+    from calibrate.training.train import Schedule
     from inspectd.simplenet.network import HeadShape
 
     name, own_seed = _seed_of(_backbones(net_part)[number])
     given = dict(net_part.parameters)
     shape = HeadShape(**{key: given.pop(key) for key in HeadShape.__dataclass_fields__ if key in given})
-    recipe = Recipe(**given, batch_size=data.batch_size)
+    schedule = Schedule(**given, batch_size=data.batch_size)
     augmentation = Augmentation(**data.augmentations)
     if data.augment and not augmentation.is_active:
         augmentation = Augmentation.mild()
@@ -175,7 +175,7 @@ def options_of(net_part: NetPart, data: DatasetPart, number: int, *, seed: int, 
             width=data.imagesize,
             resize=data.resize,
             shape=shape,
-            recipe=recipe,
+            schedule=schedule,
             augmentation=augmentation,
             cache=net_part.cache,  # type: ignore[arg-type]  # click has checked it
             clean=False,

@@ -69,7 +69,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
             for folder in folders:
                 for options in plan.options:
                     number = len(rows)
-                    bars.say(f"Model {number}: {plan.row_name(folder)}, {options.title}")
+                    bars.report(f"Model {number}: {plan.row_name(folder)}, {options.title}")
                     pictures, learned, left_out, notes = _learn(plan, folder, options, backend, keep, bars)
                     drawing = _Drawing(learned.model, run.pictures_folder(number) if draws else None, bars.step)
                     bars.stage("test", len(folder.test))
@@ -82,7 +82,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                         ("p-auroc", tested.metrics.pixel_auroc),
                     ):
                         if value is not None and learned.kept == "last":
-                            bars.scalar(name, value, options.recipe.epochs[0])
+                            bars.scalar(name, value, options.schedule.epochs[0])
                     curve = bars.take_curve()
                     run.add(folder.name, row, pictures, learned, curve)
                     backend.forget(learned.model)
@@ -142,7 +142,7 @@ def _learn(
     """Read a class's training pictures and train on them."""
     pictures = pictures_for(options)
     for note in folder.notes:
-        bars.say(note)
+        bars.report(note)
     bars.stage("pictures", len(folder.train))
     learned_from, held_out = folder.split(plan.train_val_split)
     left_out = add_files(pictures, learned_from, plan.workers, bars.step)
@@ -158,7 +158,7 @@ def _learn(
     copies = copies_note(pictures, first_held)
     notes = [*folder.notes, *([copies] if copies else [])]
     if copies:
-        bars.say(copies)
+        bars.report(copies)
     options = dataclasses.replace(options, cache_folder=_existing(plan.target))
     keeper: Keeper | None = None
     if keep == "best-on-test":
@@ -191,7 +191,7 @@ def copies_note(pictures: Pictures, first_held: int) -> str | None:
 
 def _say_left_out(bars: ProgressBars, left_out: Sequence[str]) -> None:
     for why in left_out:
-        bars.say(f"left out: {why}")
+        bars.report(f"left out: {why}")
 
 
 class _Drawing:

@@ -36,7 +36,7 @@ STILL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Taking:
+class Acquisition:
     """What is taken, from where, and how."""
 
     source: Source
@@ -76,7 +76,7 @@ class Taking:
 
 
 @dataclass(slots=True)
-class Taken:
+class Acquired:
     """What came of it besides the pictures."""
 
     left_out: list[str] = field(default_factory=list)
@@ -87,71 +87,71 @@ class Taken:
     """Pictures of a file or folder that are bit for bit others: not taken twice."""
 
 
-def plan_taking(
+def plan_acquisition(
     camera: CameraConfig, control: str, parts: int | None, interval_s: float | None, *, resumes: bool
-) -> Taking:
+) -> Acquisition:
     """Return what to take from a camera; UsageError when that cannot be."""
     source = parse_source(camera.source)
     if resumes and source.is_lossless:
         raise UsageError(f"--resume is for live cameras; {public_address(source.address)} can simply be read again.")
-    return Taking(source, capture_settings(camera, source, SLOTS), control, parts, interval_s, resumes)
+    return Acquisition(source, capture_settings(camera, source, SLOTS), control, parts, interval_s, resumes)
 
 
-def take_pictures(taking: Taking, pictures: Pictures, folder: Path, watcher: Watcher) -> Taken:
+def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path, watcher: Watcher) -> Acquired:
     """Fill `pictures`; UsageError or StartError when there are too few, or the source is gone.
 
     `folder`: where the pictures of a live capture are kept; `forget_pictures` removes them.
     """
-    taken = Taken()
-    if taking.source.kind is Kind.FOLDER:
-        listing = survey(Path(taking.source.address))
-        taken.notes += listing.notes
-    if not taking.source.is_file:
-        watcher.stage("pictures", taking.wanted)
+    acquired = Acquired()
+    if acquisition.source.kind is Kind.FOLDER:
+        listing = survey(Path(acquisition.source.address))
+        acquired.notes += listing.notes
+    if not acquisition.source.is_file:
+        watcher.stage("pictures", acquisition.wanted)
     checks = CaptureChecks(pictures.white_level)
     with ExitStack() as stack:
-        session = stack.enter_context(_session(taking, folder)) if taking.is_live else None
+        session = stack.enter_context(_session(acquisition, folder)) if acquisition.is_live else None
         for picture, name in session.pictures() if session is not None else ():
             checks.look(picture, name)
             pictures.add(picture, name)
             watcher.step()
-        if taking.wanted is None or len(pictures) < taking.wanted:
-            frames = stack.enter_context(_frames(taking, watcher))
+        if acquisition.wanted is None or len(pictures) < acquisition.wanted:
+            frames = stack.enter_context(_frames(acquisition, watcher))
             try:
-                _fill(taking, frames, pictures, checks, session, taken, watcher)
+                _fill(acquisition, frames, pictures, checks, session, acquired, watcher)
             except KeyboardInterrupt:
                 if session is not None and len(pictures):
                     name = folder.name.removeprefix(".").removesuffix(CAPTURE)
-                    watcher.say(
+                    watcher.report(
                         f"The {len(pictures)} pictures taken so far are kept; go on with --resume --run_name {name}, "
                         f"or remove {folder}."
                     )
                 raise
-    check_enough(len(pictures), taken.left_out, taking.public)
-    taken.notes += checks.summary()
-    if taken.copies:
-        more = f" and {len(taken.copies) - 3} more" if len(taken.copies) > 3 else ""
-        taken.notes.append(
-            f"{len(taken.copies)} pictures are exact copies of others and were left out: "
-            f"{', '.join(taken.copies[:3])}{more}."
+    check_enough(len(pictures), acquired.left_out, acquisition.public)
+    acquired.notes += checks.summary()
+    if acquired.copies:
+        more = f" and {len(acquired.copies) - 3} more" if len(acquired.copies) > 3 else ""
+        acquired.notes.append(
+            f"{len(acquired.copies)} pictures are exact copies of others and were left out: "
+            f"{', '.join(acquired.copies[:3])}{more}."
         )
-    return taken
+    return acquired
 
 
 def _fill(
-    taking: Taking,
+    acquisition: Acquisition,
     frames: Iterator[Frame | Unreadable],
     pictures: Pictures,
     checks: CaptureChecks,
     session: CaptureSession | None,
-    taken: Taken,
+    acquired: Acquired,
     watcher: Watcher,
 ) -> None:
     next_s, moved_s, is_told = 0.0, time.monotonic(), False
     for item in frames:
         if isinstance(item, Unreadable):
-            if not taking.is_live:
-                taken.left_out.append(f"{item.name}: {item.why}")
+            if not acquisition.is_live:
+                acquired.left_out.append(f"{item.name}: {item.why}")
             elif time.monotonic() - moved_s > STILL_S:  # else the next picture is on its way
                 raise StartError(_only_damaged(len(pictures), item.why))
             continue
@@ -160,32 +160,32 @@ def _fill(
             if now_s < next_s:
                 continue
             name = item.stamp.part or f"frame {len(pictures) + 1}"
-            if (original := pictures.copy_of(item.picture)) is not None and not taking.is_live:
-                taken.copies.append(f"{name} (as {original})")
+            if (original := pictures.copy_of(item.picture)) is not None and not acquisition.is_live:
+                acquired.copies.append(f"{name} (as {original})")
                 continue
             look = checks.look(item.picture, name)
-            _say_warnings(look.warnings if taking.is_live else (), watcher)
-            if look.is_repeat and taking.is_live:
+            _report_warnings(look.warnings if acquisition.is_live else (), watcher)
+            if look.is_repeat and acquisition.is_live:
                 if now_s - moved_s > STILL_S:
                     raise StartError(_stands_still(len(pictures)))
                 if not is_told and now_s - moved_s > STILL_S / 10:
                     is_told = True
-                    watcher.say("The scene stands still: the same picture is not taken twice. Bring the next part.")
+                    watcher.report("The scene stands still: the same picture is not taken twice. Bring the next part.")
                 continue
-            next_s, moved_s, is_told = now_s + taking.pause_s, now_s, False
+            next_s, moved_s, is_told = now_s + acquisition.pause_s, now_s, False
             if session is not None:
                 name = session.add(item.picture)
             pictures.add(item.picture, name)
             watcher.step()
         finally:
             item.release()
-        if len(pictures) == taking.wanted:
+        if len(pictures) == acquisition.wanted:
             return
 
 
-def _say_warnings(warnings: Sequence[str], watcher: Watcher) -> None:
+def _report_warnings(warnings: Sequence[str], watcher: Watcher) -> None:
     for warning in warnings:
-        watcher.say(warning)
+        watcher.report(warning)
 
 
 def forget_pictures(folder: Path) -> None:
@@ -193,20 +193,26 @@ def forget_pictures(folder: Path) -> None:
     CaptureSession.remove(folder)
 
 
-def _session(taking: Taking, folder: Path) -> CaptureSession:
-    settings = taking.settings
+def _session(acquisition: Acquisition, folder: Path) -> CaptureSession:
+    settings = acquisition.settings
     size = None if settings.size is None else list(settings.size)
-    facts: dict[str, object] = {"source": taking.public, "size": size, "format": settings.format}
-    return CaptureSession.resume(folder, facts) if taking.resumes else CaptureSession.begin(folder, facts)
+    facts: dict[str, object] = {"source": acquisition.public, "size": size, "format": settings.format}
+    return CaptureSession.resume(folder, facts) if acquisition.resumes else CaptureSession.begin(folder, facts)
 
 
-def _frames(taking: Taking, watcher: Watcher) -> AbstractContextManager[Iterator[Frame | Unreadable]]:
+def _frames(acquisition: Acquisition, watcher: Watcher) -> AbstractContextManager[Iterator[Frame | Unreadable]]:
     """Open the source, or borrow its frames from the daemon that holds it."""
-    holder = find_holder(taking.control, taking.source.address) if taking.is_live else None
+    holder = find_holder(acquisition.control, acquisition.source.address) if acquisition.is_live else None
     if holder is None:
-        return Capture(taking.source, taking.settings, watcher.say, lambda total: _begin_bar(taking, total, watcher))
-    watcher.say(f"The daemon at {taking.control} holds this camera ({holder}): its frames are taken from there.")
-    return FramesFromDaemon(taking.control, holder)
+
+        def begin_bar(total: int) -> None:
+            _begin_bar(acquisition, total, watcher)
+
+        return Capture(acquisition.source, acquisition.settings, watcher.report, begin_bar)
+    watcher.report(
+        f"The daemon at {acquisition.control} holds this camera ({holder}): its frames are taken from there."
+    )
+    return FramesFromDaemon(acquisition.control, holder)
 
 
 def _only_damaged(count: int, why: str) -> str:
@@ -216,9 +222,9 @@ def _only_damaged(count: int, why: str) -> str:
     )
 
 
-def _begin_bar(taking: Taking, total: int, watcher: Watcher) -> None:
-    if taking.source.is_file:
-        watcher.stage("pictures", min(taking.wanted or total, total))
+def _begin_bar(acquisition: Acquisition, total: int, watcher: Watcher) -> None:
+    if acquisition.source.is_file:
+        watcher.stage("pictures", min(acquisition.wanted or total, total))
 
 
 def _stands_still(count: int) -> str:

@@ -40,12 +40,12 @@ class Capture:
         self,
         source: Source,
         settings: CaptureSettings,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
         on_total: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`on_total`: called once, with the number of pictures that a finite source says it has."""
         self._public = shown(public_address(source.address))
-        self._say = say
+        self._report = report
         self._on_total = on_total
         self._mailbox: queue.Queue[Frame | Unreadable | _Gone] = queue.Queue()
         self._supervisor = Supervisor("calibrate", settings, self, is_finite=source.is_finite)
@@ -80,7 +80,7 @@ class Capture:
             if isinstance(item, _Gone):
                 if not self._supervisor.health.is_readable:
                     raise StartError(f"The source {self._public} cannot be read: {item.why}.")
-                self._say(f"The camera is gone ({item.why}); waiting for it …")
+                self._report(f"The camera is gone ({item.why}); waiting for it …")
                 gone_since_s = time.monotonic()
                 continue
             gone_since_s = None

@@ -64,7 +64,7 @@ class BestOnTest:
         self._curve("p-auroc", reached[1], number)
         if self._best is None or reached > self._best:
             self._best = reached
-            weights = copy.deepcopy(embedder.backbone.state_dict()) if self._options.recipe.train_backbone else None
+            weights = copy.deepcopy(embedder.backbone.state_dict()) if self._options.schedule.train_backbone else None
             self._kept = (copy.deepcopy(head), weights, number)
 
     def choose(self, head: Head, backbone: Backbone) -> Trained:
@@ -88,7 +88,7 @@ class BestOnTest:
 
     def _rows(self, embedder: Embedder):  # type: ignore[no-untyped-def]
         """Yield the rows [P, D] of each test picture: from the cache if the backbone stays as it is."""
-        if self._options.recipe.train_backbone:
+        if self._options.schedule.train_backbone:
             still = Embedder(embedder.backbone, embedder.shape, embedder.device)
             for i in range(len(self._pictures)):
                 yield still(self._pictures.load([i]))[0]

@@ -117,7 +117,7 @@ def cache_features(
     *,
     wanted: Cache = "auto",
     folder: Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
     on_picture: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Return float16 [N, P, D] for all `inputs`, each loaded and embedded exactly once.
@@ -133,7 +133,7 @@ def cache_features(
         if features is None:
             size = len(inputs) * rows[0].numel() * BYTES_PER_VALUE
             place = choose_place(size, embedder.device, wanted)
-            say(place.sentence)
+            report(place.sentence)
             features = _room(place, (len(inputs), *rows.shape[1:]), embedder.device, folder)
         features[start : start + len(rows)] = rows.half()
         for _ in positions:

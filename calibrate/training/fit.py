@@ -154,7 +154,7 @@ def learn(
         pictures=len(pictures),
         pictures_digest=pictures.digest,
         statistics=pictures.statistics(),
-        recipe={**dataclasses.asdict(options.recipe), "kept": trained.kept},
+        recipe={**dataclasses.asdict(options.schedule), "kept": trained.kept},
         versions=_versions(),
         files={},
     )
@@ -178,7 +178,7 @@ def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundl
     """Train on arrays: the Python API's `SimpleNet.fit`.
 
     `parameters`: `backbone`, `layers_to_extract_from`, `imagesize` (pixels, or height and width), and any
-    field of Options, HeadShape and Recipe, which carry the published names.
+    field of Options, HeadShape and Schedule, which carry the published names.
     """
     size = parameters.pop("imagesize", None)
     if size is not None:
@@ -217,7 +217,7 @@ class _Training:
         self._watcher = watcher
         self._device = device
         self._backbone = backbone
-        trains = options.recipe.train_backbone
+        trains = options.schedule.train_backbone
         self._embedder = Embedder(backbone, options.shape, device, trains=trains)
         self._head = Head(options.shape).to(device)
         self._draws = torch.Generator().manual_seed(options.seed)
@@ -226,8 +226,8 @@ class _Training:
 
     def run(self, keeper: Keeper) -> Trained:
         """Train; what is kept comes back on the CPU, in evaluation mode."""
-        recipe = self._options.recipe
-        meta_epochs, gan_epochs = recipe.epochs
+        schedule = self._options.schedule
+        meta_epochs, gan_epochs = schedule.epochs
         steps = meta_epochs * gan_epochs * len(self._batches)
         self._watcher.stage("training", steps)
         log_every = max(1, steps // LOG_LINES)
@@ -243,23 +243,23 @@ class _Training:
             keeper.on_meta_epoch(number, self._head, self._embedder)
 
         draws = torch.Generator(self._device).manual_seed(self._options.seed)
-        noise = noise_for(recipe, draws)
-        trainer = HeadTrainer(self._head, recipe, noise, steps, self._backbone if recipe.train_backbone else None)
+        noise = noise_for(schedule, draws)
+        trainer = HeadTrainer(self._head, schedule, noise, steps, self._backbone if schedule.train_backbone else None)
         train(trainer, self._batches, on_step, on_meta_epoch)
         kept = keeper.choose(self._head, self._backbone)
         backbone = kept.backbone.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return dataclasses.replace(kept, head=kept.head.cpu().eval(), backbone=backbone.eval())
 
     def _fresh(self) -> FreshPictures:
-        chosen, size = Chosen(self._pictures, self._positions), self._options.recipe.batch_size
-        if self._options.recipe.standardise:  # with draws of its own: the training's are the cached one's
+        chosen, size = Chosen(self._pictures, self._positions), self._options.schedule.batch_size
+        if self._options.schedule.standardise:  # with draws of its own: the training's are the cached one's
             once = FreshPictures(chosen, self._embedder, size, torch.Generator())
             with torch.no_grad():
                 standardise(self._head, torch.cat(list(once.epoch())))
         return FreshPictures(chosen, self._embedder, size, self._draws)
 
     def _cached(self) -> CachedPictures | CachedPatches:
-        recipe = self._options.recipe
+        schedule = self._options.schedule
         inputs = Chosen(self._pictures, range(len(self._pictures)) if self._options.clean else self._positions)
         self._watcher.stage("features", len(inputs))
         features = cache_features(
@@ -267,18 +267,18 @@ class _Training:
             self._embedder,
             wanted=self._options.cache,
             folder=self._options.cache_folder,
-            say=self._watcher.say,
+            report=self._watcher.report,
             on_picture=self._watcher.step,
         )
         if self._options.clean:
             self.cleaning = find_unlike(features, self._positions, self._confirmed())
             self._positions = [i for i in self._positions if i not in self.cleaning.unlike]
             features = _only(features, self._positions)
-        if recipe.standardise:
+        if schedule.standardise:
             standardise(self._head, features.flatten(0, 1).to(self._device).float())
-        if recipe.patches_per_step is not None and recipe.steps is not None:
-            return CachedPatches(features, recipe.patches_per_step, recipe.steps, self._draws, self._device)
-        return CachedPictures(features, recipe.batch_size, self._draws, self._device)
+        if schedule.patches_per_step is not None and schedule.steps is not None:
+            return CachedPatches(features, schedule.patches_per_step, schedule.steps, self._draws, self._device)
+        return CachedPictures(features, schedule.batch_size, self._draws, self._device)
 
     def _confirmed(self) -> set[int]:
         names = set(self._options.confirmed)

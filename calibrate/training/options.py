@@ -11,7 +11,7 @@ from typing import Any
 
 from calibrate.data.augment import Augmentation
 from calibrate.training.features import Cache
-from calibrate.training.train import Recipe
+from calibrate.training.train import Schedule
 from inspectd.errors import UsageError
 from inspectd.model.calibration import Params
 from inspectd.model.geometry import Geometry
@@ -19,7 +19,7 @@ from inspectd.records import Rect
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import HeadShape
 
-STABLE_RECIPE = Recipe(
+STABLE_SCHEDULE = Schedule(
     noise="differences",
     noise_std=0.6,
     dsc_lr=1e-3,
@@ -58,7 +58,7 @@ class Options:
     roi: Rect | None = None
     white_level: int = 65535
     shape: HeadShape = EMBEDDED_SHAPE
-    recipe: Recipe = STABLE_RECIPE
+    schedule: Schedule = STABLE_SCHEDULE
     augmentation: Augmentation = field(default_factory=Augmentation)
     cache: Cache = "auto"
     cache_folder: Path | None = None
@@ -85,7 +85,7 @@ class Options:
 def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> Options:
     """Return the options that `calibrate --camera` and `SimpleNet.fit` train a backbone with.
 
-    `changes` are fields of Options, HeadShape or Recipe; None means: as it is. Asking for epochs or a batch size
+    `changes` are fields of Options, HeadShape or Schedule; None means: as it is. Asking for epochs or a batch size
     asks for the published schedule. UsageError names what cannot be.
     """
     name = backbone or backbones.EMBEDDED
@@ -95,19 +95,19 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
         options = Options(name, layers=tuple(layers) or backbones.PUBLISHED_LAYERS, shape=STABLE_SHAPE)
     given = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & PUBLISHED_SCHEDULE:
-        schedule = dataclasses.replace(options.recipe, patches_per_step=None, steps=None, cosine=False)
-        options = dataclasses.replace(options, recipe=schedule)
+        in_epochs = dataclasses.replace(options.schedule, patches_per_step=None, steps=None, cosine=False)
+        options = dataclasses.replace(options, schedule=in_epochs)
     shape = _pick(given, HeadShape)
-    recipe = _pick(given, Recipe)
+    schedule = _pick(given, Schedule)
     own = _pick(given, Options)
     if given:
-        known = [f.name for kind in (Options, HeadShape, Recipe) for f in dataclasses.fields(kind)]
+        known = [f.name for kind in (Options, HeadShape, Schedule) for f in dataclasses.fields(kind)]
         raise UsageError(f"Unknown parameter {', '.join(given)}; expected some of {', '.join(sorted(known))}.")
     return check(
         dataclasses.replace(
             options,
             shape=dataclasses.replace(options.shape, **shape),
-            recipe=dataclasses.replace(options.recipe, **recipe),
+            schedule=dataclasses.replace(options.schedule, **schedule),
             **own,
         )
     )
@@ -119,10 +119,10 @@ def _pick(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
 
 def check(options: Options) -> Options:
     """Return the options if they can be; UsageError in one sentence if not."""
-    recipe, shape = options.recipe, options.shape
+    schedule, shape = options.schedule, options.shape
     whole = {"imagesize": options.height, **dataclasses.asdict(shape), "imagesize (width)": options.width}
     counts = ("meta_epochs", "gan_epochs", "mix_noise", "batch_size", "steps", "patches_per_step")
-    whole |= {name: getattr(recipe, name) for name in counts}
+    whole |= {name: getattr(schedule, name) for name in counts}
     for name, value in whole.items():
         least = 0 if name in MAY_BE_ZERO else 1
         if value is not None and value < least:
@@ -130,10 +130,10 @@ def check(options: Options) -> Options:
         if value is not None and value > (MOST_STEPS if name == "steps" else MOST):
             raise UsageError(f"{name} is {value}; expected at most {MOST}.")
     for name in ("noise_std", "auto_noise", "dsc_margin", "dsc_lr"):
-        value = getattr(recipe, name)
+        value = getattr(schedule, name)
         if not math.isfinite(value) or value < 0 or (name == "dsc_lr" and value == 0):
             raise UsageError(f"{name} is {value:g}; expected a number above 0.")
-    if recipe.noise_std == 0 and recipe.auto_noise == 0:
+    if schedule.noise_std == 0 and schedule.auto_noise == 0:
         raise UsageError("noise_std and auto_noise are both 0: without noise there is nothing to learn from.")
     if options.resize is not None and options.resize < max(options.height, options.width):
         raise UsageError(
@@ -148,7 +148,7 @@ def check(options: Options) -> Options:
     if not 0 <= options.seed < MOST_SEEDS:
         raise UsageError(f"The seed is {options.seed}; expected a whole number from 0 to {MOST_SEEDS - 1}.")
     _check_narrowing(shape)
-    _check_schedule(recipe)
+    _check_schedule(schedule)
     backbones.resolve(options.backbone)
     return options
 
@@ -164,18 +164,18 @@ def _check_narrowing(shape: HeadShape) -> None:
             )
 
 
-def _check_schedule(recipe: Recipe) -> None:
-    adapting = recipe.aed_meta_epochs
-    if adapting is not None and not 0 < adapting <= recipe.meta_epochs:
+def _check_schedule(schedule: Schedule) -> None:
+    adapting = schedule.aed_meta_epochs
+    if adapting is not None and not 0 < adapting <= schedule.meta_epochs:
         raise UsageError(
-            f"aed_meta_epochs is {adapting}; expected 1 to {recipe.meta_epochs}, the meta_epochs that it is part of."
+            f"aed_meta_epochs is {adapting}; expected 1 to {schedule.meta_epochs}, the meta_epochs that it is part of."
         )
-    if recipe.cos_lr and recipe.meta_epochs <= (adapting or 1):
+    if schedule.cos_lr and schedule.meta_epochs <= (adapting or 1):
         raise UsageError(
-            f"cos_lr has no epochs to fall over: {recipe.meta_epochs} meta_epochs less {adapting or 1} aed_meta_epochs "
-            "leave none; give more --meta_epochs, or leave --cos_lr out."
+            f"cos_lr has no epochs to fall over: {schedule.meta_epochs} meta_epochs less {adapting or 1} "
+            "aed_meta_epochs leave none; give more --meta_epochs, or leave --cos_lr out."
         )
-    if recipe.draws_patches and (recipe.train_backbone or recipe.cos_lr):
+    if schedule.draws_patches and (schedule.train_backbone or schedule.cos_lr):
         raise UsageError(
             "train_backbone and cos_lr belong to the published schedule; give --meta_epochs to ask for it."
         )

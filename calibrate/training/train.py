@@ -28,7 +28,7 @@ MIN_SPREAD = 1e-6  # a feature that never varies is not divided by nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Schedule:
     """How a head is trained. The defaults are the published `run.sh`; units as there."""
 
     meta_epochs: int = 40
@@ -70,9 +70,9 @@ class Recipe:
         return (1, 1) if self.draws_patches else (self.meta_epochs, self.gan_epochs)
 
 
-def noise_for(recipe: Recipe, generator: torch.Generator) -> NoiseMaker:
-    """Return the noise that a recipe asks for."""
-    return NoiseMaker(recipe.noise_std, recipe.mix_noise, generator, recipe.auto_noise, recipe.noise)
+def noise_for(schedule: Schedule, generator: torch.Generator) -> NoiseMaker:
+    """Return the noise that a schedule asks for."""
+    return NoiseMaker(schedule.noise_std, schedule.mix_noise, generator, schedule.auto_noise, schedule.noise)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -91,18 +91,18 @@ class HeadTrainer:
     def __init__(
         self,
         head: Head,
-        recipe: Recipe,
+        schedule: Schedule,
         noise: Callable[[Tensor], Tensor],
         steps: int,
         backbone: nn.Module | None = None,
     ) -> None:
         self.head = head.train()
-        self.recipe = recipe
+        self.schedule = schedule
         self._noise = noise
         self._epochs = 0
-        self._bfloat16 = recipe.bfloat16 and has_bfloat16(head.feature_mean.device)
+        self._bfloat16 = schedule.bfloat16 and has_bfloat16(head.feature_mean.device)
         discriminator = torch.optim.Adam(
-            head.discriminator.parameters(), recipe.dsc_lr, weight_decay=DISCRIMINATOR_DECAY
+            head.discriminator.parameters(), schedule.dsc_lr, weight_decay=DISCRIMINATOR_DECAY
         )
         self._optimisers: list[torch.optim.Optimizer] = [discriminator]
         if head.pre_projection is not None:
@@ -112,12 +112,12 @@ class HeadTrainer:
         self._each_step = [
             torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
             for optimiser in self._optimisers
-            if recipe.cosine
+            if schedule.cosine
         ]
-        falling = (recipe.meta_epochs - self._adapting) * recipe.gan_epochs
+        falling = (schedule.meta_epochs - self._adapting) * schedule.gan_epochs
         self._each_epoch = (
-            torch.optim.lr_scheduler.CosineAnnealingLR(discriminator, falling, COS_LR_FLOOR * recipe.dsc_lr)
-            if recipe.cos_lr
+            torch.optim.lr_scheduler.CosineAnnealingLR(discriminator, falling, COS_LR_FLOOR * schedule.dsc_lr)
+            if schedule.cos_lr
             else None
         )
 
@@ -127,7 +127,7 @@ class HeadTrainer:
             good = self.head.adapt(rows)
             noisy = good + self._noise(good)
             scores = self.head.discriminator(torch.cat([good, noisy])).to(rows.dtype)  # [2·N, 1]
-        result = truncated_l1(scores[: len(good)], scores[len(good) :], self.recipe.dsc_margin)
+        result = truncated_l1(scores[: len(good)], scores[len(good) :], self.schedule.dsc_margin)
         for optimiser in self._optimisers:
             optimiser.zero_grad()
         result.loss.backward()  # type: ignore[no-untyped-call]
@@ -140,9 +140,9 @@ class HeadTrainer:
     def end_epoch(self) -> None:
         """Say that a gan epoch is over: what changes from epoch to epoch changes now."""
         self._epochs += 1
-        if self._each_epoch is not None and self._epochs > self._adapting * self.recipe.gan_epochs:
+        if self._each_epoch is not None and self._epochs > self._adapting * self.schedule.gan_epochs:
             self._each_epoch.step()
-        is_adapted = self._epochs == (self.recipe.aed_meta_epochs or 0) * self.recipe.gan_epochs
+        is_adapted = self._epochs == (self.schedule.aed_meta_epochs or 0) * self.schedule.gan_epochs
         if is_adapted and self.head.pre_projection is not None:
             self.head.pre_projection.requires_grad_(False)  # no gradient, so its optimiser leaves it alone
 
@@ -154,7 +154,7 @@ class HeadTrainer:
     @property
     def _adapting(self) -> int:
         """Meta epochs before the rate of `cos_lr` falls: the published default where none is asked for."""
-        return 1 if self.recipe.aed_meta_epochs is None else self.recipe.aed_meta_epochs
+        return 1 if self.schedule.aed_meta_epochs is None else self.schedule.aed_meta_epochs
 
 
 def standardise(head: Head, rows: Tensor) -> None:
@@ -169,12 +169,12 @@ def train(
     on_step: Callable[[int, StepLoss], None],
     on_meta_epoch: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Run all epochs of the trainer's recipe; `on_step` sees each step's number (from 1) and loss.
+    """Run all epochs of the trainer's schedule; `on_step` sees each step's number (from 1) and loss.
 
     `on_meta_epoch` is called with the number (from 1) of each that has ended; it finds the head in training
     mode and must leave it so. Afterwards the head is in evaluation mode, its parameters free again.
     """
-    meta_epochs, gan_epochs = trainer.recipe.epochs
+    meta_epochs, gan_epochs = trainer.schedule.epochs
     number = 0
     for meta_epoch in range(1, meta_epochs + 1):
         for _ in range(gan_epochs):

@@ -205,7 +205,7 @@ class Camera:
 
     def on_gone(self, reason: Reason, why: str) -> None:
         """One fault at the transition; afterwards `state/` repeats it."""
-        self._ledger.declare(self.name, fault(reason, why))
+        self._ledger.publish_fault(self.name, fault(reason, why))
 
     def on_state(self) -> None:
         """The capture's health has changed."""

@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class _Declaration:
+class _PendingFault:
     """A fault that no frame belongs to. It is published when all that was captured before it has its verdict."""
 
     finding: Finding
@@ -61,7 +61,7 @@ class _Account:
     counts: Counts = field(default_factory=Counts)
     open: set[Entry] = field(default_factory=set)
     waiting: deque[Entry] = field(default_factory=deque)  # triggers that have no frame yet, oldest first
-    declared: list[_Declaration] = field(default_factory=list)  # in their order
+    pending: list[_PendingFault] = field(default_factory=list)  # in their order
 
 
 class Ledger:
@@ -162,7 +162,7 @@ class Ledger:
                 return False
             self._book(account, entry)
             self._publish_verdict(account, entry, finding)
-            self._publish_declared(account, entry)
+            self._publish_pending(account, entry)
             return True
 
     def displace(self, entry: Entry) -> bool:
@@ -176,10 +176,10 @@ class Ledger:
             self._leave(account, entry)
             account.counts.in_flight -= 1
             account.counts.displaced += 1
-            self._publish_declared(account, entry)
+            self._publish_pending(account, entry)
             return True
 
-    def declare(self, camera: str, finding: Finding) -> None:
+    def publish_fault(self, camera: str, finding: Finding) -> None:
         """Publish a verdict that no frame belongs to: the fault when a camera goes away.
 
         What was captured before and is still in flight gets its own verdict first, at the latest by its deadline: no
@@ -189,8 +189,8 @@ class Ledger:
             account = self._accounts[camera]
             if not account.is_open:
                 return
-            account.declared.append(_Declaration(finding, set(account.open)))
-            self._publish_declared(account, None)
+            account.pending.append(_PendingFault(finding, set(account.open)))
+            self._publish_pending(account, None)
 
     def expire(self) -> int | None:
         """Close what is past its deadline; return when the next one is due (ns), or None."""
@@ -288,7 +288,7 @@ class Ledger:
         for entry in sorted(account.open, key=_age):
             self._book(account, entry)
             self._publish_verdict(account, entry, fault(Reason.SHUTDOWN, detail))
-            self._publish_declared(account, entry)
+            self._publish_pending(account, entry)
 
     def _close_late(self, entry: Entry) -> None:
         account = self._accounts[entry.camera]
@@ -296,17 +296,17 @@ class Ledger:
         waited = "no frame came" if entry.stamp is None else "its score was not ready"
         deadline_ms = (account.deadline_ns or 0) / 1e6
         self._publish_verdict(account, entry, fault(Reason.DEADLINE, f"{waited} within {deadline_ms:g} ms"))
-        self._publish_declared(account, entry)
+        self._publish_pending(account, entry)
 
-    def _publish_declared(self, account: _Account, closed: Entry | None) -> None:
-        """Publish the declarations that waited for nothing but `closed`."""
-        while account.declared:
-            for declaration in account.declared:
+    def _publish_pending(self, account: _Account, closed: Entry | None) -> None:
+        """Publish the faults that waited for nothing but `closed`."""
+        while account.pending:
+            for one in account.pending:
                 if closed is not None:
-                    declaration.before.discard(closed)
-            if account.declared[0].before:
+                    one.before.discard(closed)
+            if account.pending[0].before:
                 return
-            self._publish_verdict(account, Entry(account.camera, None), account.declared.pop(0).finding)
+            self._publish_verdict(account, Entry(account.camera, None), account.pending.pop(0).finding)
 
     def _publish_verdict(self, account: _Account, entry: Entry, finding: Finding) -> None:
         counts = account.counts

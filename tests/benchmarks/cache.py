@@ -22,7 +22,7 @@ from calibrate.data.training_set import Pictures
 from calibrate.training import features
 from calibrate.training.fit import Unwatched, learn, pictures_for
 from calibrate.training.options import Options
-from calibrate.training.train import HeadTrainer, Recipe, noise_for, train
+from calibrate.training.train import HeadTrainer, Schedule, noise_for, train
 from inspectd.engine.choose import choose_backend
 from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones
@@ -100,11 +100,11 @@ def parts_alone(paths: list[Path], options, device: torch.device) -> tuple[float
     add_files(pictures, paths, 0, lambda: None)
     cached = features.cache_features(pictures, features.Embedder(backbone, options.shape, device))
     feature_s = time.perf_counter() - began
-    recipe, draws = options.recipe, torch.Generator().manual_seed(0)
-    batches = features.CachedPictures(cached, recipe.batch_size, draws, device)
-    noise = noise_for(recipe, torch.Generator(device).manual_seed(0))
+    schedule, draws = options.schedule, torch.Generator().manual_seed(0)
+    batches = features.CachedPictures(cached, schedule.batch_size, draws, device)
+    noise = noise_for(schedule, torch.Generator(device).manual_seed(0))
     began = time.perf_counter()
-    train(HeadTrainer(Head(options.shape).to(device), recipe, noise, 1), batches, lambda _n, _r: None)
+    train(HeadTrainer(Head(options.shape).to(device), schedule, noise, 1), batches, lambda _n, _r: None)
     return feature_s, time.perf_counter() - began
 
 
@@ -125,7 +125,7 @@ def main() -> int:
         layers=tuple(given.layers.split(",")),
         weights=given.weights,
         shape=HeadShape(),
-        recipe=Recipe(meta_epochs=given.epochs, gan_epochs=1),
+        schedule=Schedule(meta_epochs=given.epochs, gan_epochs=1),
         clean=False,
     )
     fresh = dataclasses.replace(cached, cache="none")

@@ -30,7 +30,7 @@ from calibrate.training.features import CachedPatches, CachedPictures, Embedder,
 from calibrate.training.fit import pictures_for
 from calibrate.training.options import Options, options_for
 from calibrate.training.threshold import held_out_positions
-from calibrate.training.train import HeadTrainer, Recipe, noise_for, standardise, train
+from calibrate.training.train import HeadTrainer, Schedule, noise_for, standardise, train
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import Head
 
@@ -80,18 +80,18 @@ def load(data: Path, name: str, options: Options) -> Class:
 
 def train_and_measure(of: Class, seed: int, points: int) -> tuple[list[tuple[float, float]], float]:
     """Train once; return what it reaches at each point, and the seconds of the training alone."""
-    recipe = of.options.recipe
+    schedule = of.options.schedule
     torch.manual_seed(seed)
     head = Head(of.options.shape)
-    if recipe.standardise:
+    if schedule.standardise:
         standardise(head, of.train.flatten(0, 1).float())
     draws = torch.Generator().manual_seed(seed)
     batches: CachedPatches | CachedPictures
-    if recipe.patches_per_step is not None and recipe.steps is not None:
-        batches = CachedPatches(of.train, recipe.patches_per_step, recipe.steps, draws, torch.device("cpu"))
+    if schedule.patches_per_step is not None and schedule.steps is not None:
+        batches = CachedPatches(of.train, schedule.patches_per_step, schedule.steps, draws, torch.device("cpu"))
     else:
-        batches = CachedPictures(of.train, recipe.batch_size, draws, torch.device("cpu"))
-    steps = recipe.epochs[0] * recipe.epochs[1] * len(batches)
+        batches = CachedPictures(of.train, schedule.batch_size, draws, torch.device("cpu"))
+    steps = schedule.epochs[0] * schedule.epochs[1] * len(batches)
     reached: list[tuple[float, float]] = []
     measuring_s = 0.0
 
@@ -102,9 +102,9 @@ def train_and_measure(of: Class, seed: int, points: int) -> tuple[list[tuple[flo
             reached.append(of.measure(score(head, of)))
             measuring_s += time.perf_counter() - began
 
-    noise = noise_for(recipe, torch.Generator().manual_seed(seed))
+    noise = noise_for(schedule, torch.Generator().manual_seed(seed))
     began = time.perf_counter()
-    train(HeadTrainer(head, recipe, noise, steps), batches, on_step)
+    train(HeadTrainer(head, schedule, noise, steps), batches, on_step)
     return reached, time.perf_counter() - began - measuring_s
 
 
@@ -147,8 +147,8 @@ def main() -> None:
     given = ask.parse_args()
     options = options_for(given.backbone, (), weights=given.weights)
     if given.published:
-        options = dataclasses.replace(options, recipe=Recipe())
-    print(options.backbone, options.shape, options.recipe)
+        options = dataclasses.replace(options, schedule=Schedule())
+    print(options.backbone, options.shape, options.schedule)
     for name in given.classes.split(","):
         of = load(given.data, name, options)
         print(f"{name}: {len(of.train)} pictures embedded in {of.seconds:.0f} s", flush=True)

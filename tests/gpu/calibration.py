@@ -20,7 +20,7 @@ import torch
 from calibrate.training.fit import Unwatched, learn, pictures_for
 from calibrate.training.options import Options, check
 from calibrate.training.threshold import held_out_positions
-from calibrate.training.train import Recipe
+from calibrate.training.train import Schedule
 from inspectd.engine.choose import choose_backend
 from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones
@@ -44,7 +44,7 @@ class Parts(Unwatched):
         self.seconds[self._now] = self.seconds.get(self._now, 0.0) + now - self._began
         self._now, self._began = name, now
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Print where the features lie."""
         print(text)
 
@@ -69,7 +69,7 @@ def main() -> None:
         torch.manual_seed(0)
         shape = (3, given.size, given.size)
         torch.save(backbones.create(given.backbone, backbones.PUBLISHED_LAYERS, shape).model.state_dict(), weights)
-        recipe = Recipe(meta_epochs=given.meta_epochs, gan_epochs=given.gan_epochs)
+        schedule = Schedule(meta_epochs=given.meta_epochs, gan_epochs=given.gan_epochs)
         options = check(
             Options(
                 backbone=given.backbone,
@@ -78,7 +78,7 @@ def main() -> None:
                 height=given.size,
                 width=given.size,
                 shape=HeadShape(),
-                recipe=recipe,
+                schedule=schedule,
                 clean=False,
             )
         )

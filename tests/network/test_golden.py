@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from calibrate.training.train import HeadTrainer, Recipe
+from calibrate.training.train import HeadTrainer, Schedule
 from inspectd import SimpleNet
 from inspectd.simplenet import bundle
 from inspectd.simplenet.network import Head, HeadShape, Network, embed, image_scores
@@ -67,7 +67,7 @@ def test_training(shared: Path) -> None:
     def noise(good: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy((draws.standard_normal(tuple(good.shape)) * 0.015).astype(np.float32))
 
-    trainer = HeadTrainer(head, Recipe(), noise, steps=8)
+    trainer = HeadTrainer(head, Schedule(), noise, steps=8)
     for step in range(8):
         result = trainer.step(rows[step % 2])
         assert abs(float(result.loss.detach()) - trace["loss"][step]) < 1e-4 * abs(trace["loss"]).max()

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from calibrate.training.loss import NoiseMaker, truncated_l1
-from calibrate.training.train import HeadTrainer, Recipe, standardise, train
+from calibrate.training.train import HeadTrainer, Schedule, standardise, train
 from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import Head, HeadShape, MapSmoother, Network, embed, image_scores
@@ -120,7 +120,7 @@ def test_golden_training_against_hand_written_gradients() -> None:
     losses, weights = reference.train(rows, init, noise)
 
     drawn = iter(noise)
-    trainer = HeadTrainer(head, Recipe(meta_epochs=1, gan_epochs=1), lambda _: torch.from_numpy(next(drawn)), steps=8)
+    trainer = HeadTrainer(head, Schedule(meta_epochs=1, gan_epochs=1), lambda _: torch.from_numpy(next(drawn)), steps=8)
     seen: list[float] = []
     train(trainer, Once(rows), lambda _, r: seen.append(float(r.loss.detach())))
     assert error(seen, losses) < 1e-6

@@ -42,8 +42,8 @@ def trained(options: Options, epochs: list[float] | None = None) -> tuple[Head, 
     head = Head(options.shape)
     draws = torch.Generator().manual_seed(options.seed)
     features = rows(width=options.shape.target_embed_dimension)
-    batches = CachedPictures(features, options.recipe.batch_size, draws, torch.device("cpu"))
-    trainer = HeadTrainer(head, options.recipe, noise_for(options.recipe, torch.Generator().manual_seed(0)), 1)
+    batches = CachedPictures(features, options.schedule.batch_size, draws, torch.device("cpu"))
+    trainer = HeadTrainer(head, options.schedule, noise_for(options.schedule, torch.Generator().manual_seed(0)), 1)
     losses: list[float] = []
     train(
         trainer,
@@ -56,12 +56,12 @@ def trained(options: Options, epochs: list[float] | None = None) -> tuple[Head, 
 
 def test_defaults_are_the_published_ones() -> None:
     left_out = mvtec.options()
-    shape, recipe = left_out.shape, left_out.recipe
+    shape, schedule = left_out.shape, left_out.schedule
     assert (shape.pretrain_embed_dimension, shape.target_embed_dimension, shape.patchsize) == (1024, 1024, 3)
     assert (shape.pre_proj, shape.proj_layer_type, shape.dsc_layers, shape.dsc_hidden) == (0, 0, 2, None)
-    assert (recipe.meta_epochs, recipe.gan_epochs, recipe.noise_std, recipe.dsc_margin) == (1, 1, 0.05, 0.8)
-    assert (recipe.dsc_lr, recipe.mix_noise, recipe.auto_noise, recipe.batch_size) == (2e-4, 1, 0, 2)
-    flags = (recipe.cos_lr, recipe.train_backbone, recipe.standardise, recipe.draws_patches)
+    assert (schedule.meta_epochs, schedule.gan_epochs, schedule.noise_std, schedule.dsc_margin) == (1, 1, 0.05, 0.8)
+    assert (schedule.dsc_lr, schedule.mix_noise, schedule.auto_noise, schedule.batch_size) == (2e-4, 1, 0, 2)
+    flags = (schedule.cos_lr, schedule.train_backbone, schedule.standardise, schedule.draws_patches)
     assert flags == (False, False, False, False)
     assert (left_out.resize, left_out.width, left_out.height, left_out.seed) == (256, 224, 224, 0)
     assert not left_out.augmentation.is_active
@@ -158,7 +158,7 @@ def test_noise_parameters_are_what_they_say() -> None:
     good = rows(4000)[0].float() * torch.arange(1, 33)  # spread 16.5 on average
 
     def spread(*net: object) -> float:
-        noise = noise_for(mvtec.options(net).recipe, torch.Generator().manual_seed(0))
+        noise = noise_for(mvtec.options(net).schedule, torch.Generator().manual_seed(0))
         return float(noise(good).std())
 
     assert spread("--noise_std", 0.2) == pytest.approx(0.2, rel=0.02)

@@ -42,7 +42,7 @@ class Told(fit.Unwatched):
     def scalar(self, name: str, value: float, step: int) -> None:
         self.losses += [value] if name == "loss" else []
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         self.says.append(text)
 
 

@@ -77,14 +77,14 @@ def test_held_out_pictures_are_contiguous_blocks(count: int) -> None:
 @pytest.mark.parametrize("backbone", [None, "wideresnet50"])
 def test_every_backbone_has_the_stable_recipe(backbone: str | None) -> None:
     options = options_for(backbone, ())
-    assert options.recipe.standardise
-    assert options.recipe.draws_patches
-    assert options.recipe.noise == "differences"
+    assert options.schedule.standardise
+    assert options.schedule.draws_patches
+    assert options.schedule.noise == "differences"
     assert options.layers == (("blocks.2", "blocks.4") if backbone is None else ("layer2", "layer3"))
 
 
 def test_asking_for_epochs_asks_for_the_published_schedule() -> None:
-    assert options_for(None, (), meta_epochs=3).recipe.steps is None
+    assert options_for(None, (), meta_epochs=3).schedule.steps is None
 
 
 def test_unknown_parameters_are_named() -> None:

@@ -124,7 +124,7 @@ def test_a_trigger_without_a_frame_has_its_verdict_by_the_deadline() -> None:
 
 def test_a_camera_fault_belongs_to_no_frame() -> None:
     desk = Desk()
-    desk.ledger.declare("top", fault(Reason.CAMERA_LOST, "unplugged"))
+    desk.ledger.publish_fault("top", fault(Reason.CAMERA_LOST, "unplugged"))
     (verdict,) = desk.said
     assert (verdict.seq, verdict.stamp, verdict.finding.reason) == (1, None, Reason.CAMERA_LOST)
     assert desk.ledger.counts("top").captured == 0
@@ -139,7 +139,7 @@ def test_a_shutdown_keeps_every_promise_and_makes_no_new_one() -> None:
     assert desk.ledger.open_frame(desk.stamp(3)) is None
     assert desk.ledger.open_trigger("top", "t2") is None
     assert desk.ledger.match(desk.stamp(4)) is None
-    desk.ledger.declare("top", fault(Reason.CAMERA_LOST, "gone"))
+    desk.ledger.publish_fault("top", fault(Reason.CAMERA_LOST, "gone"))
     assert first is not None
     assert not desk.ledger.close(first, OK)
     assert len(desk.said) == 3
@@ -186,7 +186,7 @@ def test_the_news_that_a_camera_is_gone_comes_after_what_it_had_seen_before() ->
     first, second = desk.ledger.open_frame(desk.stamp(1)), desk.ledger.open_frame(desk.stamp(2))
     assert first is not None
     assert second is not None
-    desk.ledger.declare("top", fault(Reason.CAMERA_LOST, "gone"))
+    desk.ledger.publish_fault("top", fault(Reason.CAMERA_LOST, "gone"))
     third = desk.ledger.open_frame(desk.stamp(3))
     assert third is not None
     assert desk.said == []
@@ -202,7 +202,7 @@ def test_the_news_never_waits_for_ever(end: str) -> None:
     desk = Desk(deadline_ms=200)
     entry = None if end == "nothing open" else desk.ledger.open_frame(desk.stamp(1))
     for why in ("gone", "gone again"):
-        desk.ledger.declare("top", fault(Reason.CAMERA_LOST, why))
+        desk.ledger.publish_fault("top", fault(Reason.CAMERA_LOST, why))
     if entry is not None and end == "deadline":
         desk.pass_ms(201)
         desk.ledger.expire()

@@ -95,7 +95,7 @@ class Line(RuleBasedStateMachine):
 
     @rule(camera=st.sampled_from(CAMERAS))
     def camera_goes_away(self, camera: str) -> None:
-        self.ledger.declare(camera, fault(Reason.CAMERA_LOST, "unplugged"))
+        self.ledger.publish_fault(camera, fault(Reason.CAMERA_LOST, "unplugged"))
 
     @rule(ms=st.integers(0, 700))
     def time_passes(self, ms: int) -> None:
