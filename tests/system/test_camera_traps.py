@@ -11,9 +11,10 @@ from typing import Any
 
 import cv2
 import pytest
+from conftest import ROOT
 from daemon_process import DaemonProcess
 
-FAKES = Path(__file__).parent / "fakes"
+FAKES = ROOT / "tests" / "fakes"
 READ_TIMEOUT_MS = 800
 
 
