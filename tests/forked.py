@@ -11,6 +11,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from inspectd.cameras.capture import die_with_parent
+
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["pytest", "openvino", "inspectd.cli.run", "inspectd.daemon.life"])
 
@@ -51,6 +53,7 @@ class ForkedInspectd:
 
 
 def _run(arguments: list[str], environment: dict[str, str], stderr: Path) -> None:
+    die_with_parent()  # the server of forks, which ends with the tests, however they end
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(os.open(stderr, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)

@@ -164,12 +164,15 @@ def trace(backend: Backend, job: Job, path: Path) -> None:
 
 
 class _Flow:
-    """Keeps as many batches under way as the engine does, by threads of the same kind; a call waits for one."""
+    """Keeps as many batches under way as the engine does, by threads of the same kind; a call waits for one.
+
+    One more is always wanted, as in a daemon where frames wait: no thread waits for whoever counts the batches.
+    """
 
     def __init__(self, backend: Backend, batches: Iterator[list[Request]]) -> None:
         self._backend, self._batches = backend, batches
         self._next = threading.Lock()
-        self._wanted = threading.Semaphore(backend.depth - 1)
+        self._wanted = threading.Semaphore(backend.depth)
         self._done: SimpleQueue[Exception | None] = SimpleQueue()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._score, daemon=True) for _ in range(backend.depth)]

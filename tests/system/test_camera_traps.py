@@ -171,7 +171,7 @@ def test_calibrate_and_inspect_camera_0(tmp_path: Path, camera: FakeCamera) -> N
     calibrated = subprocess.run(
         [
             *(sys.executable, "-m", "inspectd", "calibrate", "--camera", "0", "--parts", "12", "--interval", "0"),
-            *("--imagesize", "64", "--results_path", str(tmp_path / "results"), "--run_name", "top"),
+            *("--imagesize", "64", "--steps", "200", "--results_path", str(tmp_path / "results"), "--run_name", "top"),
         ],
         env={**os.environ, **camera.environment},
         capture_output=True,
