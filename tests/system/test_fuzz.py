@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from torch import nn
 import zmq
 from conftest import ROOT, write_small_model
 from daemon_process import DaemonProcess
+from torch import nn
 
 from inspectd import config
 from inspectd.errors import UsageError
