@@ -26,7 +26,7 @@ from inspectd.records import Frame, Reason, Stamp
 LOG = logging.getLogger(__name__)
 
 RETRY_S = (0.25, 0.5, 1.0)
-"""Pauses between lives that bring nothing: first, second, every later one; jittered by a fifth."""
+"""Pauses between children that bring nothing: first, second, every later one; jittered by a fifth."""
 LISTEN_S = 0.25
 FILE_READ_TIMEOUT_S = 30.0
 """A file is given longer than a camera: nobody waits for it, and a large picture takes time to decode."""
@@ -113,7 +113,7 @@ class Supervisor:
         self._opened: Opened | None = None
         self._was_opened = False
         self._last_frame = last_frame
-        self._taken = 0  # frames of all lives
+        self._taken = 0  # frames of all children
         self._arrivals: deque[int] = deque(maxlen=RATE_FRAMES)
         self._stuck: Child | None = None
 
