@@ -16,7 +16,7 @@ def test_the_demo_calibrates_inspects_and_tells_what_it_missed() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=800,
     )
     assert ended.returncode == 0, ended.stderr
     lines = [line for line in ended.stdout.splitlines() if re.match(r"part-\d{6} ", line)]
