@@ -74,7 +74,7 @@ def train_run(plan: Plan, device: str, *, keep: str, draws: bool) -> None:
                     drawing = _Drawing(learned.model, run.pictures_folder(number) if draws else None, bars.step)
                     bars.stage("test", len(folder.test))
                     tested = evaluate(folder, learned.model, backend, workers=plan.workers, on_picture=drawing)
-                    _say_left_out(bars, tested.left_out)
+                    _report_left_out(bars, tested.left_out)
                     threshold = learned.threshold.value if learned.threshold else None
                     row = Row(plan.row_name(folder), options.title, learned.kept, threshold, tested)
                     for name, value in (
@@ -123,7 +123,7 @@ def test_run(plan: Plan, device: str, *, draws: bool) -> None:
             with _pictures_folder(plan.target, number, draws) as pictures:
                 drawing = _Drawing(model, pictures, bars.step)
                 tested = evaluate(folders[name], model, backend, workers=plan.workers, on_picture=drawing)
-            _say_left_out(bars, tested.left_out)
+            _report_left_out(bars, tested.left_out)
             backend.forget(model)
             threshold = model.calibration.threshold if model.calibration else None
             value = threshold.value if threshold else None
@@ -154,7 +154,7 @@ def _learn(
             f"train_val_split {plan.train_val_split:g} leaves none of the {len(pictures)} pictures of {folder.name} to "
             "learn from; expected a larger share."
         )
-    _say_left_out(bars, left_out)
+    _report_left_out(bars, left_out)
     copies = copies_note(pictures, first_held)
     notes = [*folder.notes, *([copies] if copies else [])]
     if copies:
@@ -189,7 +189,7 @@ def copies_note(pictures: Pictures, first_held: int) -> str | None:
     )
 
 
-def _say_left_out(bars: ProgressBars, left_out: Sequence[str]) -> None:
+def _report_left_out(bars: ProgressBars, left_out: Sequence[str]) -> None:
     for why in left_out:
         bars.report(f"left out: {why}")
 

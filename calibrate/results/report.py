@@ -32,6 +32,13 @@ TEMPLATES = Environment(
 )
 
 
+def _four_digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+TEMPLATES.filters["four_digits"] = _four_digits
+
+
 @dataclass(frozen=True, slots=True)
 class ModelReport:
     """What is told of one model."""
@@ -125,8 +132,8 @@ def _facts(model: ModelReport) -> dict[str, str]:
         return facts
     metrics = tested.metrics
     facts["Test set" if tested.has_own_good else "Known defects against held-out parts"] = (
-        f"image AUROC {_figure4(metrics.image_auroc)}, pixel AUROC {_figure4(metrics.pixel_auroc)}, "
-        f"PRO {_figure4(metrics.pro)}"
+        f"image AUROC {_four_digits(metrics.image_auroc)}, pixel AUROC {_four_digits(metrics.pixel_auroc)}, "
+        f"PRO {_four_digits(metrics.pro)}"
     )
     if threshold is not None:
         defects = sum(tested.is_defective)
@@ -135,10 +142,6 @@ def _facts(model: ModelReport) -> dict[str, str]:
             f"{len(tested.scores) - defects} good parts are rejected"
         )
     return facts
-
-
-def _figure4(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def _scores(learned: Learned, tested: Evaluation | None) -> str:
@@ -194,6 +197,3 @@ def _narrowed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _jpeg(bgr: NDArray[np.uint8]) -> str:
     _, data = cv2.imencode(".jpg", bgr)
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
-
-
-TEMPLATES.filters["figure"] = _figure4

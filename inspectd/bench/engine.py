@@ -55,6 +55,9 @@ class _Contender:
     call: Callable[[], object]
     pictures: int
     """In each call."""
+    begin: Callable[[], object] = lambda: None
+    end: Callable[[], object] = lambda: None
+    """Before and after the calls of a round; their time does not count."""
     calls_s: list[float] = field(default_factory=list)
     rounds_s: list[float] = field(default_factory=list)
     """Seconds a call, on average over each round."""
@@ -120,7 +123,7 @@ def _measure(backend: Backend, job: Job, pictures: NDArray[np.uint8]) -> Iterato
             forms = {
                 "backbone": _Form(flow, single),
                 "folded": _Form(
-                    _Contender(whole, batch),
+                    _Contender(whole, batch, whole.begin, whole.end),
                     _Contender(lambda requests=requests: backend.score(next(requests)), batch),  # type: ignore[misc]
                 ),
             }
@@ -172,27 +175,46 @@ class _Flow:
     def __init__(self, backend: Backend, batches: Iterator[list[Request]]) -> None:
         self._backend, self._batches = backend, batches
         self._next = threading.Lock()
-        self._wanted = threading.Semaphore(backend.depth)
+        self._wanted = threading.Semaphore(0)
         self._done: SimpleQueue[Exception | None] = SimpleQueue()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._score, daemon=True) for _ in range(backend.depth)]
         for thread in self._threads:
             thread.start()
 
+    def begin(self) -> None:
+        """Have all threads at work, each in the middle of a batch of its own."""
+        for _ in range(self._ahead):
+            self._wanted.release()
+        for _ in self._threads:
+            self()
+
     def __call__(self) -> None:
-        """Begin a batch and wait for one."""
+        """Ask for one more batch and wait for one."""
         self._wanted.release()
-        error = self._done.get()
-        if error is not None:
-            raise error
+        self._collect()
+
+    def end(self) -> None:
+        """Wait for what is under way: the next contender has the machine to itself."""
+        for _ in range(self._ahead):
+            self._collect()
 
     def close(self) -> None:
-        """End what is still under way."""
+        """End the threads."""
         self._stop.set()
         for _ in self._threads:
             self._wanted.release()
         for thread in self._threads:
             thread.join()
+
+    @property
+    def _ahead(self) -> int:
+        return len(self._threads) + 1
+
+    def _collect(self) -> None:
+        error = self._done.get()
+        if error is not None:
+            raise error
 
     def _score(self) -> None:
         try:
@@ -227,9 +249,12 @@ class _Textbook:
 def _take_turns(contenders: Collection[_Contender], seconds: float) -> None:
     """Give each contender rounds of its own until it had its time."""
     for one in contenders:
+        one.begin()
         one.call()  # the first is another one: memory is taken, algorithms are chosen
+        one.end()
     while any(sum(one.calls_s) < seconds or len(one.calls_s) < LEAST_CALLS for one in contenders):
         for one in contenders:
+            one.begin()
             start = began = time.perf_counter()
             calls = 0
             while calls == 0 or began - start < min(ROUND_S, seconds):
@@ -238,6 +263,7 @@ def _take_turns(contenders: Collection[_Contender], seconds: float) -> None:
                 one.calls_s.append(now - began)
                 began, calls = now, calls + 1
             one.rounds_s.append((began - start) / calls)
+            one.end()
 
 
 def _parted(stages_ms: dict[str, float], backbone_ms: float) -> dict[str, float]:

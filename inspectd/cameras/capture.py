@@ -204,7 +204,13 @@ class Hand:
 
 
 def _dtype(picture: Picture) -> Literal["uint8", "uint16"]:
-    return "uint16" if picture.itemsize == 2 else "uint8"
+    if picture.dtype == "uint8":
+        return "uint8"
+    if picture.dtype == "uint16":
+        return "uint16"
+    from inspectd.errors import CameraError
+
+    raise CameraError(f"its pictures have values of {picture.dtype}; expected uint8 or uint16")
 
 
 def die_with_parent() -> None:

@@ -129,7 +129,7 @@ def decode_settings(packet: bytes) -> CaptureSettings:
 
 
 def encode(message: Message) -> bytes:
-    """Pack a message of the child. Texts that do not fit are cut; odd bytes of a file name are sent as escapes."""
+    """Pack a message of the child. Odd bytes of a name are sent as escapes; texts are cut where they do not fit."""
     try:
         packet = _ENCODER.encode(message)
     except UnicodeEncodeError:

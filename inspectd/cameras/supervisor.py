@@ -148,7 +148,7 @@ class Supervisor:
         while not self._stop.is_set():
             taken = self._taken
             try:
-                gone = self._live_guarded()
+                gone = self._run_child()
                 if gone is None:
                     break
                 self._report_gone(gone)
@@ -161,7 +161,7 @@ class Supervisor:
         why = "the daemon is stopping" if self._stop.is_set() else "the source was read to its end"
         self._set(State.STOPPED, why)
 
-    def _live_guarded(self) -> _Gone | None:
+    def _run_child(self) -> _Gone | None:
         """Start a child and listen to it; whatever goes wrong in handling this camera costs only its child."""
         if self._stuck is not None and not self._stuck.is_gone:
             return _Gone(

@@ -233,7 +233,8 @@ class Ledger:
     @property
     def deadlines_kept(self) -> int:
         """How many deadlines are remembered, those of closed entries included."""
-        return len(self._deadlines)
+        with self._changed:
+            return len(self._deadlines)
 
     def last_frame(self, camera: str) -> int:
         """Return the highest number that a frame of this camera has had in this epoch."""

@@ -32,20 +32,26 @@ class Sinks:
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = tuple(sinks)
-        self._failing: set[int] = set()
+        self._failing: set[tuple[int, str]] = set()
 
     def finish(self, frame: Frame, verdict: Verdict | None) -> None:
         """Offer a frame to every sink, and release it. A sink that fails harms neither the line nor other sinks."""
-        for number, sink in enumerate(self._sinks):
-            try:
-                if sink.wants(frame.stamp, verdict):
-                    sink.take(frame.stamp, frame.picture, verdict)
-                    self._failing.discard(number)
-            except Exception:  # the verdict is out; what a receiver cannot keep must not stop the next one
-                if number not in self._failing:
-                    self._failing.add(number)
-                    LOG.exception("%s did not take a picture of camera %s", type(sink).__name__, frame.stamp.camera)
-        frame.release()
+        try:
+            for number, sink in enumerate(self._sinks):
+                self._offer(number, sink, frame, verdict)
+        finally:
+            frame.release()
+
+    def _offer(self, number: int, sink: Sink, frame: Frame, verdict: Verdict | None) -> None:
+        key = (number, frame.stamp.camera)
+        try:
+            if sink.wants(frame.stamp, verdict):
+                sink.take(frame.stamp, frame.picture, verdict)
+                self._failing.discard(key)
+        except Exception:  # the verdict is out; what a receiver cannot keep must not stop the next one
+            if key not in self._failing:
+                self._failing.add(key)
+                LOG.exception("%s did not take a picture of camera %s", type(sink).__name__, frame.stamp.camera)
 
 
 @dataclass(slots=True, eq=False)

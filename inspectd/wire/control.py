@@ -78,8 +78,9 @@ class Answer:
 
     def _give(self, reply: ControlReply, parts: Sequence[bytes]) -> None:
         if not self.is_given:
+            encoded = msgspec.json.encode(reply)
             self.is_given = True
-            self._control.send(self, [*self._address, msgspec.json.encode(reply), *parts])
+            self._control.send(self, [*self._address, encoded, *parts])
 
 
 Handler = Callable[[Request, Answer], None]

@@ -65,10 +65,10 @@ def test_whatever_a_cameras_thread_dies_of_restarts_that_camera(tmp_path: Path) 
     assert events.gone
 
 
-def test_a_child_that_takes_long_to_start_is_no_camera_that_does_not_open(
+def test_a_child_that_does_not_start_in_time_is_a_camera_that_does_not_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The open time-out counts from the child's first word: here it is far shorter than Python's own start."""
+    """Python's own start has a time of its own, before the open time-out, which counts from the child's first word."""
     write_pictures(tmp_path / "p", 2)
     events = Events()
     events.frames = 1

@@ -116,6 +116,13 @@ def test_a_command_that_fails_is_refused_and_the_socket_lives(
     assert client.ask(id=2, cmd="status")[0]["ok"]
 
 
+def test_a_reply_that_cannot_be_sent_is_a_refusal(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Daemon, "report", lambda _: "odd \udcff")
+        reply, _ = client.ask(id=1, cmd="status")
+    assert (reply["ok"], reply["error"]["code"]) == (False, "internal")
+
+
 def test_a_req_socket_gets_its_reply(control: Control) -> None:
     asking = Client(control.endpoint, zmq.REQ)
     assert asking.ask(id=7, cmd="status")[0]["id"] == 7

@@ -71,7 +71,7 @@ def parts(grabber: VideoGrabber | FolderGrabber, most: int = 100) -> list[str | 
     return found
 
 
-def test_a_video_goes_on_where_an_earlier_life_ended(video: Path) -> None:
+def test_a_video_goes_on_where_an_earlier_child_ended(video: Path) -> None:
     assert parts(VideoGrabber(settings(video, "video", first=5), lambda: None)) == ["5", "6", "7"]
 
 
