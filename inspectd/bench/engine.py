@@ -7,7 +7,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -131,10 +131,10 @@ def _measure(backend: Backend, job: Job, pictures: NDArray[np.uint8]) -> Iterato
                 first = [Request(models[0], models[0].geometry, one) for one in pictures[:batch]]
                 plain = _Contender(partial(textbook, first), batch)
                 forms = {"textbook": _Form(plain, plain)} | forms
-            _take_turns(
-                {network, *(one for form_ in forms.values() for one in (form_.flow, form_.single))}, job.seconds
-            )
-            whole.close()
+            with closing(whole):  # its threads must not read pictures that are unpinned already
+                _take_turns(
+                    {network, *(one for form_ in forms.values() for one in (form_.flow, form_.single))}, job.seconds
+                )
             stages = stages_ms(backend, [next(requests) for _ in range(max(1, STAGED_FRAMES // batch))])
             stages = _parted(stages, statistics.median(single.calls_s) * 1e3 / batch)
             memory = (psutil.Process().memory_info().rss / 1e6, _device_mb(torch_device(backend.variant.device)))
@@ -158,11 +158,11 @@ def trace(backend: Backend, job: Job, path: Path) -> None:
     with _pictures(backend, max(job.batches), job.picture) as pictures:
         requests = [Request(model, model.geometry, one) for one in pictures]
         backend.score(requests)
-        flow = _Flow(backend, itertools.repeat(requests))
-        with profile(activities=activities) as profiler:
-            for _ in range(2 * backend.depth):
+        with closing(_Flow(backend, itertools.repeat(requests))) as flow, profile(activities=activities) as profiler:
+            flow.begin()
+            for _ in range(backend.depth):
                 flow()
-            flow.close()
+            flow.end()
     profiler.export_chrome_trace(str(path))
 
 
