@@ -170,8 +170,8 @@ def test_calibrate_and_inspect_camera_0(tmp_path: Path, camera: FakeCamera) -> N
     """The two commands of a first real camera, on the fake one."""
     calibrated = subprocess.run(
         [
-            *(sys.executable, "-m", "inspectd", "calibrate", "--camera", "0", "--parts", "12", "--interval", "0"),
-            *("--imagesize", "64", "--steps", "200", "--results_path", str(tmp_path / "results"), "--run_name", "top"),
+            *(sys.executable, "-m", "inspectd", "calibrate", "--camera", "0", "--parts", "80", "--interval", "0"),
+            *("--imagesize", "64", "--steps", "100", "--results_path", str(tmp_path / "results"), "--run_name", "top"),
         ],
         env={**os.environ, **camera.environment},
         capture_output=True,
