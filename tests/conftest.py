@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -21,6 +22,17 @@ if TYPE_CHECKING:  # tests that compute nothing do not wait for torch
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_configure() -> None:
+    """Tests that run side by side (pytest -n) share the cores: threads that wait for each other there only burn time.
+
+    What they start inherits it; torch reads it when it is loaded, which is later.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,15 +56,24 @@ def shared() -> Path:
     return SHARED
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads compute inside torch."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """torch on one thread: with networks this small, threads on busy cores wait twenty times as long as they work."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 def small_params(size: int = 64) -> Params:

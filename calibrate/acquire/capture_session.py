@@ -45,8 +45,8 @@ class CaptureSession:
         kept = len(_pictures(folder))
         if kept:
             raise UsageError(
-                f"{folder} holds {kept} pictures of a capture that was stopped; go on with it with --resume, or remove "
-                "the folder."
+                f"{folder} holds {kept} pictures of a capture that was stopped or has parts to confirm; go on with it "
+                "with --resume, or remove the folder."
             )
         made = missing(folder)
         try:

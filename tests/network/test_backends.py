@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from conftest import write_small_model
+from conftest import torch_threads, write_small_model
 
 from inspectd.engine import devices, openvino
 from inspectd.engine.backend import Backend, Floats, Request, Variant
@@ -333,9 +333,7 @@ def test_a_model_is_judged_in_the_form_that_its_threshold_was_set_in(tmp_path: P
 
 
 def test_only_the_threads_that_score_are_single_threaded(models: list[Bundle]) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with torch_threads(2):
         backend = choose_backend("cpu:torch", "float32")
         backend.prepare(models[0])
         backend.score([Request(models[0], models[0].geometry, pictures()[0])])
@@ -348,5 +346,3 @@ def test_only_the_threads_that_score_are_single_threaded(models: list[Bundle]) -
             score([Request(models[0], models[0].geometry, pictures()[0])])
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2, "it leaves the thread as it was"
-    finally:
-        torch.set_num_threads(threads)

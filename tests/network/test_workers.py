@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from conftest import torch_threads
 
 from inspectd.engine.workers import Workers, keep_torch_single_threaded
 
@@ -26,9 +27,7 @@ def test_an_error_in_the_work_is_the_callers() -> None:
 
 
 def test_many_threads_at_once_leave_the_others_their_number() -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
+    with torch_threads(3):
         seen: list[int] = []
 
         def enter() -> None:
@@ -45,5 +44,3 @@ def test_many_threads_at_once_leave_the_others_their_number() -> None:
         later.join()
         assert seen == [1] * 16 + [3]
         assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(threads)
