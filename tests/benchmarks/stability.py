@@ -7,8 +7,8 @@
 
 Each class is embedded once (the pictures that `calibrate --camera` would learn from, and the test set); then the
 head is trained with each seed and measured on the test set at some points of its schedule. Nothing that is
-measured is used to choose anything. PatchCore: greedy coreset of 1 % of the same features, distance to the
-nearest neighbour, the picture's score the largest of its patches, its map smoothed as ours.
+measured is used to choose anything. PatchCore (`distances.py`): a coreset of 1 % of the same features, the picture's
+score the largest of its patches, its map smoothed as ours.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from distances import patchcore
 from torch import Tensor
 
 from calibrate.data.dataset import add_files, find_class, input_truth, read_all, read_truth
@@ -117,21 +118,10 @@ def score(head: Head, of: Class) -> Tensor:
     return scores
 
 
-@torch.no_grad()
-def patchcore(of: Class) -> tuple[float, float]:
+def plain(of: Class) -> tuple[float, float]:
     """A plain PatchCore on the same features."""
-    rows = of.train.flatten(0, 1).float()
-    draws = torch.Generator().manual_seed(0)
-    small = rows @ torch.randn(rows.shape[1], 128, generator=draws)
-    squares, chosen = small.square().sum(1), [0]
-    distance = torch.full((len(small),), torch.inf)
-    for _ in range(int(len(rows) * CORESET) - 1):
-        last = chosen[-1]
-        distance = torch.minimum(distance, squares - 2 * (small @ small[last]) + squares[last])
-        chosen.append(int(distance.argmax()))
-    memory = rows[chosen]
-    scores = [torch.cdist(picture.float(), memory).amin(1).view(of.grid) for picture in of.test]
-    return of.measure(torch.stack(scores))
+    distance = patchcore(of.train.flatten(0, 1).float(), CORESET)
+    return of.measure(torch.stack([distance(picture.float()).view(of.grid) for picture in of.test]))
 
 
 def main() -> None:
@@ -152,7 +142,7 @@ def main() -> None:
     for name in given.classes.split(","):
         of = load(given.data, name, options)
         print(f"{name}: {len(of.train)} pictures embedded in {of.seconds:.0f} s", flush=True)
-        print("  PatchCore  image {:.4f}  pixel {:.4f}".format(*patchcore(of)), flush=True)
+        print("  PatchCore  image {:.4f}  pixel {:.4f}".format(*plain(of)), flush=True)
         runs = []
         for seed in range(given.seeds):
             reached, seconds = train_and_measure(of, seed, given.points)

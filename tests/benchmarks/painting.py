@@ -1,0 +1,129 @@
+"""Good pictures, painted with defects that nobody saw, and varied as a line varies: what a recipe may learn from.
+
+Pictures are float32 [H, W, 3], 0 … 255, at the network's size; all draws come from one generator.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.float32]
+SMALLEST_PX = 5.0
+"""Across a painted defect; the largest covers a quarter of the picture."""
+
+
+def paint(picture: Picture, other: Picture, draws: np.random.Generator) -> Picture:
+    """Return the picture with three to seven defects; pieces of `other`, another good part, are among them."""
+    painted = picture
+    height, width = picture.shape[:2]
+    for _ in range(int(draws.integers(3, 8))):
+        size = math.exp(draws.uniform(math.log(SMALLEST_PX), math.log(min(height, width) / 2)))
+        defect = _DEFECTS[int(draws.integers(len(_DEFECTS)))]
+        painted = np.clip(defect(painted, other, size, draws), 0, 255)
+    return painted
+
+
+def vary(picture: Picture, draws: np.random.Generator) -> Picture:
+    """Return what the line may make of the same part: moved, turned, darker, blurred, noisier, compressed."""
+    height, width = picture.shape[:2]
+    move = cv2.getRotationMatrix2D((width / 2, height / 2), draws.uniform(-1.5, 1.5), 1.0)
+    move[:, 2] += draws.uniform(-0.012, 0.012, 2) * (width, height)
+    varied = cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    mean = varied.mean()
+    varied = ((varied - mean) * draws.uniform(0.92, 1.08) + mean) * draws.uniform(0.88, 1.12)
+    if draws.random() < 0.4:
+        varied = cv2.GaussianBlur(varied, (0, 0), draws.uniform(0.3, 0.9))
+    varied = np.clip(varied + draws.standard_normal(varied.shape) * draws.uniform(0, 3), 0, 255)
+    if draws.random() < 0.4:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(draws.integers(70, 96))]
+        varied = cv2.imdecode(cv2.imencode(".jpg", varied.astype(np.uint8), quality)[1], cv2.IMREAD_COLOR)
+    return np.asarray(varied, np.float32)
+
+
+def _patched(picture: Picture, other: Picture, size: float, draws: np.random.Generator) -> Picture:
+    """A piece of another good part, turned and scaled."""
+    height, width = picture.shape[:2]
+    move = cv2.getRotationMatrix2D((width / 2, height / 2), draws.uniform(0, 360), draws.uniform(0.7, 1.4))
+    move[:, 2] += draws.uniform(-0.25, 0.25, 2) * (width, height)
+    source = cv2.warpAffine(other, move, (width, height), borderMode=cv2.BORDER_REFLECT)
+    return picture + _blob(height, width, size, draws)[..., None] * (source - picture)
+
+
+def _stained(picture: Picture, _: Picture, size: float, draws: np.random.Generator) -> Picture:
+    return picture + _blob(*picture.shape[:2], size, draws)[..., None] * _level(draws)
+
+
+def _scratched(picture: Picture, _: Picture, size: float, draws: np.random.Generator) -> Picture:
+    return picture + _scratch(*picture.shape[:2], max(8.0, size), draws)[..., None] * _level(draws)
+
+
+def _rough(picture: Picture, _: Picture, size: float, draws: np.random.Generator) -> Picture:
+    """Texture of one band of frequencies."""
+    sigma = draws.uniform(0.6, 4)
+    noise = draws.standard_normal(picture.shape[:2]).astype(np.float32)
+    band = cv2.GaussianBlur(noise, (0, 0), sigma) - cv2.GaussianBlur(noise, (0, 0), 2 * sigma)
+    strength = _blob(*picture.shape[:2], size, draws) * band / band.std() * draws.uniform(10, 50)
+    return np.asarray(picture + strength[..., None], np.float32)
+
+
+def _warped(picture: Picture, _: Picture, size: float, draws: np.random.Generator) -> Picture:
+    size = max(size, 2 * SMALLEST_PX)
+    height, width = picture.shape[:2]
+    by, angle = size * draws.uniform(0.15, 0.4), draws.uniform(0, 2 * math.pi)
+    blob = _blob(height, width, size, draws) * np.float32(by)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    across, down = x + blob * np.float32(math.cos(angle)), y + blob * np.float32(math.sin(angle))
+    warped = cv2.remap(picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(warped, np.float32)
+
+
+_DEFECTS = (_patched, _stained, _scratched, _rough, _warped)
+
+
+def _level(draws: np.random.Generator) -> Picture:
+    """How much darker or brighter each channel becomes, float32 [3]."""
+    tint = 1 + draws.normal(0, 0.15, 3) if draws.random() < 0.5 else np.ones(3)
+    return (draws.uniform(14, 120) * draws.choice([-1, 1]) * tint).astype(np.float32)
+
+
+def _blob(height: int, width: int, size: float, draws: np.random.Generator) -> Picture:
+    """Return a soft-edged blob somewhere, about `size` pixels across: float32 [H, W], 0 … 1."""
+    side = max(3, int(size * 1.6))
+    edge = cv2.GaussianBlur(draws.standard_normal((side, side)).astype(np.float32), (0, 0), max(0.7, size / 6))
+    edge /= edge.std() + 1e-6
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
+    narrow, angle = draws.uniform(0.4, 1.0), draws.uniform(0, math.pi)
+    c, s = math.cos(angle), math.sin(angle)
+    radius = np.sqrt((x * c + y * s) ** 2 + ((y * c - x * s) / narrow) ** 2)
+    blob = np.clip((0.62 - radius + 0.06 * edge) / draws.uniform(0.03, 0.15), 0, 1)
+    top, left = int(draws.integers(height)) - side // 2, int(draws.integers(width)) - side // 2
+    whole = np.zeros((height, width), np.float32)
+    y0, x0, y1, x1 = max(0, top), max(0, left), min(height, top + side), min(width, left + side)
+    whole[y0:y1, x0:x1] = blob[y0 - top : y1 - top, x0 - left : x1 - left]
+    return whole
+
+
+def _scratch(height: int, width: int, length: float, draws: np.random.Generator) -> Picture:
+    """Return a wandering line, float32 [H, W], 0 … 1."""
+    at, angle = np.array([draws.uniform(0, width), draws.uniform(0, height)]), draws.uniform(0, 2 * math.pi)
+    points = [at]
+    for _ in range(8):
+        angle += draws.normal(0, 0.35)
+        at = at + length / 8 * np.array([math.cos(angle), math.sin(angle)])
+        points.append(at)
+    whole = np.zeros((height, width), np.float32)
+    in_eighths = np.round(np.array(points) * 8).astype(np.int32)
+    cv2.polylines(
+        whole,
+        [in_eighths],
+        isClosed=False,
+        color=1.0,
+        thickness=int(draws.integers(1, 4)),
+        lineType=cv2.LINE_AA,
+        shift=3,
+    )
+    return np.asarray(cv2.GaussianBlur(whole, (0, 0), draws.uniform(0.4, 1.0)), np.float32)
