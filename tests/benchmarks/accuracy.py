@@ -31,11 +31,12 @@ import msgspec
 import numpy as np
 import torch
 from distances import Distance, mahalanobis, patchcore
+from real_parts import read_tests
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from calibrate.data.dataset import ClassFolder, add_files, find_class, input_truth, read_all, read_truth
+from calibrate.data.dataset import ClassFolder, add_files, find_class
 from calibrate.data.training_set import Chosen, Pictures
 from calibrate.evaluation.testset import Evaluation, evaluate, measure, smoothed
 from calibrate.training.features import Embedder, cache_features
@@ -164,14 +165,8 @@ class Distances:
         learned_from = [i for i in range(len(good)) if i not in set(held)]
         self._train = cache_features(Chosen(good, learned_from), self._embedder)
         self._held = cache_features(Chosen(good, held), self._embedder)
-        tests, truths = pictures_for(options), []
-        by_path = {test.path: test for test in of.folder.test}
-        for path, picture in read_all(list(by_path), 2):
-            assert not isinstance(picture, str), picture
-            tests.add(picture, path.name)
-            truths.append(input_truth(read_truth(by_path[path], picture), options.geometry()))
+        tests, self._truths, self._bad = read_tests(of.folder, options)
         self._test = cache_features(tests, self._embedder)
-        self._truths = truths
 
     def result(self, method: str) -> Result:
         """Learn one distance and test it."""
@@ -183,7 +178,7 @@ class Distances:
         grid = self._embedder.grid
         raw = [distance(patches.float()).view(1, *grid).numpy() for patches in self._test]
         maps = [smoothed(one, self._of.options.geometry())[0] for one in raw]
-        bad = tuple(test.is_defective for test in self._of.folder.test)
+        bad = tuple(self._bad)
         scores = [float(one.max()) for one in raw]
         names = tuple(test.name for test in self._of.folder.test)
         evaluation = Evaluation(measure(scores, maps, self._truths, bad), names, tuple(scores), bad, ())

@@ -29,9 +29,10 @@ import torch
 import torch.nn.functional as F
 from distances import patchcore
 from painting import paint, vary
+from real_parts import read_tests
 from torch import Tensor, nn
 
-from calibrate.data.dataset import add_files, find_class, input_truth, read_all, read_truth
+from calibrate.data.dataset import add_files, find_class
 from calibrate.data.training_set import Chosen, Pictures
 from calibrate.evaluation.metrics import image_auroc, pixel_auroc
 from calibrate.evaluation.testset import smoothed
@@ -157,15 +158,9 @@ def rows_of(data: Path, name: str, pixels: int, cache: Path, given: Options) -> 
     learned_from = [i for i in range(len(good)) if i not in set(held)]
     clean = cache_features(Chosen(good, learned_from), embedder)
     varied, painted = _made(good, learned_from, embedder)
-    tests, truths = pictures_for(options), []
-    by_path = {test.path: test for test in folder.test}
-    for file, picture in read_all(list(by_path), 2):
-        assert not isinstance(picture, str), picture
-        tests.add(picture, file.name)
-        truths.append(input_truth(read_truth(by_path[file], picture), options.geometry()))
-    bad = [test.is_defective for test in folder.test]
+    tests, truths, bad = read_tests(folder, options)
     held_out, test = cache_features(Chosen(good, held), embedder), cache_features(tests, embedder)
-    rows = Rows(clean, varied, painted, held_out, test, np.stack(truths), bad, embedder.grid, options)
+    rows = Rows(clean, varied, painted, held_out, test, truths, bad, embedder.grid, options)
     cache.mkdir(parents=True, exist_ok=True)
     torch.save(rows, path)
     print(f"{name}: {height} × {width}, embedded in {time.perf_counter() - began:.0f} s", flush=True)

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from distances import patchcore
+from real_parts import read_tests
 from torch import Tensor
 
-from calibrate.data.dataset import add_files, find_class, input_truth, read_all, read_truth
+from calibrate.data.dataset import add_files, find_class
 from calibrate.data.training_set import Chosen
 from calibrate.evaluation.metrics import image_auroc, pixel_auroc
 from calibrate.evaluation.testset import smoothed
@@ -68,15 +69,9 @@ def load(data: Path, name: str, options: Options) -> Class:
     held = set(held_out_positions(len(good)))
     learned_from = cache_features(Chosen(good, [i for i in range(len(good)) if i not in held]), embedder)
     seconds = time.perf_counter() - began
-    tests, truths = pictures_for(options), []
-    by_path = {test.path: test for test in folder.test}
-    for path, picture in read_all(list(by_path), 2):
-        assert not isinstance(picture, str)
-        tests.add(picture, path.name)
-        truths.append(input_truth(read_truth(by_path[path], picture), options.geometry()))
+    tests, truths, bad = read_tests(folder, options)
     test = cache_features(tests, embedder)
-    bad = [test.is_defective for test in folder.test]
-    return Class(learned_from, test, np.stack(truths), bad, embedder.grid, options, seconds)
+    return Class(learned_from, test, truths, bad, embedder.grid, options, seconds)
 
 
 def train_and_measure(of: Class, seed: int, points: int) -> tuple[list[tuple[float, float]], float]:
