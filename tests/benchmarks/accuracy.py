@@ -7,12 +7,12 @@
 Each class is calibrated with each seed as the command line does it, at its default settings: pictures held out,
 cleaned, learned from, scored by the engine that judges, a threshold set. Then the test set is judged: image and pixel
 AUROC, PRO, and what counts on a line, the defects found and the good parts rejected *at that threshold*. PatchCore (1 %
-and 10 %) and Mahalanobis learn from the same patches, and have their thresholds from the same held-out parts by the
-same rule. Nothing that is measured chooses anything.
+and 10 %) and Mahalanobis learn from the same features, pictures that calibrate's cleaning leaves out included, and have
+their thresholds from the same held-out parts by the same rule. Nothing that is measured chooses anything.
 
-Every result is a file in `--out`, named by all that decides it, and is not computed again; so a run that was stopped goes
-on, and another recipe's results lie beside these. The table is of the results that fit the code as it is;
-`accuracy.json` there is the same for programs.
+Every result is a file in `--out`, named by the settings that it was computed with, and is not computed again; so a run that
+was stopped goes on, and other settings' results lie beside these. It is not named by the code: after a change of code
+take another folder. `accuracy.json` there is the table for programs.
 """
 
 from __future__ import annotations
