@@ -124,8 +124,12 @@ def small_artefact(threshold: float = 1.0, **changes: object) -> Artefact:
     )
 
 
-def write_small_model(folder: Path, threshold: float | None = 1.0, **changes: object) -> Path:
-    """Write a model with random head weights; `threshold` None: only the published code's two files."""
+def write_small_model(folder: Path, threshold: float | None = 1.0, *, memory: bool = False, **changes: object) -> Path:
+    """Write a model with random head weights; `threshold` None: only the published code's two files.
+
+    `memory`: it has a memory bank, and averages its scores.
+    """
+    import msgspec
     import torch
 
     from inspectd.simplenet import backbone as backbones
@@ -134,11 +138,16 @@ def write_small_model(folder: Path, threshold: float | None = 1.0, **changes: ob
     from inspectd.simplenet.network import Head
 
     params, backbone = small_params(), small_backbone()
+    if memory:
+        params = msgspec.structs.replace(params, memory_patches=20, memory_width=16, score_window=3)
     torch.manual_seed(7)
     folder.mkdir(parents=True)
     changes.setdefault("backbone_digest", backbones.digest(backbone))
     calibration = None if threshold is None else small_calibration(threshold, **changes)
     head = Head(head_shape(params)).eval()
+    if head.memory is not None:
+        head.memory.matrix.normal_(std=0.1)
+        head.memory.patches.normal_()
     facts = {"params": params, "calibration": calibration, "name": "small", "digest": "unsaved"}
     bundle.save(folder, Bundle(**facts, head=head, backbone=backbone))  # type: ignore[arg-type]
     if threshold is None:

@@ -38,7 +38,7 @@ PUBLISHED_SCHEDULE = frozenset({"meta_epochs", "gan_epochs", "batch_size"})
 MOST = 65_536
 """More than this of anything is a slip of the keyboard, and no machine has the memory."""
 MOST_STEPS = 10_000_000
-MAY_BE_ZERO = ("pre_proj", "proj_layer_type")
+MAY_BE_ZERO = ("pre_proj", "proj_layer_type", "memory_patches")
 MOST_SEEDS = 2**63  # what torch takes
 
 

@@ -86,11 +86,11 @@ class OpenVinoRuntime:
 
 
 class OpenVinoTrunk:
-    """A trunk, compiled together with each shape of head that stands behind it; the heads' weights are inputs.
+    """A trunk, compiled together with each kind of head that stands behind it; the heads' weights are inputs.
 
     So a head takes the memory of its weights and no more, is there at once, and needs no time to change places
     with another. Its products are as fast as those of constant weights, and nothing lies between trunk and head, which
-    is worth a tenth of a small network's time. The price: heads of another shape cost the trunk's memory once more.
+    is worth a tenth of a small network's time. The price: heads of another kind cost the trunk's memory once more.
     """
 
     def __init__(self, trunk: Trunk, runtime: OpenVinoRuntime, tracks: int) -> None:
@@ -108,13 +108,13 @@ class OpenVinoTrunk:
     def add(self, head: FoldedHead) -> OpenVinoHead:
         """Put a head behind the trunk."""
         head = _in_parts(head)
-        inputs = [self._picture, *head.shape]
-        matrices = [i for i, shape in enumerate(inputs) if i and len(shape) > 1]
-        self._compile(head.shape, _Scoring(self._trunk, head), inputs, narrow_inputs=matrices)
-        is_matrix = {id(matrix) for matrix in (*head.mixes, *head.matrices)}
+        inputs = [self._picture, *head.sizes]
+        is_matrix = {id(tensor) for tensor in head.tensors if tensor.dim() > 1}
+        matrices = [i for i, tensor in enumerate(head.tensors, 1) if id(tensor) in is_matrix]
+        self._compile(head.kind, _Scoring(self._trunk, head), inputs, narrow_inputs=matrices)
         openvino, runtime = _openvino(), self._runtime
         weights = [runtime.tensor(t) if id(t) in is_matrix else openvino.Tensor(t.numpy()) for t in head.tensors]
-        return OpenVinoHead(head.shape, weights)
+        return OpenVinoHead(head.kind, weights)
 
     def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""
@@ -122,17 +122,17 @@ class OpenVinoTrunk:
         with self._track() as track:
             for one, head in zip(inputs, heads, strict=True):
                 ours = cast("OpenVinoHead", head)
-                scores.append(track.infer(ours.shape, one, ours.weights)[0].copy())  # [h, w]
+                scores.append(track.infer(ours.kind, one, ours.weights)[0].copy())  # [h, w]
         return np.stack(scores)
 
-    def _compile(self, shape: Hashable, module: nn.Module, inputs: Sequence[Shape], **narrow: Iterable[int]) -> None:
-        """Have a request for this shape of head on each track."""
+    def _compile(self, kind: Hashable, module: nn.Module, inputs: Sequence[Shape], **narrow: Iterable[int]) -> None:
+        """Have a request for this kind of head on each track."""
         with self._compiling:
-            if shape in self._tracks[-1].requests:
+            if kind in self._tracks[-1].requests:
                 return
             requests = self._runtime.requests(module, inputs, self.tracks, **narrow)
             for track, request in zip(self._tracks, requests, strict=True):
-                track.requests[shape] = request
+                track.requests[kind] = request
 
     @contextmanager
     def _track(self) -> Iterator[_Track]:
@@ -145,9 +145,9 @@ class OpenVinoTrunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenVinoHead:
-    """The weights of a head, as inputs of the request for its shape."""
+    """The weights of a head, as inputs of the request for its kind."""
 
-    shape: Hashable
+    kind: Hashable
     weights: Sequence[Any]
 
 
@@ -157,17 +157,17 @@ class _Track:
     def __init__(self) -> None:
         self.requests: dict[Hashable, Any] = {}
         self._loaded: dict[Hashable, Sequence[Any]] = {}
-        """By shape of head, the weights that its request was given last."""
+        """By kind of head, the weights that its request was given last."""
 
-    def infer(self, shape: Hashable, one: Floats, weights: Sequence[Any] = ()) -> Floats:
+    def infer(self, kind: Hashable, one: Floats, weights: Sequence[Any] = ()) -> Floats:
         """Return the first output for a picture [3, H, W]; valid until the next call."""
-        request = self.requests[shape]
+        request = self.requests[kind]
         picture = np.ascontiguousarray(one.transpose(1, 2, 0)[None])  # [1, H, W, 3]
         request.set_input_tensor(0, _openvino().Tensor(picture, shared_memory=True))
-        if self._loaded.get(shape) is not weights:
+        if self._loaded.get(kind) is not weights:
             for i, weight in enumerate(weights, 1):
                 request.set_input_tensor(i, weight)
-            self._loaded[shape] = weights
+            self._loaded[kind] = weights
         request.infer()
         return cast("Floats", request.get_output_tensor(0).data)
 

@@ -127,7 +127,7 @@ def write(folder: Path, model: Artefact, checkpoint: bytes, backbone: bytes) -> 
     """Write the files of one model into an existing, empty folder; `calibration.files` is filled in here."""
     files = {
         "ckpt.pth": checkpoint,
-        "params.pkl": pickle.dumps(msgspec.to_builtins(model.params, builtin_types=(tuple,)), protocol=4),
+        "params.pkl": pickle.dumps(model.params.to_plain(), protocol=4),
         "backbone.pth": backbone,
         **{f"{PARITY}/{i:03d}.png": _png(picture) for i, picture in enumerate(model.parity())},
     }

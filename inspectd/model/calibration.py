@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +18,7 @@ RectSpec = tuple[int, int, int, int]
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"backbone": "backbone.name"}):
-    """params.pkl: the published parameters under their published names."""
+    """params.pkl: the published parameters under their published names, and ours where they are used."""
 
     backbone: str
     layers_to_extract_from: tuple[str, ...]
@@ -33,6 +33,18 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"b
     dsc_layers: Annotated[int, Meta(ge=1, le=64)] = 2
     dsc_hidden: Positive | None = 1024
     embedding_size: Positive | None = None
+    memory_patches: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
+    memory_width: Positive = 128
+    score_window: Annotated[int, Meta(ge=1, le=63)] = 1
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return what params.pkl holds: ours only where they are used, since other programs read the published ones."""
+        plain: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(tuple,))
+        if self.memory_patches == 0:
+            del plain["memory_patches"], plain["memory_width"]
+        if self.score_window == 1:
+            del plain["score_window"]
+        return plain
 
 
 class CameraRecord(msgspec.Struct, frozen=True):

@@ -54,6 +54,9 @@ def head_shape(params: Params) -> HeadShape:
         params.dsc_layers,
         params.dsc_hidden,
         params.embedding_size,
+        params.memory_patches,
+        params.memory_width,
+        params.score_window,
     )
 
 
@@ -64,6 +67,8 @@ def save(folder: Path, model: Bundle) -> None:
     if head.pre_projection is not None:
         checkpoint["pre_projection"] = head.pre_projection.state_dict()
     checkpoint["standardisation"] = {"mean": head.feature_mean, "spread": head.feature_spread}
+    if head.memory is not None:
+        checkpoint["memory"] = head.memory.state_dict()
     state = backbone.model.state_dict() if isinstance(backbone, backbones.Backbone) else backbone.state_dict()
     artefact.write(folder, model, _tensor_bytes(checkpoint), _tensor_bytes(dict(state)))
 
@@ -122,13 +127,15 @@ def _read_head(data: bytes, path: Path, params: Params) -> Head:
         head.discriminator.load_state_dict(state["discriminator"])
         if head.pre_projection is not None:
             head.pre_projection.load_state_dict(state["pre_projection"])
+        if head.memory is not None:
+            head.memory.load_state_dict(state["memory"])
         if "standardisation" in state:
             head.feature_mean.copy_(state["standardisation"]["mean"])
             head.feature_spread.copy_(state["standardisation"]["spread"])
     except Exception as error:  # noqa: BLE001 - torch.load raises whatever the broken file provokes
         raise UsageError(
             f"{path} is refused, and nothing in it was run: {first_line(error)}. Expected the discriminator and "
-            "projection that params.pkl describes."
+            "projection (and memory bank) that params.pkl describes."
         ) from None
     _check_finite(head, path)
     return head.eval()
@@ -138,7 +145,7 @@ def _check_shapes(params: Params, state: Mapping[str, Any]) -> None:
     """Compare the shapes before memory is taken for them: what params.pkl asks for must be in the file."""
     with torch.device("meta"):
         head = Head(head_shape(params))
-    for part in ("discriminator", "pre_projection"):
+    for part in ("discriminator", "pre_projection", "memory"):
         module = getattr(head, part)
         for name, tensor in () if module is None else module.state_dict().items():
             if state[part][name].shape != tensor.shape:

@@ -8,6 +8,10 @@ upsampling of the coarser layers, whose weights sum to one. Therefore
     z = Σ_l upsample(mix_l · pool_l(features_l)) + bias        one value per hidden unit and patch
     score = stages(LeakyReLU(z))                               1×1 maps with a LeakyReLU before each
 
+Where there is a memory bank, its few dimensions are more values of z, and one product finds the nearest patch:
+
+    score += √(|z'|² + 2·min_j(|p_j|²/2 − z'·p_j))
+
 where `pool_l` holds the two average poolings of layer l's neighbourhoods: the rows of the embedding that this
 layer reaches, as one small grouped convolution at the layer's own resolution. It does not depend on what was
 trained: heads of one shape share it, and the backbone before it. `mix_l` is all that was trained up to the
@@ -19,16 +23,17 @@ Only torch; no files, no device choice. Folding is done in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inspectd.simplenet.network import Head, HeadShape
+from inspectd.simplenet.network import Head, HeadShape, average_scores
 
 SLOPE = 0.2
 MIN_GROUP_CHANNELS = 4
@@ -85,22 +90,35 @@ class FoldedHead:
     """One for each LeakyReLU, [o', o]."""
     biases: tuple[Tensor, ...]
     """[o'] each. What comes out last is added up to the score: trained heads have one row there."""
+    memory: tuple[Tensor, ...] = ()
+    """Minus the patches of the memory bank [m, k], and half their squared lengths [m]; or nothing. Its dimensions are
+    the last k of `o`."""
+    window: int = 1
+    """Scores are averaged over so many patches down and across."""
 
     @property
     def tensors(self) -> list[Tensor]:
         """All of it in one list."""
-        return [*self.mixes, self.bias, *self.matrices, *self.biases]
+        return [*self.mixes, self.bias, *self.matrices, *self.biases, *self.memory]
 
     @property
-    def shape(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes in that list: heads with the same ones can take each other's place."""
-        return tuple(tuple(tensor.shape) for tensor in self.tensors)
+    def sizes(self) -> list[tuple[int, ...]]:
+        """The shapes in that list."""
+        return [tuple(tensor.shape) for tensor in self.tensors]
+
+    @property
+    def kind(self) -> Hashable:
+        """What is equal for heads that can take each other's place."""
+        return (*self.sizes, self.window)
 
     def like(self, tensors: Sequence[Tensor]) -> FoldedHead:
-        """Return a head of this shape that consists of other `tensors`, in the order of that list."""
-        layers, stages = len(self.mixes), len(self.matrices)
-        bias, rest = tensors[layers], tensors[layers + 1 :]
-        return FoldedHead(tuple(tensors[:layers]), bias, tuple(rest[:stages]), tuple(rest[stages:]))
+        """Return a head of this kind that consists of other `tensors`, in the order of that list."""
+        each = iter(tensors)
+        mixes, (bias,), matrices, biases, memory = (
+            tuple(islice(each, len(part)))
+            for part in (self.mixes, (self.bias,), self.matrices, self.biases, self.memory)
+        )
+        return FoldedHead(mixes, bias, matrices, biases, memory, self.window)
 
     def scores(self, pooled: Sequence[Tensor], linear: Linear = convolved) -> Tensor:
         """Return raw patch scores float32 [B, h, w] of pooled maps [B, n_l, h_l, w_l], on the first layer's grid."""
@@ -113,12 +131,25 @@ class FoldedHead:
             if coarse.shape[-2:] != z.shape[-2:]:
                 coarse = F.interpolate(coarse, size=z.shape[-2:], mode="bilinear", align_corners=False)  # noqa: PLW2901
             z = z + coarse  # [B, o, h, w]
+        near = None
+        if self.memory:
+            width = self.memory[0].shape[-1]
+            z, near = z[:, :-width], z[:, -width:]
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True), 1):
             z = F.leaky_relu(z, SLOPE)
             if i == len(self.matrices):  # one number per patch: it costs next to nothing to keep all its bits
                 z, matrix, bias = z.float(), matrix.float(), bias.float()  # noqa: PLW2901
             z = linear(z, matrix, bias)  # [B, o', h, w]
-        return z.float().sum(1)
+        scores = z.float().sum(1)  # [B, h, w]
+        if near is not None:
+            scores = scores + self._distances(near.float(), linear)
+        return average_scores(scores, self.window)
+
+    def _distances(self, near: Tensor, linear: Linear) -> Tensor:
+        """Return the distance [B, h, w] of each patch [B, k, h, w] to the nearest one in the memory bank."""
+        patches, halves = (tensor.float() for tensor in self.memory)
+        smallest = linear(near, patches, halves).amin(1)
+        return (near.square().sum(1) + 2 * smallest).clamp(min=0).sqrt()
 
 
 def fold_pooling(shape: HeadShape, channels: Sequence[int]) -> Pooling:
@@ -131,11 +162,18 @@ def fold_head(head: Head, channels: Sequence[int]) -> FoldedHead:
     plan = _plan_of(head.shape, channels)
     stages = list(_affine_stages(head))
     (matrix, bias), rest = stages[0], stages[1:]
+    memory: tuple[Tensor, ...] = ()
+    if head.memory is not None:
+        few = head.memory.matrix.double() / head.feature_spread.double()
+        matrix, bias = torch.cat([matrix, few]), torch.cat([bias, -few @ head.feature_mean.double()])
+        patches = head.memory.patches.double()
+        memory = _single((-patches, patches.square().sum(1) / 2))
     mixes = []
     for rows, share in zip(plan.rows, plan.shares, strict=True):
         mix = matrix[:, list(rows)]
         mixes.append(mix if share is None else mix @ share)
-    return FoldedHead(_single(mixes), bias.float(), _single(m for m, _ in rest), _single(b for _, b in rest))
+    matrices, biases = _single(m for m, _ in rest), _single(b for _, b in rest)
+    return FoldedHead(_single(mixes), bias.float(), matrices, biases, memory, head.shape.score_window)
 
 
 def _plan_of(shape: HeadShape, channels: Sequence[int]) -> Plan:

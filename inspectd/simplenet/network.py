@@ -9,6 +9,8 @@ steps and their order are those of the published code; sections named below are 
       -> (standardised with the training set's mean and spread)        ours; the identity when not trained so
       -> projection ("feature adaptor")                                section 3.2
       -> discriminator; the score of a patch is minus its output       section 3.4
+      -> (plus its distance to the nearest patch of a memory bank)     ours; none when not trained so
+      -> (averaged over neighbouring patches)                          ours; 1 × 1 when not trained so
       -> score of the picture: the largest patch score                 section 3.6
 
 Only torch; no files, no device choice. Each change of shape ends in a comment with the new one.
@@ -45,6 +47,12 @@ class HeadShape:
     dsc_hidden: int | None = 1024
     embedding_size: int | None = None
     """What the projection maps to; None: `target_embed_dimension`, and without a projection always that."""
+    memory_patches: int = 0
+    """How many good patches the memory bank holds; 0: there is none. Not published for SimpleNet."""
+    memory_width: int = 128
+    """How many values of a patch are compared with them."""
+    score_window: int = 1
+    """Patch scores are averaged over so many patches down and across; odd. Not published."""
 
     @property
     def adapted_width(self) -> int:
@@ -130,6 +138,29 @@ class Discriminator(nn.Module):
         return cast("Tensor", self.tail(self.body(rows)))
 
 
+class MemoryBank(nn.Module):
+    """How far a patch is from the nearest of some good ones, in a few dimensions that a matrix chooses.
+
+    The patches are a coreset as PatchCore keeps one (Roth et al., CVPR 2022, section 3.2), the few dimensions random
+    ones, which keep distances well enough (Johnson-Lindenstrauss). The unit of the distance is in both.
+    """
+
+    matrix: Tensor
+    patches: Tensor
+
+    def __init__(self, in_planes: int, width: int, patches: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.zeros(width, in_planes))
+        self.register_buffer("patches", torch.zeros(patches, width))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map [N, in_planes] to [N, 1]."""
+        few = rows @ self.matrix.T  # [N, width]
+        # |z − p|² = |z|² + 2·(|p|²/2 − z·p), smallest where the bracket is
+        smallest = (self.patches.square().sum(1) / 2 - few @ self.patches.T).amin(1)  # [N]
+        return (few.square().sum(1) + 2 * smallest).clamp(min=0).sqrt()[:, None]
+
+
 def _init_weight(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_normal_(module.weight)
@@ -153,17 +184,36 @@ class Head(nn.Module):
             else None
         )
         self.discriminator = Discriminator(shape.adapted_width, shape.dsc_layers, shape.dsc_hidden)
+        self.memory = MemoryBank(width, shape.memory_width, shape.memory_patches) if shape.memory_patches else None
+
+    def standardise(self, rows: Tensor) -> Tensor:
+        """Standardise embedded rows [N, target_embed_dimension]."""
+        return (rows - self.feature_mean) / self.feature_spread
 
     def adapt(self, rows: Tensor) -> Tensor:
         """Standardise and project embedded rows [N, target_embed_dimension] -> [N, adapted_width]."""
-        rows = (rows - self.feature_mean) / self.feature_spread
+        rows = self.standardise(rows)
         return rows if self.pre_projection is None else cast("Tensor", self.pre_projection(rows))
+
+    def score(self, rows: Tensor) -> Tensor:
+        """Return the scores [N] of embedded rows [N, target_embed_dimension], each by itself; higher is worse."""
+        scores = -self.discriminator(self.adapt(rows))  # [N, 1]
+        if self.memory is not None:
+            scores = scores + self.memory(self.standardise(rows))
+        return cast("Tensor", scores[:, 0])
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return raw patch scores [B, h, w]; higher is worse."""
         rows, grid = embed(features, self.shape)
-        scores = -self.discriminator(self.adapt(rows))  # [B·h·w, 1]
-        return cast("Tensor", scores.view(-1, *grid))  # [B, h, w]
+        return average_scores(self.score(rows).view(-1, *grid), self.shape.score_window)  # [B, h, w]
+
+
+def average_scores(scores: Tensor, window: int) -> Tensor:
+    """Average patch scores [B, h, w] over `window` × `window` patches, at the border over those that there are."""
+    if window == 1:
+        return scores
+    averaged = F.avg_pool2d(scores[:, None], window, 1, window // 2, count_include_pad=False)
+    return averaged[:, 0]
 
 
 class Network(nn.Module):

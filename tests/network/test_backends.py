@@ -39,11 +39,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
     return [bundle.load(write_small_model(folder / name, threshold=10.0 * t)) for t, name in enumerate("ab", 1)]
 
 
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model with a memory bank that averages its scores."""
+    return bundle.load(write_small_model(tmp_path_factory.mktemp("backends") / "memory", memory=True))
+
+
 @pytest.fixture(scope="module", params=FORMS, ids=lambda form: f"{form[0]}-{form[1]}")
-def backend_and_bound(request: pytest.FixtureRequest, models: list[Bundle]) -> tuple[Backend, float]:
+def backend_and_bound(
+    request: pytest.FixtureRequest, models: list[Bundle], remembering: Bundle
+) -> tuple[Backend, float]:
     device, precision, bound = request.param
     backend = choose_backend(device, precision)
-    for model in models:
+    for model in (*models, remembering):
         backend.prepare(model)
     return backend, bound
 
@@ -54,9 +62,12 @@ def pictures() -> list[np.ndarray]:
     return [draws.integers(0, 255, size, np.uint8) for size in sizes]
 
 
-def test_scores_are_the_textbooks(backend_and_bound: tuple[Backend, float], models: list[Bundle]) -> None:
+def test_scores_are_the_textbooks(
+    backend_and_bound: tuple[Backend, float], models: list[Bundle], remembering: Bundle
+) -> None:
     backend, bound = backend_and_bound
-    requests = [Request(models[i % 2], models[i % 2].geometry, picture) for i, picture in enumerate(pictures())]
+    pairs = zip((*models, remembering, models[0]), pictures(), strict=True)
+    requests = [Request(model, model.geometry, picture) for model, picture in pairs]
     together = backend.score(requests)
     for request, scores in zip(requests, together, strict=True):
         pixels = torch.from_numpy(backend_input(request))

@@ -46,8 +46,9 @@ def change_tensor(path: Path, part: str, name: str, value: float) -> None:
     torch.save(state, path)
 
 
-def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
-    folder = write_small_model(tmp_path / "model")
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_model_comes_back_as_it_was(tmp_path: Path, memory: bool) -> None:
+    folder = write_small_model(tmp_path / "model", memory=memory)
     picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     first = SimpleNet("cpu").load_from_path(folder)
     score, map_ = first.predict(picture)

@@ -28,6 +28,11 @@ def lived_in(head: Head, features: Sequence[Tensor]) -> Head:
             module.running_var.uniform_(0.5, 2)
             nn.init.normal_(module.weight)
             nn.init.normal_(module.bias)
+    if head.memory is not None:
+        head.memory.matrix.normal_()
+        chosen = torch.randint(len(rows), (head.shape.memory_patches,))
+        near = head.standardise(rows[chosen]) @ head.memory.matrix.T
+        head.memory.patches.copy_(near + near.std() * torch.randn_like(near))  # a distance of nearly 0 is all rounding
     return head.eval()
 
 
@@ -50,6 +55,9 @@ def test_folded_is_textbook(seed: int) -> None:
         dsc_layers=draw.choice([1, 2, 3]),
         dsc_hidden=draw.choice([None, 16, 50]),
         embedding_size=draw.choice([None, 20]),
+        memory_patches=draw.choice([0, 1, 30]),
+        memory_width=draw.choice([8, 32]),
+        score_window=draw.choice([1, 3, 5]),
     )
     channels = [draw.choice([7, 16, 24, 40, 112, 128]) for _ in range(draw.choice([1, 2, 3]))]
     torch.manual_seed(seed)

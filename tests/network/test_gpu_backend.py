@@ -58,6 +58,14 @@ def test_scores_are_the_cpus_in_whatever_order_streams_work(
     check_scores(*keep_busy(gpu, models, seed))
 
 
+def test_a_head_with_a_memory_bank_stands_beside_others(
+    models: list[Bundle], tmp_path: Path, device: FakeDevice
+) -> None:
+    mixed = [models[0], *(bundle.load(write_small_model(tmp_path / name, memory=True)) for name in "xy")]
+    device.reseed(0)
+    check_scores(*keep_busy(backend(mixed, device), mixed, 0))
+
+
 @pytest.mark.parametrize("stream", [1, 2])
 def test_a_missing_wait_would_be_found(
     models: list[Bundle], device: FakeDevice, gpu: GpuBackend, monkeypatch: pytest.MonkeyPatch, stream: int

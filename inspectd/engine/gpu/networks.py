@@ -118,10 +118,9 @@ class CudaTrunk:
 
     def add(self, head: FoldedHead) -> CudaHead:
         """Put a head into the bank of its kind."""
-        key = tuple(tuple(weight.shape) for weight in head.tensors)
-        if key not in self._banks:
-            self._banks[key] = HeadBank(head, self._runtime)
-        bank = self._banks[key]
+        if head.kind not in self._banks:
+            self._banks[head.kind] = HeadBank(head, self._runtime)
+        bank = self._banks[head.kind]
         row = bank.add(head)
         ours = CudaHead(bank, row)
         weakref.finalize(ours, bank.free, row)
