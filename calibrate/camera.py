@@ -92,7 +92,6 @@ def command(
     from calibrate.progress import ProgressBars
     from calibrate.training.fit import learn, pictures_for
     from calibrate.training.options import options_for
-    from calibrate.training.threshold import held_out_positions
     from inspectd.atomic import check_can_write
     from inspectd.engine.choose import choose_backend
 
@@ -111,9 +110,8 @@ def command(
         acquired = acquire_pictures(acquisition, pictures, kept, bars)
         check_roi(seen.roi, pictures.size)
         check_names(options.confirmed, pictures)
-        held_out = held_out_positions(len(pictures))
         camera_record = acquisition.record(pictures.size)
-        learned = learn(pictures, held_out, options, backend, run=run, camera=camera_record, watcher=bars)
+        learned = learn(pictures, options, backend, run=run, camera=camera_record, watcher=bars)
         tested, bad = None, None
         if defect_paths:
             bars.stage("defects", len(defect_paths))

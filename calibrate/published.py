@@ -175,6 +175,7 @@ def options_of(net_part: NetPart, data: DatasetPart, number: int, *, seed: int, 
             width=data.imagesize,
             resize=data.resize,
             shape=shape,
+            recipe=None,
             schedule=schedule,
             augmentation=augmentation,
             cache=net_part.cache,  # type: ignore[arg-type]  # click has checked it

@@ -166,11 +166,11 @@ def _learn(
     source = str(plan.path / folder.name / "train" / "good")
     learned = learn(
         pictures,
-        range(first_held, len(pictures)),
         options,
         backend,
         run=f"{plan.target.name}-{folder.name}",
         camera=CameraRecord(source, None, *pictures.size),
+        held_out=range(first_held, len(pictures)),
         keeper=keeper,
         watcher=bars,
     )

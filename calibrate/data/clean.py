@@ -39,10 +39,11 @@ class Cleaning:
     unlike: frozenset[int]
     """Positions of training pictures that are left out."""
     unconfirmed: frozenset[int]
-    """Positions of held-out pictures that count as rejected until a person confirms that they are good."""
+    """Positions of held-out pictures that count as rejected until a person confirms that they are good. Where every
+    picture is both learned from and held out, these are the same."""
 
 
-def find_unlike(features: Tensor, training: Sequence[int], confirmed: set[int]) -> Cleaning:
+def find_unlike(features: Tensor, training: Sequence[int], held_out: Sequence[int], confirmed: set[int]) -> Cleaning:
     """Judge all pictures by their features float16 [N, P, D] against those at the positions `training`.
 
     The random draws are fixed: the same pictures always give the same answer.
@@ -53,8 +54,7 @@ def find_unlike(features: Tensor, training: Sequence[int], confirmed: set[int]) 
     spread = 1.4826 * float((known - median).abs().median())
     limit = math.exp(median + OUTLYING * max(spread, 1e-6))
     odd = {i for i, value in enumerate(oddness) if value > limit and i not in confirmed}
-    kept = set(training)
-    return Cleaning(tuple(oddness), limit, frozenset(odd & kept), frozenset(odd - kept))
+    return Cleaning(tuple(oddness), limit, frozenset(odd & set(training)), frozenset(odd & set(held_out)))
 
 
 def _oddness(features: Tensor, training: Sequence[int]) -> list[float]:

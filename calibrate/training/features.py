@@ -44,6 +44,15 @@ class Inputs(Protocol):
         """Return [b, 3, H, W], 0 … 255, of the pictures at `positions`, in that order."""
 
 
+class Embeds(Protocol):
+    """Pictures to embedded patches."""
+
+    device: torch.device
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return float32 [b, P, D] for pictures [b, 3, H, W], 0 … 255: P patches of D values each."""
+
+
 class Embedder:
     """Pictures to pooled patches; counts the pictures that it passed through the backbone."""
 
@@ -113,7 +122,7 @@ def free_memory() -> int:
 
 def cache_features(
     inputs: Inputs,
-    embedder: Embedder,
+    embedder: Embeds,
     *,
     wanted: Cache = "auto",
     folder: Path | None = None,
@@ -218,29 +227,6 @@ class FreshPictures:
         """Yield [b·P, D]."""
         for chosen in shuffled(len(self._inputs), self._batch_size, self._generator):
             yield self._embedder(self._inputs.load(chosen.tolist())).flatten(0, 1)
-
-
-class CachedPatches:
-    """`steps` times `patches` rows drawn from all patches of all pictures: one epoch is the whole training."""
-
-    def __init__(
-        self, features: Tensor, patches: int, steps: int, generator: torch.Generator, device: torch.device
-    ) -> None:
-        self._rows = features.flatten(0, 1)  # [N·P, D]
-        self._patches = patches
-        self._steps = steps
-        self._generator = generator
-        self._device = device
-
-    def __len__(self) -> int:
-        """How many steps there are."""
-        return self._steps
-
-    def epoch(self) -> Iterator[Tensor]:
-        """Yield [patches, D]."""
-        for _ in range(self._steps):
-            chosen = torch.randint(len(self._rows), (self._patches,), generator=self._generator)
-            yield self._rows[chosen.to(self._rows.device)].to(self._device).float()
 
 
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

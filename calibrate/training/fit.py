@@ -1,7 +1,7 @@
 """Pictures of good parts in, a judged-ready model out: the whole of calibration without cameras or files.
 
-The order matters: hold out, clean, learn from the rest, score the held-out ones with the very model and
-engine that will judge, set the threshold. Nothing is trained afterwards.
+The order matters: hold out, clean, learn from the rest, score what was held out in the form of the engine that will
+judge, set the threshold. Nothing is trained afterwards.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -21,22 +21,26 @@ from torch import Tensor
 from calibrate.data.clean import Cleaning, find_unlike
 from calibrate.data.training_set import Chosen, Pictures, check_enough
 from calibrate.progress import Unwatched, Watcher
-from calibrate.training.features import CachedPatches, CachedPictures, Embedder, FreshPictures, cache_features
+from calibrate.training.crossfit import cross_fit
+from calibrate.training.embedding import FoldedEmbedder
+from calibrate.training.features import CachedPictures, Embedder, FreshPictures, cache_features
 from calibrate.training.loss import StepLoss
+from calibrate.training.material import embed_good, made_from, make_material
 from calibrate.training.options import Options, options_for
+from calibrate.training.recipe import FOLDS, Recipe, folds_of
 from calibrate.training.scoring import score_pixels
 from calibrate.training.threshold import choose_threshold, held_out_positions
 from calibrate.training.train import HeadTrainer, noise_for, standardise, train
 from inspectd.engine.backend import Backend
 from inspectd.engine.choose import torch_device
 from inspectd.model.artefact import sha256
-from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
+from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
 from inspectd.model.framing import find_framing, find_tint
 from inspectd.model.geometry import IMAGENET_MEAN, IMAGENET_STD
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.network import Head
+from inspectd.simplenet.network import Head, HeadShape
 from inspectd.version import VERSION
 
 LOG_LINES = 100
@@ -50,6 +54,11 @@ class Trained:
     head: Head
     backbone: backbones.Backbone
     kept: str = "last"
+    held_out: tuple[int, ...] = ()
+    """Positions of the pictures that the threshold rests on."""
+    heads: tuple[tuple[Head, tuple[int, ...]], ...] = ()
+    """Which head, that never saw them, scores which of these."""
+    cleaning: Cleaning | None = None
 
 
 class Keeper(Protocol):
@@ -95,29 +104,49 @@ class Learned:
 
 def learn(
     pictures: Pictures,
-    held_out: Sequence[int],
     options: Options,
     backend: Backend,
     *,
     run: str,
     camera: CameraRecord,
+    held_out: Sequence[int] | None = None,
     keeper: Keeper | None = None,
     watcher: Watcher | None = None,
 ) -> Learned:
-    """Train on the pictures that are not held out and set the threshold on those that are."""
+    """Train on the pictures, and set the threshold on scores of heads that never saw what they score.
+
+    With the published schedule: train on those that are not `held_out` (None: as `held_out_positions` says), and let
+    the head that judges score the others. With our recipe every picture is learned from and held out once.
+    """
     watcher = watcher or Unwatched()
     params = options.params
     torch.manual_seed(options.seed)
     backbone = backbones.pretrained(params.backbone, params.layers_to_extract_from, params.input_shape, options.weights)
-    training = _Training(pictures, set(held_out), options, backbone, torch_device(backend.variant.device), watcher)
-    trained = training.run(keeper or KeepLast())
+    device = torch_device(backend.variant.device)
+    if options.recipe is not None:
+        trained = _cross_fitted(pictures, options, options.recipe, backbone, device, watcher)
+    else:
+        held = held_out_positions(len(pictures)) if held_out is None else list(held_out)
+        training = _Training(pictures, set(held), options, backbone, device, watcher)
+        trained = training.run(keeper or KeepLast())
+    return _with_threshold(pictures, trained, options, backend, run, camera, watcher)
 
+
+def _with_threshold(
+    pictures: Pictures,
+    trained: Trained,
+    options: Options,
+    backend: Backend,
+    run: str,
+    camera: CameraRecord,
+    watcher: Watcher,
+) -> Learned:
     digest = backbones.digest(trained.backbone)
     # Of the head too: a second training with the same settings, on other pictures, is another model.
     weights = b"".join(tensor.numpy().tobytes() for tensor in trained.head.state_dict().values())
     name = sha256(digest.encode() + weights)
     draft = Bundle(
-        params=params,
+        params=params_of(options, trained.head.shape),
         calibration=None,
         name=run,
         digest=f"{name} draft",
@@ -126,9 +155,9 @@ def learn(
         backbone=trained.backbone,
     )
     variant = backend.prepare(draft, is_draft=True).variant
-    scores = _scores(pictures, held_out, draft, backend, watcher)
-    cleaning = training.cleaning
-    rejected = [cleaning is not None and i in cleaning.unconfirmed for i in held_out]
+    positions, cleaning = list(trained.held_out), trained.cleaning
+    rejected = [cleaning is not None and i in cleaning.unconfirmed for i in positions]
+    scores = _scores(pictures, trained, draft, backend, watcher)
 
     def choose(scores: Sequence[float]) -> ThresholdRecord | None:
         return choose_threshold(scores, options.rate, options.confidence, rejected) if scores else None
@@ -154,24 +183,43 @@ def learn(
         pictures=len(pictures),
         pictures_digest=pictures.digest,
         statistics=pictures.statistics(),
-        recipe={**dataclasses.asdict(options.schedule), "kept": trained.kept},
+        recipe={**dataclasses.asdict(options.recipe or options.schedule), "kept": trained.kept},
         versions=_versions(),
         files={},
     )
     model = dataclasses.replace(draft, calibration=calibration, digest=name)
     judges = backend.prepare(model).variant
     if judges != variant:  # the threshold shows that the faster one is too far from the textbook: set it in the other
-        scores = _scores(pictures, held_out, model, backend, watcher)
+        calibration = msgspec.structs.replace(calibration, device=judges.device, precision=judges.precision)
+        model = dataclasses.replace(model, calibration=calibration)
+        scores = _scores(pictures, trained, model, backend, watcher)
         calibration = msgspec.structs.replace(
-            calibration,
-            threshold=choose(scores),
-            held_out_scores=tuple(sorted(scores)),
-            device=judges.device,
-            precision=judges.precision,
+            calibration, threshold=choose(scores), held_out_scores=tuple(sorted(scores))
         )
         model = dataclasses.replace(model, calibration=calibration)
     backend.forget(draft)
-    return Learned(model, calibration.threshold, scores, list(held_out), cleaning, trained.kept)
+    return Learned(model, calibration.threshold, scores, positions, cleaning, trained.kept)
+
+
+def _scores(pictures: Pictures, trained: Trained, like: Bundle, backend: Backend, watcher: Watcher) -> list[float]:
+    """Return the held-out pictures' scores, in their order, in the variant that `like` is judged in."""
+    watcher.stage("threshold", len(trained.held_out))
+    scores = dict.fromkeys(trained.held_out, 0.0)
+    for number, (head, positions) in enumerate(trained.heads):
+        is_judge = head is trained.head
+        model = like if is_judge else dataclasses.replace(like, head=head, digest=f"{like.digest} {number}")
+        backend.prepare(model, is_draft=True)
+        for i in positions:
+            scores[i] = float(score_pixels(backend, model, pictures.input(i)[None]).max())
+            watcher.step()
+        if not is_judge:
+            backend.forget(model)
+    return list(scores.values())
+
+
+def params_of(options: Options, shape: HeadShape) -> Params:
+    """Return what params.pkl holds of a head of this shape."""
+    return dataclasses.replace(options, shape=shape).params
 
 
 def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundle:
@@ -189,13 +237,56 @@ def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundl
         pictures.add(image, str(i))
     check_enough(len(pictures), (), "those given")
     camera = CameraRecord("fit", None, *pictures.size)
-    return learn(pictures, held_out_positions(len(pictures)), options, backend, run="fit", camera=camera).model
+    return learn(pictures, options, backend, run="fit", camera=camera).model
 
 
 def pictures_for(options: Options) -> Pictures:
     """Return room for pictures, as the options want them."""
     draws = torch.Generator().manual_seed(options.seed)
     return Pictures(options.geometry(), options.white_level, options.augmentation, draws)
+
+
+def _cross_fitted(
+    pictures: Pictures,
+    options: Options,
+    recipe: Recipe,
+    backbone: backbones.Backbone,
+    device: torch.device,
+    watcher: Watcher,
+) -> Trained:
+    embedder = FoldedEmbedder(backbone, options.shape, options.params.input_shape, device)
+    everyone, folds = range(len(pictures)), folds_of(len(pictures))
+    watcher.stage("features", len(pictures))
+    good = embed_good(pictures, embedder, options.cache, options.cache_folder, watcher.report, watcher.step)
+    cleaning = find_unlike(good, everyone, everyone, confirmed_of(options, pictures)) if options.clean else None
+    usable = [i for i in everyone if cleaning is None or i not in cleaning.unlike]
+    watcher.stage("made up", 2 * len(made_from(usable, recipe)))
+    material = make_material(pictures, good, folds, usable, embedder, recipe, options.seed, watcher.step)
+    watcher.stage("training", recipe.steps)
+    found = cross_fit(material, options.shape, recipe, options.seed, _told(watcher, recipe.steps))
+    by_fold = [tuple(i for i in everyone if folds[i] == fold) for fold in range(FOLDS)]
+    heads = tuple(zip(found.without, by_fold, strict=True))
+    return Trained(found.head, backbone.eval(), "last", tuple(everyone), heads, cleaning)
+
+
+def _told(watcher: Watcher, steps: int) -> Callable[[int, StepLoss], None]:
+    """Return what tells the watcher of each step, and now and then of the loss."""
+    log_every = max(1, steps // LOG_LINES)
+
+    def on_step(number: int, result: StepLoss) -> None:
+        watcher.step()
+        if number % log_every == 0 or number == steps:
+            # The one place where the host waits for the device.
+            for name, value in zip(("loss", "p_true", "p_fake"), _read(result), strict=True):
+                watcher.scalar(name, value, number)
+
+    return on_step
+
+
+def confirmed_of(options: Options, pictures: Pictures) -> set[int]:
+    """Return the positions of the pictures that a person has confirmed."""
+    names = set(options.confirmed)
+    return {i for i, name in enumerate(pictures.names) if name in names}
 
 
 class _Training:
@@ -212,6 +303,7 @@ class _Training:
     ) -> None:
         self.cleaning: Cleaning | None = None
         self._pictures = pictures
+        self._held_out = sorted(held_out)
         self._positions = [i for i in range(len(pictures)) if i not in held_out]
         self._options = options
         self._watcher = watcher
@@ -230,14 +322,6 @@ class _Training:
         meta_epochs, gan_epochs = schedule.epochs
         steps = meta_epochs * gan_epochs * len(self._batches)
         self._watcher.stage("training", steps)
-        log_every = max(1, steps // LOG_LINES)
-
-        def on_step(number: int, result: StepLoss) -> None:
-            self._watcher.step()
-            if number % log_every == 0 or number == steps:
-                # The one place where the host waits for the device.
-                for name, value in zip(("loss", "p_true", "p_fake"), _read(result), strict=True):
-                    self._watcher.scalar(name, value, number)
 
         def on_meta_epoch(number: int) -> None:
             keeper.on_meta_epoch(number, self._head, self._embedder)
@@ -245,10 +329,11 @@ class _Training:
         draws = torch.Generator(self._device).manual_seed(self._options.seed)
         noise = noise_for(schedule, draws)
         trainer = HeadTrainer(self._head, schedule, noise, steps, self._backbone if schedule.train_backbone else None)
-        train(trainer, self._batches, on_step, on_meta_epoch)
+        train(trainer, self._batches, _told(self._watcher, steps), on_meta_epoch)
         kept = keeper.choose(self._head, self._backbone)
         backbone = kept.backbone.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return dataclasses.replace(kept, head=kept.head.cpu().eval(), backbone=backbone.eval())
+        head, held_out = kept.head.cpu().eval(), tuple(self._held_out)
+        return Trained(head, backbone.eval(), kept.kept, held_out, ((head, held_out),), self.cleaning)
 
     def _fresh(self) -> FreshPictures:
         chosen, size = Chosen(self._pictures, self._positions), self._options.schedule.batch_size
@@ -258,7 +343,7 @@ class _Training:
                 standardise(self._head, torch.cat(list(once.epoch())))
         return FreshPictures(chosen, self._embedder, size, self._draws)
 
-    def _cached(self) -> CachedPictures | CachedPatches:
+    def _cached(self) -> CachedPictures:
         schedule = self._options.schedule
         inputs = Chosen(self._pictures, range(len(self._pictures)) if self._options.clean else self._positions)
         self._watcher.stage("features", len(inputs))
@@ -271,18 +356,13 @@ class _Training:
             on_picture=self._watcher.step,
         )
         if self._options.clean:
-            self.cleaning = find_unlike(features, self._positions, self._confirmed())
+            confirmed = confirmed_of(self._options, self._pictures)
+            self.cleaning = find_unlike(features, self._positions, self._held_out, confirmed)
             self._positions = [i for i in self._positions if i not in self.cleaning.unlike]
             features = _only(features, self._positions)
         if schedule.standardise:
             standardise(self._head, features.flatten(0, 1).to(self._device).float())
-        if schedule.patches_per_step is not None and schedule.steps is not None:
-            return CachedPatches(features, schedule.patches_per_step, schedule.steps, self._draws, self._device)
         return CachedPictures(features, schedule.batch_size, self._draws, self._device)
-
-    def _confirmed(self) -> set[int]:
-        names = set(self._options.confirmed)
-        return {i for i, name in enumerate(self._pictures.names) if name in names}
 
 
 def _only(features: Tensor, positions: Sequence[int]) -> Tensor:
@@ -296,17 +376,6 @@ def _only(features: Tensor, positions: Sequence[int]) -> Tensor:
 def _read(result: StepLoss) -> list[float]:
     values: list[float] = torch.stack([result.loss.detach(), result.p_true, result.p_fake]).tolist()
     return values
-
-
-def _scores(
-    pictures: Pictures, positions: Sequence[int], model: Bundle, backend: Backend, watcher: Watcher
-) -> list[float]:
-    watcher.stage("threshold", len(positions))
-    scores = []
-    for i in positions:
-        scores.append(float(score_pixels(backend, model, pictures.input(i)[None]).max()))
-        watcher.step()
-    return scores
 
 
 def _versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from calibrate.data.augment import Augmentation
 from calibrate.training.features import Cache
+from calibrate.training.recipe import Recipe
 from calibrate.training.train import Schedule
 from inspectd.errors import UsageError
 from inspectd.model.calibration import Params
@@ -19,22 +20,18 @@ from inspectd.records import Rect
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import HeadShape
 
-STABLE_SCHEDULE = Schedule(
-    noise="differences",
-    noise_std=0.6,
-    dsc_lr=1e-3,
-    standardise=True,
-    patches_per_step=1024,
-    steps=2000,
-    cosine=True,
-    bfloat16=True,
-)
-"""What `calibrate --camera` trains with: no epoch needs to be picked (README has what was tried and measured)."""
+EPOCHS = Schedule(noise="differences", noise_std=0.6, dsc_lr=1e-3, standardise=True)
+"""What epochs are trained with where a camera's calibration asks for them: the published noise vanishes in the spread
+of small backbones' features."""
 EMBEDDED_SHAPE = HeadShape(512, 512, pre_proj=0, dsc_hidden=512)
 STABLE_SHAPE = HeadShape(1536, 1536, pre_proj=0, dsc_hidden=512)
 """Without a projection: with standardised features it changed nothing but the time."""
 IMAGE_SIZE = 288
-PUBLISHED_SCHEDULE = frozenset({"meta_epochs", "gan_epochs", "batch_size"})
+RECIPES_OWN = frozenset(field.name for field in dataclasses.fields(Recipe))
+HEADS_OF_EPOCHS = frozenset({"pre_proj", "proj_layer_type", "embedding_size", "dsc_layers", "dsc_hidden"})
+"""What the recipe decides by itself."""
+PUBLISHED_SCHEDULE = HEADS_OF_EPOCHS | {field.name for field in dataclasses.fields(Schedule)} - RECIPES_OWN
+"""Who gives one of these asks for the published schedule."""
 MOST = 65_536
 """More than this of anything is a slip of the keyboard, and no machine has the memory."""
 MOST_STEPS = 10_000_000
@@ -58,7 +55,9 @@ class Options:
     roi: Rect | None = None
     white_level: int = 65535
     shape: HeadShape = EMBEDDED_SHAPE
-    schedule: Schedule = STABLE_SCHEDULE
+    recipe: Recipe | None = field(default_factory=Recipe)
+    """None: `schedule` is trained with instead."""
+    schedule: Schedule = EPOCHS
     augmentation: Augmentation = field(default_factory=Augmentation)
     cache: Cache = "auto"
     cache_folder: Path | None = None
@@ -85,8 +84,9 @@ class Options:
 def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> Options:
     """Return the options that `calibrate --camera` and `SimpleNet.fit` train a backbone with.
 
-    `changes` are fields of Options, HeadShape or Schedule; None means: as it is. Asking for epochs or a batch size
-    asks for the published schedule. UsageError names what cannot be.
+    `changes` are fields of Options, HeadShape, and Recipe or Schedule; None means: as it is. What only the published
+    schedule has (epochs, a batch size, a projection …) asks for that in the recipe's place. UsageError names what
+    cannot be.
     """
     name = backbone or backbones.EMBEDDED
     if backbones.resolve(name) == backbones.EMBEDDED:
@@ -95,18 +95,19 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
         options = Options(name, layers=tuple(layers) or backbones.PUBLISHED_LAYERS, shape=STABLE_SHAPE)
     given = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & PUBLISHED_SCHEDULE:
-        in_epochs = dataclasses.replace(options.schedule, patches_per_step=None, steps=None, cosine=False)
-        options = dataclasses.replace(options, schedule=in_epochs)
+        options = dataclasses.replace(options, recipe=None)
     shape = _pick(given, HeadShape)
+    recipe = None if options.recipe is None else dataclasses.replace(options.recipe, **_pick(given, Recipe))
     schedule = _pick(given, Schedule)
     own = _pick(given, Options)
     if given:
-        known = [f.name for kind in (Options, HeadShape, Schedule) for f in dataclasses.fields(kind)]
+        known = [f.name for kind in (Options, HeadShape, Recipe, Schedule) for f in dataclasses.fields(kind)]
         raise UsageError(f"Unknown parameter {', '.join(given)}; expected some of {', '.join(sorted(known))}.")
     return check(
         dataclasses.replace(
             options,
             shape=dataclasses.replace(options.shape, **shape),
+            recipe=recipe,
             schedule=dataclasses.replace(options.schedule, **schedule),
             **own,
         )
@@ -121,8 +122,10 @@ def check(options: Options) -> Options:
     """Return the options if they can be; UsageError in one sentence if not."""
     schedule, shape = options.schedule, options.shape
     whole = {"imagesize": options.height, **dataclasses.asdict(shape), "imagesize (width)": options.width}
-    counts = ("meta_epochs", "gan_epochs", "mix_noise", "batch_size", "steps", "patches_per_step")
+    counts = ("meta_epochs", "gan_epochs", "mix_noise", "batch_size")
     whole |= {name: getattr(schedule, name) for name in counts}
+    if options.recipe is not None:
+        whole |= {f.name: getattr(options.recipe, f.name) for f in dataclasses.fields(Recipe) if f.type == "int"}
     for name, value in whole.items():
         least = 0 if name in MAY_BE_ZERO else 1
         if value is not None and value < least:
@@ -130,7 +133,8 @@ def check(options: Options) -> Options:
         if value is not None and value > (MOST_STEPS if name == "steps" else MOST):
             raise UsageError(f"{name} is {value}; expected at most {MOST}.")
     for name in ("noise_std", "auto_noise", "dsc_margin", "dsc_lr"):
-        value = getattr(schedule, name)
+        value = getattr(options.recipe or schedule, name, None)
+        value = getattr(schedule, name) if value is None else value
         if not math.isfinite(value) or value < 0 or (name == "dsc_lr" and value == 0):
             raise UsageError(f"{name} is {value:g}; expected a number above 0.")
     if schedule.noise_std == 0 and schedule.auto_noise == 0:
@@ -149,6 +153,8 @@ def check(options: Options) -> Options:
         raise UsageError(f"The seed is {options.seed}; expected a whole number from 0 to {MOST_SEEDS - 1}.")
     _check_narrowing(shape)
     _check_schedule(schedule)
+    if options.recipe is not None:
+        _check_recipe(options, options.recipe)
     backbones.resolve(options.backbone)
     return options
 
@@ -175,7 +181,14 @@ def _check_schedule(schedule: Schedule) -> None:
             f"cos_lr has no epochs to fall over: {schedule.meta_epochs} meta_epochs less {adapting or 1} "
             "aed_meta_epochs leave none; give more --meta_epochs, or leave --cos_lr out."
         )
-    if schedule.draws_patches and (schedule.train_backbone or schedule.cos_lr):
+
+
+def _check_recipe(options: Options, recipe: Recipe) -> None:
+    if recipe.noise_std == 0:
+        raise UsageError("noise_std is 0: without noise there is nothing to learn from.")
+    if recipe.score_window % 2 == 0:
+        raise UsageError(f"score_window is {recipe.score_window}; expected an odd number.")
+    if options.cache == "none" or options.augmentation.is_active:
         raise UsageError(
-            "train_backbone and cos_lr belong to the published schedule; give --meta_epochs to ask for it."
+            "Augmentation and --cache none belong to the published schedule; give --meta_epochs to ask for it."
         )

@@ -51,23 +51,11 @@ class Schedule:
     """Pictures in a step, with all their patches."""
     standardise: bool = False
     """Divide features by the training set's own spread, so that `noise_std` is relative to it."""
-    patches_per_step: int | None = None
-    """If given, a step takes so many patches drawn from all pictures instead, and there are `steps`."""
-    steps: int | None = None
-    cosine: bool = False
-    """All learning rates fall to nothing along a half cosine over the whole training, at every step."""
-    bfloat16: bool = False
-    """Matrix products of the steps in bfloat16 where the device has it (half the time); weights stay float32."""
-
-    @property
-    def draws_patches(self) -> bool:
-        """Whether the steps take patches from all pictures, in one epoch that is the whole training."""
-        return self.patches_per_step is not None and self.steps is not None
 
     @property
     def epochs(self) -> tuple[int, int]:
         """Meta epochs, and epochs in each of them."""
-        return (1, 1) if self.draws_patches else (self.meta_epochs, self.gan_epochs)
+        return (self.meta_epochs, self.gan_epochs)
 
 
 def noise_for(schedule: Schedule, generator: torch.Generator) -> NoiseMaker:
@@ -100,7 +88,6 @@ class HeadTrainer:
         self.schedule = schedule
         self._noise = noise
         self._epochs = 0
-        self._bfloat16 = schedule.bfloat16 and has_bfloat16(head.feature_mean.device)
         discriminator = torch.optim.Adam(
             head.discriminator.parameters(), schedule.dsc_lr, weight_decay=DISCRIMINATOR_DECAY
         )
@@ -109,11 +96,6 @@ class HeadTrainer:
             self._optimisers.append(torch.optim.AdamW(head.pre_projection.parameters(), PROJECTION_LR))
         if backbone is not None:
             self._optimisers.append(torch.optim.AdamW(backbone.parameters(), BACKBONE_LR))
-        self._each_step = [
-            torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
-            for optimiser in self._optimisers
-            if schedule.cosine
-        ]
         falling = (schedule.meta_epochs - self._adapting) * schedule.gan_epochs
         self._each_epoch = (
             torch.optim.lr_scheduler.CosineAnnealingLR(discriminator, falling, COS_LR_FLOOR * schedule.dsc_lr)
@@ -123,18 +105,15 @@ class HeadTrainer:
 
     def step(self, rows: Tensor) -> StepLoss:
         """Learn from embedded rows [N, D]: once as they are and once with noise, in one pass."""
-        with torch.autocast(rows.device.type, torch.bfloat16, enabled=self._bfloat16):
-            good = self.head.adapt(rows)
-            noisy = good + self._noise(good)
-            scores = self.head.discriminator(torch.cat([good, noisy])).to(rows.dtype)  # [2·N, 1]
+        good = self.head.adapt(rows)
+        noisy = good + self._noise(good)
+        scores = self.head.discriminator(torch.cat([good, noisy]))  # [2·N, 1]
         result = truncated_l1(scores[: len(good)], scores[len(good) :], self.schedule.dsc_margin)
         for optimiser in self._optimisers:
             optimiser.zero_grad()
         result.loss.backward()  # type: ignore[no-untyped-call]
         for optimiser in self._optimisers:
             optimiser.step()
-        for schedule in self._each_step:
-            schedule.step()
         return result
 
     def end_epoch(self) -> None:

@@ -69,6 +69,27 @@ class Pooling(nn.Module):
         ]
 
 
+class Embedding(nn.Module):
+    """Pooled maps to the rows of `network.embed`: one map [B, target_embed_dimension, h, w] on the first one's grid."""
+
+    def __init__(self, plan: Plan, shape: HeadShape) -> None:
+        super().__init__()
+        self._margins = [(rows[0], shape.target_embed_dimension - 1 - rows[-1]) for rows in plan.rows]  # without gaps
+        self._shares = [None if share is None else share.float() for share in plan.shares]
+
+    def forward(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Take what `Pooling` returns."""
+        size = pooled[0].shape[-2:]
+        total = None
+        for x, share, (before, behind) in zip(pooled, self._shares, self._margins, strict=True):
+            y = x if share is None else convolved(x, share.to(x), None)
+            if y.shape[-2:] != size:
+                y = F.interpolate(y, size=size, mode="bilinear", align_corners=False)
+            y = F.pad(y, (0, 0, 0, 0, before, behind))
+            total = y if total is None else total + y
+        return cast("Tensor", total)
+
+
 Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """Applies a matrix and a bias to each patch of a map [B, n, h, w], and returns [B, o, h, w]."""
 
@@ -155,6 +176,11 @@ class FoldedHead:
 def fold_pooling(shape: HeadShape, channels: Sequence[int]) -> Pooling:
     """Return what heads of one shape share behind layers with so many `channels`."""
     return Pooling(_plan_of(shape, channels), shape).eval()
+
+
+def fold_embedding(shape: HeadShape, channels: Sequence[int]) -> Embedding:
+    """Return what turns that into the embedding, for who wants to learn from it."""
+    return Embedding(_plan_of(shape, channels), shape)
 
 
 def fold_head(head: Head, channels: Sequence[int]) -> FoldedHead:

@@ -145,7 +145,7 @@ def calibrated(of: Class, seed: int) -> Result:
     began = time.perf_counter()
     pictures = of.good()
     camera = CameraRecord("folder", None, *pictures.size)
-    learned = learn(pictures, held_out_positions(len(pictures)), options, backend, run="accuracy", camera=camera)
+    learned = learn(pictures, options, backend, run="accuracy", camera=camera)
     seconds = time.perf_counter() - began
     assert learned.threshold is not None
     evaluation = evaluate(of.folder, learned.model, backend, workers=2)

@@ -76,7 +76,13 @@ def whole_run(paths: list[Path], options, device: str) -> dict[str, object]:  # 
         pictures = pictures_for(options)
         add_files(pictures, paths, 0, lambda: None)
         learn(
-            pictures, [], options, choose_backend(device), run="x", camera=CameraRecord("x", None, 0, 0), watcher=losses
+            pictures,
+            options,
+            choose_backend(device),
+            run="x",
+            camera=CameraRecord("x", None, 0, 0),
+            held_out=[],
+            watcher=losses,
         )
     finally:
         dataset_module.read_picture = original
@@ -125,6 +131,7 @@ def main() -> int:
         layers=tuple(given.layers.split(",")),
         weights=given.weights,
         shape=HeadShape(),
+        recipe=None,
         schedule=Schedule(meta_epochs=given.epochs, gan_epochs=1),
         clean=False,
     )

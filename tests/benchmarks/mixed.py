@@ -17,7 +17,6 @@ from calibrate.data.dataset import ClassFolder, TestPicture, add_files, find_cla
 from calibrate.evaluation.testset import evaluate
 from calibrate.training.fit import Learned, learn, pictures_for
 from calibrate.training.options import options_for
-from calibrate.training.threshold import held_out_positions
 from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
 from inspectd.model.calibration import CameraRecord
@@ -29,8 +28,7 @@ def calibrate(paths: list[Path], seed: int, **changes: object) -> tuple[Learned,
     pictures = pictures_for(options)
     add_files(pictures, paths, 2, lambda: None)
     backend = choose_backend("cpu")
-    held = held_out_positions(len(pictures))
-    learned = learn(pictures, held, options, backend, run="mixed", camera=CameraRecord("mixed", None, *pictures.size))
+    learned = learn(pictures, options, backend, run="mixed", camera=CameraRecord("mixed", None, *pictures.size))
     return learned, backend, pictures.names
 
 

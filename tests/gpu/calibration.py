@@ -78,6 +78,7 @@ def main() -> None:
                 height=given.size,
                 width=given.size,
                 shape=HeadShape(),
+                recipe=None,
                 schedule=schedule,
                 clean=False,
             )
@@ -90,7 +91,7 @@ def main() -> None:
             parts, began = Parts(backend.variant.device), time.perf_counter()
             held = held_out_positions(len(pictures))
             camera = CameraRecord("benchmark", None, *pictures.size)
-            learned = learn(pictures, held, options, backend, run="benchmark", camera=camera, watcher=parts)
+            learned = learn(pictures, options, backend, run="benchmark", camera=camera, held_out=held, watcher=parts)
             parts.stage("end", 0)
             tails.append(learned.model.head.discriminator.tail.weight)
             text = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.seconds.items())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.folded import averaging, fold_head, fold_pooling
+from inspectd.simplenet.folded import averaging, fold_embedding, fold_head, fold_pooling
 from inspectd.simplenet.fusing import fused
 from inspectd.simplenet.network import Head, HeadShape, embed
 
@@ -66,6 +66,9 @@ def test_folded_is_textbook(seed: int) -> None:
     with torch.inference_mode():
         folded = fold_head(head, channels).scores(fold_pooling(shape, channels)(features))
         assert error(folded, head(features)) <= 1e-5, f"{shape} on {channels}"
+        rows, grid = embed(features, shape)
+        ours = fold_embedding(shape, channels)(fold_pooling(shape, channels)(features))
+        assert error(ours, rows.view(2, *grid, -1).permute(0, 3, 1, 2)) <= 1e-5
 
 
 @pytest.mark.parametrize(

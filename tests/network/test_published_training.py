@@ -71,7 +71,7 @@ def learned(data: Path, *net: object, dataset: tuple[object, ...] = ()) -> Model
     camera, told = CameraRecord("x", None, *pictures.size), Told()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "Embedder", Counted)
-        model = learn(pictures, [], options, choose_backend("cpu"), run="x", camera=camera, watcher=told).model
+        model = learn(pictures, options, choose_backend("cpu"), run="x", camera=camera, held_out=[], watcher=told).model
     return Model(model, told.losses, told.says, sum(embedder.passed for embedder in embedders))
 
 

@@ -30,8 +30,8 @@ def paint(picture: Picture, other: Picture, draws: np.random.Generator) -> Pictu
 def vary(picture: Picture, draws: np.random.Generator) -> Picture:
     """Return what the line may make of the same part: moved, turned, darker, blurred, noisier, compressed."""
     height, width = picture.shape[:2]
-    move = cv2.getRotationMatrix2D((width / 2, height / 2), draws.uniform(-1.5, 1.5), 1.0)
-    move[:, 2] += draws.uniform(-0.012, 0.012, 2) * (width, height)
+    shift = draws.uniform(-0.012, 0.012, 2)
+    move = _movement(picture, draws.uniform(-1.5, 1.5), 1.0, shift)
     varied = cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
     mean = varied.mean()
     varied = ((varied - mean) * draws.uniform(0.92, 1.08) + mean) * draws.uniform(0.88, 1.12)
@@ -40,33 +40,37 @@ def vary(picture: Picture, draws: np.random.Generator) -> Picture:
     varied = np.clip(varied + draws.standard_normal(varied.shape) * draws.uniform(0, 3), 0, 255)
     if draws.random() < 0.4:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(draws.integers(70, 96))]
-        varied = cv2.imdecode(cv2.imencode(".jpg", varied.astype(np.uint8), quality)[1], cv2.IMREAD_COLOR)
+        _, data = cv2.imencode(".jpg", varied.astype(np.uint8), quality)
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.float32)
     return np.asarray(varied, np.float32)
 
 
 def _patched(picture: Picture, other: Picture, size: float, draws: np.random.Generator) -> Picture:
     """A piece of another good part, turned and scaled."""
     height, width = picture.shape[:2]
-    move = cv2.getRotationMatrix2D((width / 2, height / 2), draws.uniform(0, 360), draws.uniform(0.7, 1.4))
-    move[:, 2] += draws.uniform(-0.25, 0.25, 2) * (width, height)
+    angle, scale, shift = draws.uniform(0, 360), draws.uniform(0.7, 1.4), draws.uniform(-0.25, 0.25, 2)
+    move = _movement(picture, angle, scale, shift)
     source = cv2.warpAffine(other, move, (width, height), borderMode=cv2.BORDER_REFLECT)
     return picture + _blob(height, width, size, draws)[..., None] * (source - picture)
 
 
 def _stained(picture: Picture, _: Picture, size: float, draws: np.random.Generator) -> Picture:
-    return picture + _blob(*picture.shape[:2], size, draws)[..., None] * _level(draws)
+    height, width = picture.shape[:2]
+    return picture + _blob(height, width, size, draws)[..., None] * _level(draws)
 
 
 def _scratched(picture: Picture, _: Picture, size: float, draws: np.random.Generator) -> Picture:
-    return picture + _scratch(*picture.shape[:2], max(8.0, size), draws)[..., None] * _level(draws)
+    height, width = picture.shape[:2]
+    return picture + _scratch(height, width, max(8.0, size), draws)[..., None] * _level(draws)
 
 
 def _rough(picture: Picture, _: Picture, size: float, draws: np.random.Generator) -> Picture:
     """Texture of one band of frequencies."""
+    height, width = picture.shape[:2]
     sigma = draws.uniform(0.6, 4)
-    noise = draws.standard_normal(picture.shape[:2]).astype(np.float32)
+    noise = draws.standard_normal((height, width)).astype(np.float32)
     band = cv2.GaussianBlur(noise, (0, 0), sigma) - cv2.GaussianBlur(noise, (0, 0), 2 * sigma)
-    strength = _blob(*picture.shape[:2], size, draws) * band / band.std() * draws.uniform(10, 50)
+    strength = _blob(height, width, size, draws) * band / band.std() * draws.uniform(10, 50)
     return np.asarray(picture + strength[..., None], np.float32)
 
 
@@ -81,20 +85,30 @@ def _warped(picture: Picture, _: Picture, size: float, draws: np.random.Generato
     return np.asarray(warped, np.float32)
 
 
+def _movement(picture: Picture, angle: float, scale: float, shift: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix that turns (degrees), scales and shifts (shares of the sides) about the middle."""
+    height, width = picture.shape[:2]
+    move = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), np.float64)
+    move[:, 2] += shift * (width, height)
+    return move
+
+
 _DEFECTS = (_patched, _stained, _scratched, _rough, _warped)
 
 
 def _level(draws: np.random.Generator) -> Picture:
     """How much darker or brighter each channel becomes, float32 [3]."""
     tint = 1 + draws.normal(0, 0.15, 3) if draws.random() < 0.5 else np.ones(3)
-    return (draws.uniform(14, 120) * draws.choice([-1, 1]) * tint).astype(np.float32)
+    level = draws.uniform(14, 120) * draws.choice([-1, 1]) * tint
+    return np.asarray(level, np.float32)
 
 
 def _blob(height: int, width: int, size: float, draws: np.random.Generator) -> Picture:
     """Return a soft-edged blob somewhere, about `size` pixels across: float32 [H, W], 0 … 1."""
     side = max(3, int(size * 1.6))
-    edge = cv2.GaussianBlur(draws.standard_normal((side, side)).astype(np.float32), (0, 0), max(0.7, size / 6))
-    edge /= edge.std() + 1e-6
+    noise = draws.standard_normal((side, side)).astype(np.float32)
+    edge = np.asarray(cv2.GaussianBlur(noise, (0, 0), max(0.7, size / 6)), np.float32)
+    edge = edge / (edge.std() + np.float32(1e-6))
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
     narrow, angle = draws.uniform(0.4, 1.0), draws.uniform(0, math.pi)
     c, s = math.cos(angle), math.sin(angle)

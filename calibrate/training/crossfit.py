@@ -1,0 +1,129 @@
+"""A head that was cross-fitted: every good picture is learned from, and has a score of a head that never saw it.
+
+The judge is the mean of an ensemble's discriminators plus the distance to the nearest patch of a memory bank, each in
+the unit in which the held-out pictures' own scores vary. For each fold there is a head of the same kind whose
+members and memory bank know nothing of it; only the standardisation and the directions of the whitening come from
+all pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calibrate.training.ensemble import Whitening, find_whitening, outputs, together, train_members
+from calibrate.training.loss import StepLoss
+from calibrate.training.material import Material
+from calibrate.training.memory import coreset, random_projection
+from calibrate.training.recipe import FOLDS, Recipe, unseeing
+from inspectd.simplenet.network import Discriminator, Head, HeadShape, MemoryBank, average_scores
+
+SMALLEST_UNIT = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFitted:
+    """The head that judges, and for each fold the one that judged its pictures; on the CPU, in evaluation mode."""
+
+    head: Head
+    without: tuple[Head, ...]
+    """By fold."""
+
+
+def shape_for(shape: HeadShape, recipe: Recipe, fewest: int) -> HeadShape:
+    """Return the shape of a cross-fitted head; `fewest`: good patches of the pictures outside the largest fold."""
+    members = len(unseeing(0)) * 2
+    return dataclasses.replace(
+        shape,
+        pre_proj=0,
+        embedding_size=None,
+        dsc_layers=2,
+        dsc_hidden=recipe.hidden * members,
+        memory_patches=min(recipe.memory_patches, fewest),
+        memory_width=recipe.memory_width,
+        score_window=recipe.score_window,
+    )
+
+
+def cross_fit(
+    material: Material,
+    shape: HeadShape,
+    recipe: Recipe,
+    seed: int,
+    on_step: Callable[[int, StepLoss], None],
+) -> CrossFitted:
+    """Train the members, choose the memory banks, and bring both to their units."""
+    torch.manual_seed(seed)
+    whiten = find_whitening(material, recipe, torch.Generator().manual_seed(seed))
+    members = train_members(material, whiten, recipe, seed, on_step)
+    kind = shape_for(shape, recipe, _fewest(material))
+    banks = [_bank(material, whiten, kind, recipe, fold) for fold in (*range(FOLDS), None)]
+    with torch.no_grad():
+        of_members, of_banks = _held_out(material, whiten, members, banks, kind.score_window)
+    units = [max(SMALLEST_UNIT, float(scores.std())) for scores in (of_members, of_banks)]
+
+    def head(chosen: Sequence[Discriminator], bank: MemoryBank) -> Head:
+        made = Head(kind)
+        together([member.cpu() for member in chosen], _on_cpu(whiten), units[0], made)
+        assert made.memory is not None
+        made.memory.matrix.copy_(bank.matrix / units[1])
+        made.memory.patches.copy_(bank.patches / units[1])
+        return made.eval()
+
+    without = tuple(
+        head([members[number] for number in unseeing(fold)] * 2, banks[fold])  # twice: as wide as the judge
+        for fold in range(FOLDS)
+    )
+    return CrossFitted(head(members, banks[-1]), without)
+
+
+def _fewest(material: Material) -> int:
+    """Return how many good and varied patches there are at least outside a fold."""
+    usable = material.folds[material.usable]
+    return min(int((usable != fold).sum()) for fold in range(FOLDS)) * material.good.shape[1]
+
+
+def _bank(material: Material, whiten: Whitening, shape: HeadShape, recipe: Recipe, without: int | None) -> MemoryBank:
+    """Choose a memory bank from good and varied patches, of all folds but one."""
+    device = whiten.mean.device
+    bank = MemoryBank(len(whiten.mean), shape.memory_width, shape.memory_patches).to(device)
+    bank.matrix.copy_(random_projection(len(whiten.mean), shape.memory_width))
+    draws = torch.Generator().manual_seed(0)  # the same patches are drawn from the same pictures
+    half = recipe.memory_from // 2
+    rows = torch.cat([material.draw_good(half, draws, without)[0], material.draw_varied(half, draws, without)[0]]).to(
+        device
+    )
+    few = ((rows - whiten.mean) / whiten.spread) @ bank.matrix.T
+    chosen = coreset(few, shape.memory_patches)
+    bank.patches.copy_(few[chosen])
+    return bank
+
+
+def _held_out(
+    material: Material,
+    whiten: Whitening,
+    members: Sequence[Discriminator],
+    banks: Sequence[MemoryBank],
+    window: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the scores [n] of the usable pictures by what never saw them: of the members, and of the banks."""
+    of_members: list[Tensor] = []
+    of_banks: list[Tensor] = []
+    for i in material.usable.tolist():
+        fold = int(material.folds[i])
+        rows = material.good[i].to(whiten.mean.device).float()
+        unseen = [members[number] for number in unseeing(fold)]
+        for found, scores in (
+            (of_members, outputs(unseen, whiten(rows))),
+            (of_banks, banks[fold]((rows - whiten.mean) / whiten.spread)[:, 0]),
+        ):
+            found.append(average_scores(scores.view(1, *material.grid), window).amax().cpu())
+    return torch.stack(of_members), torch.stack(of_banks)
+
+
+def _on_cpu(whiten: Whitening) -> Whitening:
+    return Whitening(whiten.mean.cpu(), whiten.spread.cpu(), whiten.matrix.cpu())

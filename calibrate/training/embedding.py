@@ -1,0 +1,63 @@
+"""Pictures to embedded patches as fast as the engine has them: the numbers of the textbook, to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inspectd.engine import devices
+from inspectd.engine.openvino import OpenVinoRuntime
+from inspectd.engine.runtime import CannotRunError, Trunk
+from inspectd.simplenet.folded import fold_embedding
+from inspectd.simplenet.fusing import fused
+from inspectd.simplenet.network import HeadShape
+from inspectd.simplenet.preprocess import Normalise
+
+
+class FoldedEmbedder:
+    """A frozen backbone and the folded pooling behind it, in float32."""
+
+    def __init__(
+        self, backbone: nn.Module, shape: HeadShape, input_shape: tuple[int, int, int], device: torch.device
+    ) -> None:
+        self.device = device
+        network = _Network(Trunk(backbone, shape, input_shape), shape)
+        self.grid = network.trunk.grids[0]
+        self._normalise = Normalise(device)
+        self._embed = _compiled(network, device)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return float32 [b, P, D] for pictures [b, 3, H, W], 0 … 255: P patches of D values each."""
+        with torch.no_grad():
+            return self._embed(self._normalise(pixels.to(self.device))).flatten(2).transpose(1, 2)
+
+
+class _Network(nn.Module):
+    def __init__(self, trunk: Trunk, shape: HeadShape) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.embedding = fold_embedding(shape, trunk.channels)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        embedded: Tensor = self.embedding(self.trunk(pictures))
+        return embedded
+
+
+def _compiled(network: _Network, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return what maps normalised pictures to [b, D, h, w] there."""
+    shape = (1, *network.trunk.input_shape)
+    if device.type == "cpu" and devices.has_openvino():
+        try:
+            (request,) = OpenVinoRuntime("float32").requests(network, [shape])
+        except CannotRunError:
+            pass  # torch can
+
+        else:
+            return lambda pictures: torch.stack(
+                [torch.from_numpy(np.array(request.infer({0: one[None].numpy()})[0]))[0] for one in pictures]
+            )
+    module = fused(network, torch.zeros(shape)).to(device).to(memory_format=torch.channels_last)
+    return lambda pictures: module(pictures.contiguous(memory_format=torch.channels_last))

@@ -1,0 +1,148 @@
+"""The discriminators of an ensemble, trained side by side, and what they become together: one that is as wide as all.
+
+Each member sees the pictures of half of the folds. The mean of all judges; a picture's held-out score is the mean
+of those members that never saw it. One batch of rows serves all of them, each taking what it may see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from calibrate.training.loss import StepLoss
+from calibrate.training.material import Material
+from calibrate.training.recipe import MEMBERS, Recipe
+from calibrate.training.train import DISCRIMINATOR_DECAY, MIN_SPREAD, has_bfloat16
+from inspectd.simplenet.network import Discriminator, Head
+
+ROWS_FOR_STATISTICS = 60_000
+"""Of the good pictures, and as many of the varied ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whitening:
+    """What makes the good patches' features uncorrelated, each with a spread of about one."""
+
+    mean: Tensor
+    spread: Tensor
+    """Of the features [D]: what a head standardises by."""
+    matrix: Tensor
+    """Standardised rows to whitened ones [D, D]."""
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Whiten rows [N, D]."""
+        return ((rows - self.mean) / self.spread) @ self.matrix
+
+
+def find_whitening(material: Material, recipe: Recipe, draws: torch.Generator) -> Whitening:
+    """Learn it from good and varied patches of all folds."""
+    rows = torch.cat(
+        [material.draw_good(ROWS_FOR_STATISTICS, draws)[0], material.draw_varied(ROWS_FOR_STATISTICS, draws)[0]]
+    )
+    mean, spread = rows.mean(0), rows.std(0).clamp(min=MIN_SPREAD)
+    rows = (rows - mean) / spread
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    return Whitening(mean, spread, vectors / (values.clamp(min=0) + recipe.least_variance).sqrt())
+
+
+def train_members(
+    material: Material,
+    whiten: Whitening,
+    recipe: Recipe,
+    seed: int,
+    on_step: Callable[[int, StepLoss], None],
+) -> list[Discriminator]:
+    """Train a discriminator of whitened patches for each of `MEMBERS`.
+
+    `on_step` sees each step's number (from 1), and the mean of the members' losses and shares; the margin is 0.
+    """
+    device, width = whiten.mean.device, len(whiten.mean)
+    draws = torch.Generator().manual_seed(seed)
+    members = [Discriminator(width, 2, recipe.hidden).to(device) for _ in MEMBERS]
+    optimiser = torch.optim.Adam(
+        [weight for member in members for weight in member.parameters()],
+        recipe.dsc_lr,
+        weight_decay=DISCRIMINATOR_DECAY,
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
+    narrow = torch.autocast(device.type, torch.bfloat16) if has_bfloat16(device) else nullcontext()
+    for number in range(1, recipe.steps + 1):
+        with narrow:
+            step = _Step.drawn(material, whiten, recipe, draws)
+            losses = [step.loss(member, unseen) for member, unseen in zip(members, MEMBERS, strict=True)]
+        mean = StepLoss(*(torch.stack(values).mean() for values in zip(*losses, strict=True)))
+        optimiser.zero_grad()
+        mean.loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        on_step(number, mean)
+    return [member.eval() for member in members]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The rows of one step: whitened good patches, and negatives."""
+
+    rows: Tensor
+    folds: Tensor
+    is_good: Tensor
+
+    @classmethod
+    def drawn(cls, material: Material, whiten: Whitening, recipe: Recipe, draws: torch.Generator) -> _Step:
+        count = recipe.patches_per_step
+        varied = int(count * recipe.varied)
+        painted = int(count * recipe.painted) if len(material.painted) else 0
+        parts = [material.draw_good(count - varied, draws), material.draw_varied(varied, draws)]
+        if painted:
+            parts.append(material.draw_painted(painted, draws))
+        rows, folds = whiten(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
+        chosen = torch.randperm(count, generator=draws)[: count - painted]
+        noisy = rows[chosen.to(rows.device)]
+        noisy = noisy + _noise(noisy, recipe, draws)
+        is_good = torch.cat([torch.arange(len(rows)) < count, torch.zeros(len(chosen), dtype=torch.bool)])
+        return cls(torch.cat([rows, noisy]), torch.cat([folds, folds[chosen]]), is_good)
+
+    def loss(self, member: Discriminator, unseen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logistic loss, and the shares of good patches and of others on the right side of zero."""
+        may_see = ~torch.isin(self.folds, torch.tensor(unseen))
+        device = self.rows.device
+        outputs = member(self.rows[may_see.to(device)]).float()[:, 0]
+        is_good = self.is_good[may_see].to(device)
+        right, wrong = outputs[is_good], outputs[~is_good]
+        loss = F.softplus(-right).mean() + F.softplus(wrong).mean()
+        return loss, (right.detach() > 0).float().mean(), (wrong.detach() < 0).float().mean()
+
+
+def _noise(rows: Tensor, recipe: Recipe, draws: torch.Generator) -> Tensor:
+    """Return Gaussian noise whose strength differs from row to row."""
+    strongest, weakest = math.log(recipe.noise_std), math.log(recipe.noise_std * recipe.weakest)
+    strength = (weakest + (strongest - weakest) * torch.rand(len(rows), 1, generator=draws)).exp()
+    return (torch.randn(rows.shape, generator=draws) * strength).to(rows)
+
+
+def together(members: Sequence[Discriminator], whiten: Whitening, unit: float, head: Head) -> None:
+    """Make a head's discriminator the mean of the members, in `unit`s, and its standardisation the whitening's."""
+    blocks = [member.body[0] for member in members]
+    linears = [block[0] for block in blocks]  # type: ignore[index]
+    norms = [block[1] for block in blocks]  # type: ignore[index]
+    target = head.discriminator.body[0]
+    with torch.no_grad():
+        head.feature_mean.copy_(whiten.mean)
+        head.feature_spread.copy_(whiten.spread)
+        target[0].weight.copy_(torch.cat([linear.weight for linear in linears]) @ whiten.matrix.T)  # type: ignore[index]
+        target[0].bias.copy_(torch.cat([linear.bias for linear in linears]))  # type: ignore[index]
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            getattr(target[1], name).copy_(torch.cat([getattr(norm, name) for norm in norms]))  # type: ignore[index]
+        tails = torch.cat([member.tail.weight for member in members], dim=1)
+        head.discriminator.tail.weight.copy_(tails / (len(members) * unit))
+
+
+def outputs(members: Sequence[nn.Module], rows: Tensor) -> Tensor:
+    """Return minus the mean output [N] of the members for whitened rows [N, D]: higher is worse."""
+    return -torch.stack([member(rows)[:, 0] for member in members]).mean(0)

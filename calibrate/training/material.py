@@ -1,0 +1,143 @@
+"""What a training of ours learns from: patches of the good pictures, of varied ones, and of painted defects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from calibrate.data.painting import Picture, paint, vary
+from calibrate.data.training_set import Chosen, Pictures
+from calibrate.training.embedding import FoldedEmbedder
+from calibrate.training.features import Cache, cache_features
+from calibrate.training.recipe import Recipe
+
+CHANGED = 6.0
+"""Grey levels, on the mean over a patch's cell: from here on it shows the painted defect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Embedded patches, half precision, and the fold of the picture that each comes from."""
+
+    good: Tensor
+    """[N, P, D], all pictures as they are."""
+    folds: Tensor
+    """[N]."""
+    usable: Tensor
+    """Positions of the pictures that are learned from: what looks unlike the rest is not among them."""
+    varied: Tensor
+    """[M, P, D]."""
+    varied_folds: Tensor
+    painted: Tensor
+    """[K, D]: patches that show a painted defect."""
+    painted_folds: Tensor
+    grid: tuple[int, int]
+
+    def draw_good(self, count: int, draws: torch.Generator, without: int | None = None) -> tuple[Tensor, Tensor]:
+        """Draw patches [count, D] of usable pictures, float32, and their folds; none of the fold `without`."""
+        return _drawn(self.good, self.folds, self.usable, count, draws, without)
+
+    def draw_varied(self, count: int, draws: torch.Generator, without: int | None = None) -> tuple[Tensor, Tensor]:
+        """Draw patches of varied pictures likewise."""
+        every = torch.arange(len(self.varied))
+        return _drawn(self.varied, self.varied_folds, every, count, draws, without)
+
+    def draw_painted(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw patches that show a painted defect."""
+        chosen = torch.randint(len(self.painted), (count,), generator=draws)
+        return self.painted[chosen.to(self.painted.device)].float(), self.painted_folds[chosen]
+
+
+def _drawn(
+    rows: Tensor, folds: Tensor, among: Tensor, count: int, draws: torch.Generator, without: int | None
+) -> tuple[Tensor, Tensor]:
+    among = among if without is None else among[folds[among] != without]
+    pictures = among[torch.randint(len(among), (count,), generator=draws)]
+    patches = torch.randint(rows.shape[1], (count,), generator=draws)
+    return rows[pictures.to(rows.device), patches.to(rows.device)].float(), folds[pictures]
+
+
+def embed_good(
+    pictures: Pictures,
+    embedder: FoldedEmbedder,
+    wanted: Cache,
+    folder: Path | None,
+    report: Callable[[str], None],
+    on_picture: Callable[[], None],
+) -> Tensor:
+    """Return the patches of all pictures, float16 [N, P, D]."""
+    every = Chosen(pictures, range(len(pictures)))
+    return cache_features(every, embedder, wanted=wanted, folder=folder, report=report, on_picture=on_picture)
+
+
+def made_from(usable: Sequence[int], recipe: Recipe) -> list[int]:
+    """Return which pictures are varied, and painted: a position for each picture that is made."""
+    each = min(recipe.made_of_each, max(1, recipe.made // len(usable)))
+    count = min(recipe.made, each * len(usable))
+    return [usable[i * len(usable) // count] for i in range(count)]
+
+
+def make_material(
+    pictures: Pictures,
+    good: Tensor,
+    folds: Sequence[int],
+    usable: Sequence[int],
+    embedder: FoldedEmbedder,
+    recipe: Recipe,
+    seed: int,
+    on_picture: Callable[[], None],
+) -> Material:
+    """Vary and paint pictures, and embed them: one pass each."""
+    draws = np.random.default_rng(seed)
+    varied: list[Tensor] = []
+    painted: list[Tensor] = []
+    varied_folds: list[int] = []
+    painted_folds: list[int] = []
+
+    def embed(picture: Picture) -> Tensor:
+        return embedder(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].half()
+
+    for i in made_from(usable, recipe):
+        picture = _picture(pictures, i)
+        varied.append(embed(vary(picture, draws)))
+        varied_folds.append(folds[i])
+        on_picture()
+        # The piece of another part comes from the same fold, so that who may not see the one sees nothing of the other.
+        mates = [j for j in usable if folds[j] == folds[i] and j != i] or [i]
+        with_defects = paint(picture, _picture(pictures, mates[int(draws.integers(len(mates)))]), draws)
+        shown = embed(with_defects)[_changed(picture, with_defects, embedder.grid).to(embedder.device)]
+        painted.append(shown)
+        painted_folds += [folds[i]] * len(shown)
+        on_picture()
+    return Material(
+        good,
+        torch.tensor(folds),
+        torch.tensor(usable),
+        torch.stack(varied),
+        torch.tensor(varied_folds),
+        torch.cat(painted),
+        torch.tensor(painted_folds),
+        embedder.grid,
+    )
+
+
+def _picture(pictures: Pictures, position: int) -> Picture:
+    return np.ascontiguousarray(pictures.input(position).permute(1, 2, 0).numpy())
+
+
+def _changed(before: Picture, after: Picture, grid: tuple[int, int]) -> Tensor:
+    """Return which patches show the difference, bool [P]."""
+    cells = cv2.resize(np.abs(after - before).mean(axis=2), grid[::-1], interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(cells.reshape(-1) > CHANGED)
+
+
+def each_picture(patches: Tensor, positions: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the patches [P, D] of the pictures at `positions`, float32."""
+    for i in positions:
+        yield patches[i].float()

@@ -1,0 +1,26 @@
+"""The memory bank: a coreset of good patches, chosen as PatchCore does (Roth et al., CVPR 2022, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def coreset(rows: Tensor, count: int) -> Tensor:
+    """Return the positions of `count` of the rows [N, k]: each is the one that is farthest from those before it."""
+    squares = rows.square().sum(1)
+    chosen = [0]
+    nearest = torch.full_like(squares, torch.inf)
+    for _ in range(1, min(count, len(rows))):
+        last = chosen[-1]
+        nearest = torch.minimum(nearest, squares - 2 * (rows @ rows[last]) + squares[last])
+        chosen.append(int(nearest.argmax()))
+    return torch.tensor(chosen, device=rows.device)
+
+
+def random_projection(width: int, to: int) -> Tensor:
+    """Return a matrix [to, width] that keeps distances well enough (Johnson-Lindenstrauss); always the same one."""
+    directions = torch.randn(width, to, generator=torch.Generator().manual_seed(0))
+    return directions.T / math.sqrt(to)
