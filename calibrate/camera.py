@@ -24,6 +24,25 @@ RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 FILE = click.Path(path_type=Path)
 
 
+class Sides(click.ParamType[tuple[int, int]]):
+    """Width and height: `448x256`, or one number for both. `448 256` is joined to that before (`cli.py`)."""
+
+    name = "W H"
+    LEAST, MOST = 32, 8192
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Read one."""
+        parts = str(value).lower().split("x")
+        if len(parts) > 2 or not all(part.isdecimal() and self.LEAST <= int(part) <= self.MOST for part in parts):
+            self.fail(
+                f"{value!r} is no size; expected width and height of the network's input, {self.LEAST} to {self.MOST} "
+                "each, as in 448 256.",
+                param,
+                ctx,
+            )
+        return int(parts[0]), int(parts[-1])
+
+
 @click.command(epilog="Example: inspectd calibrate --camera 0 --run_name top")
 @click.option("--camera", required=True, metavar="SOURCE", help="Index, device, URL, video, folder, or sim://line.")
 @click.option("--config", "config_path", type=FILE, help="SOURCE is the name of a camera of this configuration.")
@@ -45,7 +64,15 @@ FILE = click.Path(path_type=Path)
 @click.option("-b", "--backbone_names", "backbone", help="Backbone. [tf_efficientnet_lite0, which needs no network]")
 @click.option("-le", "--layers_to_extract_from", "layers", multiple=True, help="Layer to use; repeatable.")
 @click.option("--backbone_weights", "weights", type=FILE, help="State dict of the backbone.")
-@click.option("--imagesize", type=click.IntRange(32, 4096), help="Side of the network's square input. [288]")
+@click.option("--pixels", type=click.IntRange(1024, 20_000_000), help="About so many in the network's input. [200000]")
+@click.option("--imagesize", type=Sides(), help="Exactly this width and height of it. [the picture's shape]")
+@click.option(
+    "--smallest-defect",
+    "smallest_defect",
+    metavar="PX",
+    type=click.FloatRange(1),
+    help="How many pixels of the picture the smallest defect that matters is across: the input is made as large.",
+)
 @click.option("--white_level", type=click.IntRange(1, 65535), help="White of 16-bit pictures. [65535]")
 @click.option("--noise_std", type=click.FloatRange(0, min_open=True), help="Spread of the noise that is learned from.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps.")
@@ -60,6 +87,9 @@ def command(
     interval: float | None,
     resume: bool,
     roi: tuple[int, int, int, int] | None,
+    pixels: int | None,
+    imagesize: tuple[int, int] | None,
+    smallest_defect: float | None,
     results_path: Path,
     log_project: str,
     log_group: str,
@@ -77,6 +107,8 @@ def command(
     seen, control = _asked_for(camera, config_path, more.pop("control"), roi, more.pop("size"), more.pop("fourcc"))
     if resume and run_name is None:
         raise UsageError("--resume needs the --run_name of the capture that was stopped.")
+    if sum(given is not None for given in (pixels, imagesize, smallest_defect)) > 1:
+        raise UsageError("--pixels, --imagesize and --smallest-defect each decide the input's size; give one of them.")
     run_path(results_path, log_project, log_group, run_name or "camera")
 
     # What follows loads torch: a slip of the keyboard need not wait for it.
@@ -85,12 +117,14 @@ def command(
         capture_folder,
         check_names,
         check_roi,
+        expected_size,
         forget_pictures,
         plan_acquisition,
     )
+    from calibrate.data.sizing import PIXELS, Sizing
     from calibrate.evaluation import defects as known
     from calibrate.progress import ProgressBars
-    from calibrate.training.fit import learn, pictures_for
+    from calibrate.training.fit import learn, pictures_for, settled
     from calibrate.training.options import options_for
     from inspectd.atomic import check_can_write
     from inspectd.engine.choose import choose_backend
@@ -101,13 +135,18 @@ def command(
     target = run_path(results_path, log_project, log_group, run)
     check_can_write(target)
     defect_paths = known.find_defects(defects) if defects is not None else []
-    side = more.pop("imagesize")
+    sizing = Sizing(pixels or PIXELS, imagesize, smallest_defect)
     backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
-    options = options_for(more.pop("backbone"), more.pop("layers"), height=side, width=side, roi=seen.roi, **more)
+    options = options_for(more.pop("backbone"), more.pop("layers"), sizing=sizing, roi=seen.roi, **more)
     kept = capture_folder(target)
     with ProgressBars() as bars:
+        expected = expected_size(acquisition)
+        if expected is not None:
+            check_roi(seen.roi, expected)
+            options = options.fitted(expected)
         pictures = pictures_for(options)
         acquired = acquire_pictures(acquisition, pictures, kept, bars)
+        options = settled(options, pictures)
         check_roi(seen.roi, pictures.size)
         check_names(options.confirmed, pictures)
         camera_record = acquisition.record(pictures.size)

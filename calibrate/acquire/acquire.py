@@ -16,6 +16,7 @@ from calibrate.acquire.capture import SLOTS, Capture, Unreadable
 from calibrate.acquire.capture_session import CaptureSession
 from calibrate.acquire.checks import CaptureChecks
 from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
+from calibrate.data.sizing import Size, typical_size
 from calibrate.data.training_set import Pictures, check_enough
 from calibrate.progress import Watcher
 from inspectd.cameras.discovery import stable_path
@@ -95,6 +96,13 @@ def plan_acquisition(
     if resumes and source.is_lossless:
         raise UsageError(f"--resume is for live cameras; {public_address(source.address)} can simply be read again.")
     return Acquisition(source, capture_settings(camera, source, SLOTS), control, parts, interval_s, resumes)
+
+
+def expected_size(acquisition: Acquisition) -> Size | None:
+    """Return the typical width and height of a folder's pictures; None of other sources: their first picture tells."""
+    if acquisition.source.kind is not Kind.FOLDER:
+        return None
+    return typical_size(survey(Path(acquisition.source.address)).pictures[: acquisition.wanted])
 
 
 def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path, watcher: Watcher) -> Acquired:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ class Pictures:
     """`features.Inputs` of pictures that were decoded once, when they were added."""
 
     geometry: Geometry
+    """Decided by the first picture, where `sized` says how."""
     white_level: int = 65535
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Drawn anew each time a picture is loaded for training."""
@@ -40,6 +41,8 @@ class Pictures:
     """What the fingerprint of the framing is learned from."""
     tints: list[Small] = field(default_factory=list)
     """What that of the colours is learned from."""
+    sized: Callable[[tuple[int, int]], Geometry] | None = None
+    """Width and height of the first picture to the geometry of all; None: `geometry` is it."""
     sizes: set[tuple[int, ...]] = field(default_factory=set)
     """Heights and widths that occurred."""
     copies: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -57,6 +60,8 @@ class Pictures:
 
     def add(self, picture: Picture, name: str) -> None:
         """Take one picture (it is copied)."""
+        if self.sized is not None and not self._scaled:
+            self.geometry = self.sized((picture.shape[1], picture.shape[0]))
         self.take(picture, scale(picture, self.geometry, self.white_level), name)
 
     def take(self, picture: Picture, scaled: Tensor, name: str) -> None:

@@ -19,7 +19,7 @@ from calibrate.training.ensemble import Whitening, find_whitening, outputs, toge
 from calibrate.training.loss import StepLoss
 from calibrate.training.material import Material
 from calibrate.training.memory import coreset, random_projection
-from calibrate.training.recipe import FOLDS, Recipe, unseeing
+from calibrate.training.recipe import FOLDS, MEMBERS, Recipe, unseeing
 from inspectd.simplenet.network import Discriminator, Head, HeadShape, MemoryBank, average_scores
 
 SMALLEST_UNIT = 1e-6
@@ -34,16 +34,15 @@ class CrossFitted:
     """By fold."""
 
 
-def shape_for(shape: HeadShape, recipe: Recipe, fewest: int) -> HeadShape:
-    """Return the shape of a cross-fitted head; `fewest`: good patches of the pictures outside the largest fold."""
-    members = len(unseeing(0)) * 2
+def shape_for(shape: HeadShape, recipe: Recipe, remembered: int) -> HeadShape:
+    """Return the shape of a cross-fitted head that remembers so many patches."""
     return dataclasses.replace(
         shape,
         pre_proj=0,
         embedding_size=None,
         dsc_layers=2,
-        dsc_hidden=recipe.hidden * members,
-        memory_patches=min(recipe.memory_patches, fewest),
+        dsc_hidden=recipe.hidden * len(MEMBERS),
+        memory_patches=remembered,
         memory_width=recipe.memory_width,
         score_window=recipe.score_window,
     )
@@ -60,8 +59,8 @@ def cross_fit(
     torch.manual_seed(seed)
     whiten = find_whitening(material, recipe, torch.Generator().manual_seed(seed))
     members = train_members(material, whiten, recipe, seed, on_step)
-    kind = shape_for(shape, recipe, _fewest(material))
-    banks = [_bank(material, whiten, kind, recipe, fold) for fold in (*range(FOLDS), None)]
+    banks = _banks(material, whiten, recipe)
+    kind = shape_for(shape, recipe, len(banks[-1].patches))
     with torch.no_grad():
         of_members, of_banks = _held_out(material, whiten, members, banks, kind.score_window)
     units = [max(SMALLEST_UNIT, float(scores.std())) for scores in (of_members, of_banks)]
@@ -81,26 +80,21 @@ def cross_fit(
     return CrossFitted(head(members, banks[-1]), without)
 
 
-def _fewest(material: Material) -> int:
-    """Return how many good and varied patches there are at least outside a fold."""
-    usable = material.folds[material.usable]
-    return min(int((usable != fold).sum()) for fold in range(FOLDS)) * material.good.shape[1]
-
-
-def _bank(material: Material, whiten: Whitening, shape: HeadShape, recipe: Recipe, without: int | None) -> MemoryBank:
-    """Choose a memory bank from good and varied patches, of all folds but one."""
-    device = whiten.mean.device
-    bank = MemoryBank(len(whiten.mean), shape.memory_width, shape.memory_patches).to(device)
-    bank.matrix.copy_(random_projection(len(whiten.mean), shape.memory_width))
-    draws = torch.Generator().manual_seed(0)  # the same patches are drawn from the same pictures
-    half = recipe.memory_from // 2
-    rows = torch.cat([material.draw_good(half, draws, without)[0], material.draw_varied(half, draws, without)[0]]).to(
-        device
-    )
-    few = ((rows - whiten.mean) / whiten.spread) @ bank.matrix.T
-    chosen = coreset(few, shape.memory_patches)
-    bank.patches.copy_(few[chosen])
-    return bank
+def _banks(material: Material, whiten: Whitening, recipe: Recipe) -> list[MemoryBank]:
+    """Choose memory banks of the same size from good and varied patches: for each fold of all others, and of all."""
+    device, width = whiten.mean.device, len(whiten.mean)
+    matrix = random_projection(width, recipe.memory_width).to(device)
+    seen = [[other for other in range(FOLDS) if other != fold] for fold in range(FOLDS)] + [list(range(FOLDS))]
+    rows = [material.sample(recipe.memory_from, torch.Generator().manual_seed(0), folds) for folds in seen]
+    count = min(recipe.memory_patches, *(len(some) for some in rows))
+    banks = []
+    for some in rows:
+        few = ((some.to(device) - whiten.mean) / whiten.spread) @ matrix.T
+        bank = MemoryBank(width, recipe.memory_width, count).to(device)
+        bank.matrix.copy_(matrix)
+        bank.patches.copy_(few[coreset(few, count)])
+        banks.append(bank)
+    return banks
 
 
 def _held_out(

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from calibrate.training.loss import StepLoss
 from calibrate.training.material import Material
-from calibrate.training.recipe import MEMBERS, Recipe
+from calibrate.training.recipe import FOLDS, MEMBERS, Recipe
 from calibrate.training.train import DISCRIMINATOR_DECAY, MIN_SPREAD, has_bfloat16
 from inspectd.simplenet.network import Discriminator, Head
 
-ROWS_FOR_STATISTICS = 60_000
-"""Of the good pictures, and as many of the varied ones."""
+ROWS_FOR_STATISTICS = 120_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,7 @@ class Whitening:
 
 def find_whitening(material: Material, recipe: Recipe, draws: torch.Generator) -> Whitening:
     """Learn it from good and varied patches of all folds."""
-    rows = torch.cat(
-        [material.draw_good(ROWS_FOR_STATISTICS, draws)[0], material.draw_varied(ROWS_FOR_STATISTICS, draws)[0]]
-    )
+    rows = material.sample(ROWS_FOR_STATISTICS, draws, range(FOLDS))
     mean, spread = rows.mean(0), rows.std(0).clamp(min=MIN_SPREAD)
     rows = (rows - mean) / spread
     values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))

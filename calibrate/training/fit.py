@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from calibrate.data.clean import Cleaning, find_unlike
+from calibrate.data.sizing import Sizing
 from calibrate.data.training_set import Chosen, Pictures, check_enough
 from calibrate.progress import Unwatched, Watcher
 from calibrate.training.crossfit import cross_fit
@@ -225,25 +226,35 @@ def params_of(options: Options, shape: HeadShape) -> Params:
 def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundle:
     """Train on arrays: the Python API's `SimpleNet.fit`.
 
-    `parameters`: `backbone`, `layers_to_extract_from`, `imagesize` (pixels, or height and width), and any
-    field of Options, HeadShape and Schedule, which carry the published names.
+    `parameters`: `backbone`, `layers_to_extract_from`, `imagesize` (pixels, or height and width; by default the first
+    picture decides), and any field of Options, HeadShape, Recipe and Schedule, which carry the published names.
     """
     size = parameters.pop("imagesize", None)
     if size is not None:
         parameters["height"], parameters["width"] = (size, size) if isinstance(size, int) else size
+    elif not parameters.keys() & {"height", "width"}:
+        parameters.setdefault("sizing", Sizing())
     options = options_for(parameters.pop("backbone", None), parameters.pop("layers_to_extract_from", ()), **parameters)
     pictures = pictures_for(options)
     for i, image in enumerate(images):
         pictures.add(image, str(i))
     check_enough(len(pictures), (), "those given")
     camera = CameraRecord("fit", None, *pictures.size)
-    return learn(pictures, options, backend, run="fit", camera=camera).model
+    return learn(pictures, settled(options, pictures), backend, run="fit", camera=camera).model
 
 
 def pictures_for(options: Options) -> Pictures:
     """Return room for pictures, as the options want them."""
     draws = torch.Generator().manual_seed(options.seed)
-    return Pictures(options.geometry(), options.white_level, options.augmentation, draws)
+    pictures = Pictures(options.geometry(), options.white_level, options.augmentation, draws)
+    if options.sizing is not None:
+        pictures.sized = lambda size: options.fitted(size).geometry()
+    return pictures
+
+
+def settled(options: Options, pictures: Pictures) -> Options:
+    """Return the options with the size that the pictures have."""
+    return dataclasses.replace(options, height=pictures.geometry.height, width=pictures.geometry.width, sizing=None)
 
 
 def _cross_fitted(

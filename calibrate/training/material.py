@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,28 +39,40 @@ class Material:
     painted_folds: Tensor
     grid: tuple[int, int]
 
-    def draw_good(self, count: int, draws: torch.Generator, without: int | None = None) -> tuple[Tensor, Tensor]:
-        """Draw patches [count, D] of usable pictures, float32, and their folds; none of the fold `without`."""
-        return _drawn(self.good, self.folds, self.usable, count, draws, without)
+    def draw_good(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw patches [count, D] of usable pictures, float32, and their folds."""
+        return _drawn(self.good, self.folds, self.usable, count, draws)
 
-    def draw_varied(self, count: int, draws: torch.Generator, without: int | None = None) -> tuple[Tensor, Tensor]:
+    def draw_varied(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw patches of varied pictures likewise."""
-        every = torch.arange(len(self.varied))
-        return _drawn(self.varied, self.varied_folds, every, count, draws, without)
+        return _drawn(self.varied, self.varied_folds, torch.arange(len(self.varied)), count, draws)
 
     def draw_painted(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw patches that show a painted defect."""
         chosen = torch.randint(len(self.painted), (count,), generator=draws)
         return self.painted[chosen.to(self.painted.device)].float(), self.painted_folds[chosen]
 
+    def sample(self, count: int, draws: torch.Generator, folds: Collection[int]) -> Tensor:
+        """Return different patches [n, D], half of usable and half of varied pictures: `count` or as many as there are.
 
-def _drawn(
-    rows: Tensor, folds: Tensor, among: Tensor, count: int, draws: torch.Generator, without: int | None
-) -> tuple[Tensor, Tensor]:
-    among = among if without is None else among[folds[among] != without]
+        `folds`: those that they may come from.
+        """
+        usable = torch.tensor([i for i in self.usable.tolist() if int(self.folds[i]) in folds])
+        varied = torch.tensor([i for i, fold in enumerate(self.varied_folds.tolist()) if fold in folds])
+        parts = ((self.good, usable), (self.varied, varied))
+        return torch.cat([_different(rows, among, count // 2, draws) for rows, among in parts])
+
+
+def _drawn(rows: Tensor, folds: Tensor, among: Tensor, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
     pictures = among[torch.randint(len(among), (count,), generator=draws)]
     patches = torch.randint(rows.shape[1], (count,), generator=draws)
     return rows[pictures.to(rows.device), patches.to(rows.device)].float(), folds[pictures]
+
+
+def _different(rows: Tensor, among: Tensor, count: int, draws: torch.Generator) -> Tensor:
+    total, each = len(among) * rows.shape[1], rows.shape[1]
+    chosen = torch.randperm(total, generator=draws)[:count]
+    return rows[among[chosen // each].to(rows.device), (chosen % each).to(rows.device)].float()
 
 
 def embed_good(
@@ -135,9 +147,3 @@ def _changed(before: Picture, after: Picture, grid: tuple[int, int]) -> Tensor:
     """Return which patches show the difference, bool [P]."""
     cells = cv2.resize(np.abs(after - before).mean(axis=2), grid[::-1], interpolation=cv2.INTER_AREA)
     return torch.from_numpy(cells.reshape(-1) > CHANGED)
-
-
-def each_picture(patches: Tensor, positions: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the patches [P, D] of the pictures at `positions`, float32."""
-    for i in positions:
-        yield patches[i].float()

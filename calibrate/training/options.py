@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrate.data.augment import Augmentation
+from calibrate.data.sizing import Size, Sizing
 from calibrate.training.features import Cache
 from calibrate.training.recipe import Recipe
 from calibrate.training.train import Schedule
@@ -48,6 +49,8 @@ class Options:
     """What the backbone is called in tables, where another of the same name stands beside it."""
     layers: tuple[str, ...] = backbones.EMBEDDED_LAYERS
     weights: Path | None = None
+    sizing: Sizing | None = None
+    """How height and width follow from the pictures; None: they are decided."""
     height: int = IMAGE_SIZE
     width: int = IMAGE_SIZE
     resize: int | None = None
@@ -73,6 +76,15 @@ class Options:
     def geometry(self, size: tuple[int, int] | None = None) -> Geometry:
         """Return what is inspected of each picture; `size`: of the picture that the ROI was given for."""
         return Geometry(self.height, self.width, self.roi, size if self.roi else None, self.resize)
+
+    def fitted(self, picture: Size) -> Options:
+        """Return the options with an input that fits pictures of this width and height; UsageError as `Sizing` says."""
+        if self.sizing is None:
+            return self
+        region = picture if self.roi is None else self.roi[2:]
+        stride = 1 if self.sizing.smallest_defect is None else backbones.stride(self.backbone, self.layers)
+        width, height = self.sizing.input_size(region, stride)
+        return check(dataclasses.replace(self, height=height, width=width, sizing=None))
 
     @property
     def params(self) -> Params:

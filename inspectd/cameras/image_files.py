@@ -32,6 +32,8 @@ TOOLS_FOLDERS = frozenset({"__MACOSX", "lost+found", "System Volume Information"
 """What file managers, NAS boxes, archives and notebooks leave behind: copies and thumbnails, not parts."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ANIMATED = (b"GIF8", b"RIFF", b"\x89PNG")
+_ORIENTATION, _LYING = 0x112, 5
+"""EXIF: from 5 on, width and height are exchanged when the picture is decoded."""
 _NAMED = 3
 """So many names are told; of the others only how many they are."""
 
@@ -138,6 +140,16 @@ def shown(path: Path | str) -> str:
 def part_name(picture: Path, folder: Path) -> str:
     """Return a picture's name in verdicts: its path relative to the folder, odd bytes as escapes."""
     return shown(picture.name if picture == folder else picture.relative_to(folder).as_posix())
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Return the width and height that a file's picture will have, from its header; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(_ORIENTATION, 1) >= _LYING else (width, height)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, decoding will tell
+        return None
 
 
 def read_picture(path: Path) -> Picture:

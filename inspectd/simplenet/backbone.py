@@ -226,6 +226,14 @@ def resolve(name: str) -> str:
     raise UsageError(f"There is no backbone {name!r}; near names are {', '.join(near)}.")
 
 
+def stride(name: str, layers: Sequence[str]) -> int:
+    """Return how many pixels of the input a patch of the first of `layers` is wide."""
+    side = 256
+    backbone = create(name, layers, (3, side, side))
+    with torch.inference_mode():
+        return side // int(backbone(torch.zeros(1, 3, side, side))[0].shape[-1])
+
+
 def create(name: str, layers: Sequence[str], input_shape: tuple[int, int, int]) -> Backbone:
     """Build a backbone with random weights, cut behind the last of `layers`; evaluation mode."""
     timm_name = resolve(name)
