@@ -14,11 +14,15 @@ from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
     from calibrate.acquire.acquire import Acquired
+    from calibrate.data.sizing import Sizing
     from calibrate.data.training_set import Pictures
     from calibrate.evaluation.testset import Evaluation
+    from calibrate.progress import Watcher
     from calibrate.training.fit import Learned
+    from calibrate.training.options import Options
     from inspectd.config import CameraConfig, Config
     from inspectd.engine.backend import Backend
+    from inspectd.model.geometry import Geometry
 
 RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 FILE = click.Path(path_type=Path)
@@ -107,9 +111,8 @@ def command(
     seen, control = _asked_for(camera, config_path, more.pop("control"), roi, more.pop("size"), more.pop("fourcc"))
     if resume and run_name is None:
         raise UsageError("--resume needs the --run_name of the capture that was stopped.")
-    if sum(given is not None for given in (pixels, imagesize, smallest_defect)) > 1:
-        raise UsageError("--pixels, --imagesize and --smallest-defect each decide the input's size; give one of them.")
     run_path(results_path, log_project, log_group, run_name or "camera")
+    sizing = _sizing(pixels, imagesize, smallest_defect)
 
     # What follows loads torch: a slip of the keyboard need not wait for it.
     from calibrate.acquire.acquire import (
@@ -121,10 +124,9 @@ def command(
         forget_pictures,
         plan_acquisition,
     )
-    from calibrate.data.sizing import PIXELS, Sizing
     from calibrate.evaluation import defects as known
     from calibrate.progress import ProgressBars
-    from calibrate.training.fit import learn, pictures_for, settled
+    from calibrate.training.fit import learn, settled
     from calibrate.training.options import options_for
     from inspectd.atomic import check_can_write
     from inspectd.engine.choose import choose_backend
@@ -135,16 +137,11 @@ def command(
     target = run_path(results_path, log_project, log_group, run)
     check_can_write(target)
     defect_paths = known.find_defects(defects) if defects is not None else []
-    sizing = Sizing(pixels or PIXELS, imagesize, smallest_defect)
     backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
     options = options_for(more.pop("backbone"), more.pop("layers"), sizing=sizing, roi=seen.roi, **more)
     kept = capture_folder(target)
     with ProgressBars() as bars:
-        expected = expected_size(acquisition)
-        if expected is not None:
-            check_roi(seen.roi, expected)
-            options = options.fitted(expected)
-        pictures = pictures_for(options)
+        pictures = _room(options, backend, seen, expected_size(acquisition), config_path is not None, bars)
         acquired = acquire_pictures(acquisition, pictures, kept, bars)
         options = settled(options, pictures)
         check_roi(seen.roi, pictures.size)
@@ -179,6 +176,55 @@ def _asked_for(
         raise UsageError(f"--camera cannot be read as an address: {problem}.")
     asked = _asked(seen, size=size, format=fourcc, roi=roi)
     return asked, control or (settings.control.bind if settings else "tcp://127.0.0.1:5557")
+
+
+def _sizing(pixels: int | None, imagesize: tuple[int, int] | None, smallest_defect: float | None) -> Sizing:
+    """Return how the input's size is chosen; UsageError when it is asked for twice."""
+    from calibrate.data.sizing import PIXELS, Sizing
+
+    if sum(given is not None for given in (pixels, imagesize, smallest_defect)) > 1:
+        raise UsageError("--pixels, --imagesize and --smallest-defect each decide the input's size; give one of them.")
+    return Sizing(pixels or PIXELS, imagesize, smallest_defect)
+
+
+def _room(
+    options: Options,
+    backend: Backend,
+    seen: CameraConfig,
+    expected: tuple[int, int] | None,
+    is_configured: bool,
+    watcher: Watcher,
+) -> Pictures:
+    """Return room for pictures whose size is found by those that are expected, or by the first one."""
+    from calibrate.acquire.acquire import check_roi
+    from calibrate.training.fit import pictures_for
+    from calibrate.training.timing import milliseconds_a_part
+
+    def fit_input(size: tuple[int, int]) -> Geometry:
+        check_roi(seen.roi, size)
+        fitted = options.fitted(size)
+        took_ms = milliseconds_a_part(fitted, backend, size)
+        watcher.report(_told_time(fitted.width, fitted.height, took_ms, seen.deadline_ms, is_configured))
+        return fitted.geometry()
+
+    pictures = pictures_for(options)
+    pictures.sized = fit_input
+    if expected is not None:
+        pictures.geometry, pictures.sized = fit_input(expected), None
+    return pictures
+
+
+def _told_time(width: int, height: int, took_ms: float, deadline_ms: float, is_configured: bool) -> str:
+    """Say how long a part will take; UsageError when a configured camera's deadline is shorter."""
+    said = f"The network's input is {width}x{height}: {took_ms:.0f} ms a part on this machine"
+    if took_ms <= deadline_ms:
+        return f"{said}."
+    if is_configured:
+        raise UsageError(
+            f"{said}, more than the camera's deadline of {deadline_ms:g} ms. Give it a longer deadline_ms, or fewer "
+            "--pixels (or a larger --smallest-defect)."
+        )
+    return f"{said}, more than a camera's usual deadline of {deadline_ms:g} ms: give it a longer deadline_ms."
 
 
 def _configuration(path: Path) -> Config:
@@ -245,14 +291,14 @@ def _summary(
     is_live: bool,
     took_s: float,
 ) -> list[str]:
-    from calibrate.results.report import guarantee, unconfirmed
-    from inspectd.line.judge import exceeds
+    from calibrate.results.report import guarantee, measured, unconfirmed
 
-    held_out = len(learned.held_out)
     unlike = sorted(learned.cleaning.unlike) if learned.cleaning else []
+    held_out = len(learned.held_out)
+    how = "each learned from and held out once" if held_out == len(pictures) else f"{held_out} of them held out"
     lines = [
-        f"Calibrated in {took_s:.0f} s from {len(pictures)} pictures: {len(pictures) - held_out - len(unlike)} learned "
-        f"from, {held_out} held out, {len(acquired.left_out)} unreadable and left out.",
+        f"Calibrated in {took_s:.0f} s from {len(pictures)} pictures, {how}; {len(acquired.left_out)} unreadable and "
+        "left out.",
         *(f"  left out: {why}" for why in acquired.left_out),
         *acquired.notes,
     ]
@@ -261,15 +307,14 @@ def _summary(
         lines.append(f"Left out of the training, because they look unlike the rest (see the report): {names}.")
     if learned.threshold is not None:
         value = learned.threshold.value
-        above = sum(exceeds(score, value) for score in learned.scores)
-        lines.append(f"Threshold {value:.4g}: of the {held_out} held-out good parts {above} score above it.")
+        lines.append(measured(learned))
         if tested is not None:
             count = sum(tested.is_defective)
             lines.append(f"At this threshold {tested.missed(value)} of {count} known defects are missed.")
     doubt = unconfirmed(learned, pictures.names, "--resume " if is_live else "")
     return [
         *lines,
-        guarantee(learned.threshold, held_out),
+        guarantee(learned),
         *([doubt] if doubt else []),
         f"Model:  {target / 'models' / '0'}",
         f"Report: {target / 'report.html'}",

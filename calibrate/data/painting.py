@@ -19,12 +19,17 @@ SMALLEST_PX = 5.0
 def paint(picture: Picture, other: Picture, draws: np.random.Generator) -> Picture:
     """Return the picture with three to seven defects; pieces of `other`, another good part, are among them."""
     painted = picture
-    height, width = picture.shape[:2]
+    largest = max(SMALLEST_PX, min(picture.shape[:2]) / 2)
     for _ in range(int(draws.integers(3, 8))):
-        size = math.exp(draws.uniform(math.log(SMALLEST_PX), math.log(min(height, width) / 2)))
-        defect = _DEFECTS[int(draws.integers(len(_DEFECTS)))]
-        painted = np.clip(defect(painted, other, size, draws), 0, 255)
+        painted = paint_one(painted, other, (SMALLEST_PX, largest), draws)
     return painted
+
+
+def paint_one(picture: Picture, other: Picture, sizes: tuple[float, float], draws: np.random.Generator) -> Picture:
+    """Return the picture with one defect; it is between `sizes` pixels across, evenly on a logarithmic scale."""
+    size = math.exp(draws.uniform(math.log(sizes[0]), math.log(sizes[1])))
+    defect = _DEFECTS[int(draws.integers(len(_DEFECTS)))]
+    return np.clip(defect(picture, other, size, draws), 0, 255)
 
 
 def vary(picture: Picture, draws: np.random.Generator) -> Picture:

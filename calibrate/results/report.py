@@ -19,7 +19,8 @@ from calibrate.progress import Curve
 from calibrate.results.plots import Series, histogram, line_plot
 from calibrate.training.fit import Learned
 from calibrate.training.options import Options
-from inspectd.model.calibration import ThresholdRecord
+from calibrate.training.threshold import proven_rate
+from inspectd.line.judge import exceeds
 
 WORST = 6
 WIDEST_PX = 1100
@@ -56,17 +57,41 @@ class ModelReport:
     """Drawn test pictures, BGR."""
 
 
-def guarantee(threshold: ThresholdRecord | None, held_out: int) -> str:
+def measured(learned: Learned) -> str:
+    """Say in a sentence what was seen at the threshold."""
+    threshold, count = learned.threshold, len(learned.held_out)
+    if threshold is None:
+        return ""
+    above = _above(learned.scores, threshold.value)
+    said = f"Threshold {threshold.value:.4g}: of {count} held-out good parts {above} would be rejected"
+    if not threshold.painted:
+        return f"{said}."
+    lowest = threshold.value - threshold.margin
+    return (
+        f"{said}, and {threshold.painted_found} of {threshold.painted} small painted defects found "
+        f"({threshold.painted_found_at_lowest} at {lowest:.4g}, the lowest that these parts allow)."
+    )
+
+
+def guarantee(learned: Learned) -> str:
     """Say in a sentence what the threshold promises."""
+    threshold, held_out = learned.threshold, len(learned.held_out)
     if threshold is None:
         return "No good part was held out, so there is no threshold, and the daemon answers fault: no_threshold."
     proven = f"at most {threshold.proven_rate:.2%} of good parts are rejected, {threshold.confidence:.0%} sure"
     if threshold.is_proven:
         return f"Proven from {held_out} held-out good parts: {proven}."
+    above = max(_above(learned.scores, threshold.value), len(learned.unconfirmed))
+    more = proven_rate(2 * held_out, above, threshold.confidence)
     return (
         f"For {threshold.rate:.2%} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good "
-        f"parts; with {held_out} the best provable bound is: {proven}."
+        f"parts; with {held_out} the best provable bound is: {proven}. As many again, none of them rejected, would "
+        f"prove {more:.2%}."
     )
+
+
+def _above(scores: Sequence[float], value: float) -> int:
+    return sum(exceeds(score, value) for score in scores)
 
 
 def unconfirmed(learned: Learned, names: Sequence[str], how: str = "") -> str | None:
@@ -96,7 +121,9 @@ def render_model(model: ModelReport) -> str:
     worst = sorted(zip(learned.scores, learned.held_out, strict=True), reverse=True)[:WORST]
     return TEMPLATES.get_template("model.html").render(
         title=model.title,
-        guarantee=guarantee(learned.threshold, len(learned.held_out)),
+        measured=measured(learned),
+        guarantee=guarantee(learned),
+        choices=_choices(learned, model.evaluation),
         unconfirmed=unconfirmed(learned, pictures.names),
         notes=model.notes,
         facts=_facts(model),
@@ -113,12 +140,12 @@ def render_model(model: ModelReport) -> str:
 def _facts(model: ModelReport) -> dict[str, str]:
     learned, options, pictures = model.learned, model.options, model.pictures
     threshold = learned.threshold
-    facts = {"Pictures": f"{len(pictures)}, of which {len(learned.held_out)} were held out of the training"}
+    held_out = len(learned.held_out)
+    how = "each learned from, and held out once" if held_out == len(pictures) else f"of which {held_out} were held out"
+    facts = {"Pictures": f"{len(pictures)}, {how}"}
     if threshold is not None:
         facts["Threshold"] = f"{threshold.value:.4g}" + (
-            f" (the largest held-out score and an estimated margin of {threshold.margin:.3g})"
-            if threshold.margin
-            else ""
+            f" ({threshold.margin:.3g} above the lowest that the held-out scores allow)" if threshold.margin else ""
         )
     crop = f", the centre of pictures resized to {options.resize}" if options.resize else ", everything is inspected"
     facts |= {
@@ -144,8 +171,42 @@ def _facts(model: ModelReport) -> dict[str, str]:
     return facts
 
 
+CHOICES = 6
+"""Rows of the table on either side of the threshold."""
+
+
+def _choices(learned: Learned, tested: Evaluation | None) -> list[list[str]]:
+    """Return a table of thresholds, its head first: what each would reject and miss."""
+    threshold = learned.threshold
+    if threshold is None:
+        return []
+    defects = [] if tested is None else [s for s, b in zip(tested.scores, tested.is_defective, strict=True) if b]
+    kinds = [("good parts rejected", learned.scores, True)]
+    kinds += [("painted defects missed", learned.painted, False)] if learned.painted else []
+    kinds += [("known defects missed", defects, False)] if defects else []
+    every = sorted({*learned.scores, *learned.painted, *defects})
+    lower = [score for score in every if score < threshold.value and _above(learned.scores, score) <= CHOICES]
+    higher = [score for score in every if score > threshold.value]
+    rows = [["threshold", *(title for title, _, _ in kinds)]]
+    for value in sorted({*_spread(lower), threshold.value, *_spread(higher)}):
+        cells = [f"{value:.4g}" + (" (chosen)" if value == threshold.value else "")]
+        for _, scores, is_good in kinds:
+            above = _above(scores, value)
+            cells.append(f"{above if is_good else len(scores) - above} of {len(scores)}")
+        rows.append(cells)
+    return rows
+
+
+def _spread(ascending: Sequence[float]) -> list[float]:
+    """Return some of the values, from the first to the last."""
+    last = len(ascending) - 1
+    return [ascending[round(i * last / (CHOICES - 1))] for i in range(CHOICES)] if last >= 0 else []
+
+
 def _scores(learned: Learned, tested: Evaluation | None) -> str:
     series = [Series("held-out good parts", "#4a7ab5", learned.scores)] if learned.scores else []
+    if learned.painted:
+        series.append(Series("the same with a painted defect", "#b0a040", learned.painted))
     if tested is not None:
         by_kind = list(zip(tested.scores, tested.is_defective, strict=True))
         if tested.has_own_good:

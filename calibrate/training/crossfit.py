@@ -56,7 +56,6 @@ def cross_fit(
     on_step: Callable[[int, StepLoss], None],
 ) -> CrossFitted:
     """Train the members, choose the memory banks, and bring both to their units."""
-    torch.manual_seed(seed)
     whiten = find_whitening(material, recipe, torch.Generator().manual_seed(seed))
     members = train_members(material, whiten, recipe, seed, on_step)
     banks = _banks(material, whiten, recipe)

@@ -60,6 +60,7 @@ def train_members(
     `on_step` sees each step's number (from 1), and the mean of the members' losses and shares; the margin is 0.
     """
     device, width = whiten.mean.device, len(whiten.mean)
+    torch.manual_seed(seed)
     draws = torch.Generator().manual_seed(seed)
     members = [Discriminator(width, 2, recipe.hidden).to(device) for _ in MEMBERS]
     optimiser = torch.optim.Adam(

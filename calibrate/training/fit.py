@@ -26,26 +26,37 @@ from calibrate.training.crossfit import cross_fit
 from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.features import CachedPictures, Embedder, FreshPictures, cache_features
 from calibrate.training.loss import StepLoss
-from calibrate.training.material import embed_good, made_from, make_material
+from calibrate.training.material import embed_good, made_from, make_material, make_probes
 from calibrate.training.options import Options, options_for
-from calibrate.training.recipe import FOLDS, Recipe, folds_of
+from calibrate.training.recipe import Recipe, folds_of
 from calibrate.training.scoring import score_pixels
 from calibrate.training.threshold import choose_threshold, held_out_positions
 from calibrate.training.train import HeadTrainer, noise_for, standardise, train
 from inspectd.engine.backend import Backend
 from inspectd.engine.choose import torch_device
 from inspectd.model.artefact import sha256
-from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
+from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
 from inspectd.model.framing import find_framing, find_tint
 from inspectd.model.geometry import IMAGENET_MEAN, IMAGENET_STD
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.network import Head, HeadShape
+from inspectd.simplenet.network import Head
 from inspectd.version import VERSION
 
 LOG_LINES = 100
 """How often in a training the loss is looked at: each time the host waits for the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a head is tried on that never saw it."""
+
+    head: Head
+    positions: tuple[int, ...]
+    """Of held-out pictures."""
+    painted: tuple[Tensor, ...] = ()
+    """Good parts with a painted defect, [3, H, W], 0 … 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +68,8 @@ class Trained:
     kept: str = "last"
     held_out: tuple[int, ...] = ()
     """Positions of the pictures that the threshold rests on."""
-    heads: tuple[tuple[Head, tuple[int, ...]], ...] = ()
-    """Which head, that never saw them, scores which of these."""
+    trials: tuple[Trial, ...] = ()
+    """Who scores them."""
     cleaning: Cleaning | None = None
 
 
@@ -96,6 +107,8 @@ class Learned:
     """Their positions among the pictures."""
     cleaning: Cleaning | None
     kept: str
+    painted: list[float] = dataclasses.field(default_factory=list)
+    """Scores of held-out parts with a painted defect, by heads that never saw them."""
 
     @property
     def unconfirmed(self) -> list[int]:
@@ -147,7 +160,7 @@ def _with_threshold(
     weights = b"".join(tensor.numpy().tobytes() for tensor in trained.head.state_dict().values())
     name = sha256(digest.encode() + weights)
     draft = Bundle(
-        params=params_of(options, trained.head.shape),
+        params=options.with_shape(trained.head.shape).params,
         calibration=None,
         name=run,
         digest=f"{name} draft",
@@ -158,16 +171,16 @@ def _with_threshold(
     variant = backend.prepare(draft, is_draft=True).variant
     positions, cleaning = list(trained.held_out), trained.cleaning
     rejected = [cleaning is not None and i in cleaning.unconfirmed for i in positions]
-    scores = _scores(pictures, trained, draft, backend, watcher)
+    scores, painted = _scores(pictures, trained, draft, backend, watcher)
 
-    def choose(scores: Sequence[float]) -> ThresholdRecord | None:
-        return choose_threshold(scores, options.rate, options.confidence, rejected) if scores else None
+    def choose(scores: Sequence[float], painted: Sequence[float]) -> ThresholdRecord | None:
+        return choose_threshold(scores, options.rate, options.confidence, rejected, painted) if scores else None
 
     calibration = Calibration(
         version=CALIBRATION_VERSION,
         run=run,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        threshold=choose(scores),
+        threshold=choose(scores, painted),
         held_out_scores=tuple(sorted(scores)),
         device=variant.device,
         precision=variant.precision,
@@ -193,34 +206,37 @@ def _with_threshold(
     if judges != variant:  # the threshold shows that the faster one is too far from the textbook: set it in the other
         calibration = msgspec.structs.replace(calibration, device=judges.device, precision=judges.precision)
         model = dataclasses.replace(model, calibration=calibration)
-        scores = _scores(pictures, trained, model, backend, watcher)
+        scores, painted = _scores(pictures, trained, model, backend, watcher)
         calibration = msgspec.structs.replace(
-            calibration, threshold=choose(scores), held_out_scores=tuple(sorted(scores))
+            calibration, threshold=choose(scores, painted), held_out_scores=tuple(sorted(scores))
         )
         model = dataclasses.replace(model, calibration=calibration)
     backend.forget(draft)
-    return Learned(model, calibration.threshold, scores, positions, cleaning, trained.kept)
+    return Learned(model, calibration.threshold, scores, positions, cleaning, trained.kept, painted)
 
 
-def _scores(pictures: Pictures, trained: Trained, like: Bundle, backend: Backend, watcher: Watcher) -> list[float]:
-    """Return the held-out pictures' scores, in their order, in the variant that `like` is judged in."""
-    watcher.stage("threshold", len(trained.held_out))
-    scores = dict.fromkeys(trained.held_out, 0.0)
-    for number, (head, positions) in enumerate(trained.heads):
-        is_judge = head is trained.head
-        model = like if is_judge else dataclasses.replace(like, head=head, digest=f"{like.digest} {number}")
+def _scores(
+    pictures: Pictures, trained: Trained, like: Bundle, backend: Backend, watcher: Watcher
+) -> tuple[list[float], list[float]]:
+    """Return the scores of the held-out pictures, in their order, and of painted ones, as `like` is judged."""
+    watcher.stage("threshold", len(trained.held_out) + sum(len(trial.painted) for trial in trained.trials))
+    good = dict.fromkeys(trained.held_out, 0.0)
+    painted: list[float] = []
+    for number, trial in enumerate(trained.trials):
+        is_judge = trial.head is trained.head
+        model = like if is_judge else dataclasses.replace(like, head=trial.head, digest=f"{like.digest} {number}")
         backend.prepare(model, is_draft=True)
-        for i in positions:
-            scores[i] = float(score_pixels(backend, model, pictures.input(i)[None]).max())
+
+        def score(pixels: Tensor, model: Bundle = model) -> float:
             watcher.step()
+            return float(score_pixels(backend, model, pixels[None]).max())
+
+        for i in trial.positions:
+            good[i] = score(pictures.input(i))
+        painted += [score(pixels) for pixels in trial.painted]
         if not is_judge:
             backend.forget(model)
-    return list(scores.values())
-
-
-def params_of(options: Options, shape: HeadShape) -> Params:
-    """Return what params.pkl holds of a head of this shape."""
-    return dataclasses.replace(options, shape=shape).params
+    return list(good.values()), painted
 
 
 def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundle:
@@ -275,9 +291,16 @@ def _cross_fitted(
     material = make_material(pictures, good, folds, usable, embedder, recipe, options.seed, watcher.step)
     watcher.stage("training", recipe.steps)
     found = cross_fit(material, options.shape, recipe, options.seed, _told(watcher, recipe.steps))
-    by_fold = [tuple(i for i in everyone if folds[i] == fold) for fold in range(FOLDS)]
-    heads = tuple(zip(found.without, by_fold, strict=True))
-    return Trained(found.head, backbone.eval(), "last", tuple(everyone), heads, cleaning)
+    probes = make_probes(pictures, folds, usable, embedder.grid, recipe, options.seed)
+    trials = tuple(
+        Trial(
+            head,
+            tuple(i for i in everyone if folds[i] == fold),
+            tuple(pixels for of, pixels in probes if of == fold),
+        )
+        for fold, head in enumerate(found.without)
+    )
+    return Trained(found.head, backbone.eval(), "last", tuple(everyone), trials, cleaning)
 
 
 def _told(watcher: Watcher, steps: int) -> Callable[[int, StepLoss], None]:
@@ -344,7 +367,7 @@ class _Training:
         kept = keeper.choose(self._head, self._backbone)
         backbone = kept.backbone.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         head, held_out = kept.head.cpu().eval(), tuple(self._held_out)
-        return Trained(head, backbone.eval(), kept.kept, held_out, ((head, held_out),), self.cleaning)
+        return Trained(head, backbone.eval(), kept.kept, held_out, (Trial(head, held_out),), self.cleaning)
 
     def _fresh(self) -> FreshPictures:
         chosen, size = Chosen(self._pictures, self._positions), self._options.schedule.batch_size

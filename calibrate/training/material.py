@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibrate.data.painting import Picture, paint, vary
+from calibrate.data.painting import Picture, paint, paint_one, vary
 from calibrate.data.training_set import Chosen, Pictures
 from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.features import Cache, cache_features
@@ -137,6 +137,27 @@ def make_material(
         torch.tensor(painted_folds),
         embedder.grid,
     )
+
+
+PROBED = (1.5, 6.0)
+"""Sizes of the defects in probes, in patches of the finest layer."""
+
+
+def make_probes(
+    pictures: Pictures, folds: Sequence[int], usable: Sequence[int], grid: tuple[int, int], recipe: Recipe, seed: int
+) -> list[tuple[int, Tensor]]:
+    """Paint one defect into each of some good pictures: [3, H, W], 0 … 255, and the fold that knows it."""
+    draws = np.random.default_rng((seed, 1))  # other defects than those that are learned from
+    probes = []
+    for n in range(recipe.probes):
+        i = usable[n * len(usable) // recipe.probes]
+        picture = _picture(pictures, i)
+        patch = picture.shape[0] / grid[0]
+        mates = [j for j in usable if folds[j] == folds[i] and j != i] or [i]
+        other = _picture(pictures, mates[int(draws.integers(len(mates)))])
+        painted = paint_one(picture, other, (PROBED[0] * patch, PROBED[1] * patch), draws)
+        probes.append((folds[i], torch.from_numpy(painted).permute(2, 0, 1)))
+    return probes
 
 
 def _picture(pictures: Pictures, position: int) -> Picture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ IMAGE_SIZE = 288
 RECIPES_OWN = frozenset(field.name for field in dataclasses.fields(Recipe))
 HEADS_OF_EPOCHS = frozenset({"pre_proj", "proj_layer_type", "embedding_size", "dsc_layers", "dsc_hidden"})
 """What the recipe decides by itself."""
+HEADS_PUBLISHED = frozenset(field.name for field in dataclasses.fields(HeadShape)) - RECIPES_OWN
 PUBLISHED_SCHEDULE = HEADS_OF_EPOCHS | {field.name for field in dataclasses.fields(Schedule)} - RECIPES_OWN
 """Who gives one of these asks for the published schedule."""
 MOST = 65_536
@@ -86,6 +87,10 @@ class Options:
         width, height = self.sizing.input_size(region, stride)
         return check(dataclasses.replace(self, height=height, width=width, sizing=None))
 
+    def with_shape(self, shape: HeadShape) -> Options:
+        """Return the options with another shape of head."""
+        return dataclasses.replace(self, shape=shape)
+
     @property
     def params(self) -> Params:
         """What params.pkl will hold."""
@@ -108,7 +113,7 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
     given = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & PUBLISHED_SCHEDULE:
         options = dataclasses.replace(options, recipe=None)
-    shape = _pick(given, HeadShape)
+    shape = _pick(given, HeadShape, HEADS_PUBLISHED)
     recipe = None if options.recipe is None else dataclasses.replace(options.recipe, **_pick(given, Recipe))
     schedule = _pick(given, Schedule)
     own = _pick(given, Options)
@@ -126,8 +131,9 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
     )
 
 
-def _pick(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    return {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
+def _pick(given: dict[str, Any], kind: type[Any], among: Collection[str] | None = None) -> dict[str, Any]:
+    names = [f.name for f in dataclasses.fields(kind) if among is None or f.name in among]
+    return {name: given.pop(name) for name in names if name in given}
 
 
 def check(options: Options) -> Options:

@@ -31,6 +31,8 @@ class Recipe:
     """At most so many varied pictures, and so many painted ones."""
     made_of_each: int = 2
     """At most so many of either kind from one picture."""
+    probes: int = 100
+    """Good parts with one painted defect each, by which the threshold's room is seen."""
     hidden: int = 48
     """Width of each member's hidden layer."""
     dsc_lr: float = 1e-3

@@ -17,9 +17,20 @@ from scipy.special import betaincinv
 
 from inspectd.model.calibration import ThresholdRecord
 
+Scores = np.ndarray[tuple[int], np.dtype[np.float64]]
+"""Ascending."""
+
+
+KEPT = 0.95
+"""Of the painted defects that the lowest threshold finds, the share that a higher one must still find."""
+
 
 def choose_threshold(
-    scores: Sequence[float], rate: float, confidence: float, rejected: Sequence[bool] = ()
+    scores: Sequence[float],
+    rate: float,
+    confidence: float,
+    rejected: Sequence[bool] = (),
+    painted: Sequence[float] = (),
 ) -> ThresholdRecord:
     """Choose from held-out good scores; ValueError when there is none or a rate makes no sense.
 
@@ -29,6 +40,11 @@ def choose_threshold(
     With enough parts: the smallest held-out score that is proven to reject at most `rate`. With too few, no
     score is: then the largest one, raised to where a normal tail through the scores' median and maximum
     would leave `rate`. That raise is an estimate; it can only lower the false rejects, so the bound stands.
+
+    `painted`: scores of good parts that a defect was painted into; they say how much room there is. With too few parts
+    the lowest threshold is then the smallest score that at most `rate` of the parts exceed; it is raised to the middle
+    between what the parts need, by that estimate, and what would lose a twentieth of the painted defects, and never
+    beyond the latter.
     """
     if not len(scores) or not all(map(math.isfinite, scores)):
         raise ValueError("a threshold needs at least one held-out score, all finite")
@@ -36,19 +52,33 @@ def choose_threshold(
         raise ValueError(f"{len(rejected)} marks for {len(scores)} held-out scores")
     if not (0 < rate < 1 and 0 < confidence < 1):
         raise ValueError(f"rate {rate} and confidence {confidence} must lie between 0 and 1")
-    count, above = len(scores), sum(rejected)
-    counted = scores if above in (0, count) else [s for s, out in zip(scores, rejected, strict=True) if not out]
+    count, marked = len(scores), sum(rejected)
+    counted = scores if marked in (0, count) else [s for s, out in zip(scores, rejected, strict=True) if not out]
     ascending = np.sort(np.asarray(counted, np.float64))
-    needed = parts_needed(rate, confidence)
-    if proven_rate(count, above, confidence) > rate:
-        margin = _normal_margin(ascending, rate)
-        value = float(ascending[-1]) + margin
-        return ThresholdRecord(value, rate, confidence, proven_rate(count, above, confidence), needed, margin)
-    marked = above
-    while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
-        above += 1
-    value = float(ascending[len(ascending) - 1 - (above - marked)])
-    return ThresholdRecord(value, rate, confidence, proven_rate(count, above, confidence), needed, 0.0)
+    above = marked
+    is_proven = proven_rate(count, above, confidence) <= rate
+    if is_proven:
+        while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
+            above += 1
+    elif painted:
+        above += min(max(0, math.floor(rate * count) - marked), len(ascending) - 1)
+    lowest = float(ascending[len(ascending) - 1 - (above - marked)])
+    value = lowest if is_proven else float(ascending[-1]) + _normal_margin(ascending, rate)
+    found = [score for score in painted if score > lowest]
+    if painted:
+        highest = float(np.quantile(found, 1 - KEPT)) if found else lowest
+        value = (value + highest) / 2 if value <= highest else max(lowest, highest)
+    return ThresholdRecord(
+        value,
+        rate,
+        confidence,
+        proven_rate(count, above, confidence),
+        parts_needed(rate, confidence),
+        value - lowest,
+        len(painted),
+        sum(score > value for score in painted),
+        len(found),
+    )
 
 
 def proven_rate(count: int, above: int, confidence: float) -> float:
@@ -61,7 +91,7 @@ def parts_needed(rate: float, confidence: float) -> int:
     return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
 
 
-def _normal_margin(ascending: np.ndarray[tuple[int], np.dtype[np.float64]], rate: float) -> float:
+def _normal_margin(ascending: Scores, rate: float) -> float:
     count = len(ascending)
     reach = NormalDist().inv_cdf((count - 0.375) / (count + 0.25))  # Blom: where the largest of n lies
     wanted = NormalDist().inv_cdf(1 - rate)

@@ -70,7 +70,13 @@ class ThresholdRecord(msgspec.Struct, frozen=True):
     parts_needed: int
     """Held-out good parts that can prove `rate`."""
     margin: float
-    """How far above the largest held-out score `value` was put, because `rate` could not be proven."""
+    """How far above the lowest value that the held-out scores allow `value` was put."""
+    painted: int = 0
+    """Defects that were painted into held-out parts, to see how far it may be raised."""
+    painted_found: int = 0
+    """Of those, the ones that score above `value`."""
+    painted_found_at_lowest: int = 0
+    """Of those, the ones that score above the lowest value that the held-out scores allow."""
 
     @property
     def is_proven(self) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
 from calibrate.training.options import options_for
+from calibrate.training.recipe import Recipe
 from calibrate.training.threshold import choose_threshold, held_out_positions, parts_needed, proven_rate
 from inspectd.errors import UsageError
 
@@ -75,16 +77,38 @@ def test_held_out_pictures_are_contiguous_blocks(count: int) -> None:
 
 
 @pytest.mark.parametrize("backbone", [None, "wideresnet50"])
-def test_every_backbone_has_the_stable_recipe(backbone: str | None) -> None:
+def test_every_backbone_has_the_recipe(backbone: str | None) -> None:
     options = options_for(backbone, ())
-    assert options.schedule.standardise
-    assert options.schedule.draws_patches
-    assert options.schedule.noise == "differences"
+    assert options.recipe == Recipe()
     assert options.layers == (("blocks.2", "blocks.4") if backbone is None else ("layer2", "layer3"))
+    assert options_for(backbone, (), steps=7, noise_std=0.5, dsc_lr=0.1).recipe == Recipe(
+        steps=7, noise_std=0.5, dsc_lr=0.1
+    )
 
 
-def test_asking_for_epochs_asks_for_the_published_schedule() -> None:
-    assert options_for(None, (), meta_epochs=3).schedule.steps is None
+@pytest.mark.parametrize("asked", [{"meta_epochs": 3}, {"batch_size": 2}, {"pre_proj": 1}, {"dsc_hidden": 64}])
+def test_what_only_the_published_schedule_has_asks_for_it(asked: dict[str, int]) -> None:
+    options = options_for(None, (), noise_std=0.3, **asked)
+    assert options.recipe is None
+    assert options.schedule.standardise
+    assert options.schedule.noise_std == 0.3
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"noise_std": 0}, "without noise"),
+        ({"noise_std": -1}, "noise_std is -1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"patches_per_step": 0}, "patches_per_step is 0"),
+        ({"memory_patches": -1}, "memory_patches is -1"),
+        ({"score_window": 2}, "score_window is 2; expected an odd number"),
+        ({"cache": "none"}, "belong to the published schedule"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        options_for(None, (), **asked)
 
 
 def test_unknown_parameters_are_named() -> None:
@@ -119,3 +143,51 @@ def test_too_many_marked_parts_cannot_be_proven() -> None:
 def test_marks_must_fit_the_scores() -> None:
     with pytest.raises(ValueError, match="2 marks for 3"):
         choose_threshold([1.0, 2.0, 3.0], 0.01, 0.95, [True, False])
+
+
+def test_painted_defects_show_how_much_room_there_is() -> None:
+    """No good part above 0.3 and no painted defect below 4.5: the threshold lies between."""
+    good = [i / 200 for i in range(60)]
+    chosen = choose_threshold(good, 0.01, 0.95, painted=[4.5 + i / 100 for i in range(100)])
+    assert 2 < chosen.value < 3
+    assert chosen.proven_rate == choose_threshold(good, 0.01, 0.95).proven_rate, "the raise proves nothing more"
+    assert (chosen.painted, chosen.painted_found, chosen.painted_found_at_lowest) == (100, 100, 100)
+    assert chosen.value - chosen.margin == pytest.approx(good[-1])
+
+
+def test_painted_defects_keep_the_estimate_from_going_too_far() -> None:
+    good = [*np.linspace(0, 1, 19).tolist(), 5.0]
+    alone = choose_threshold(good, 0.01, 0.95)
+    with_painted = choose_threshold(good, 0.01, 0.95, painted=np.linspace(4, 6, 100).tolist())
+    assert alone.value > 6
+    assert 5 < with_painted.value < 5.1
+    assert with_painted.painted_found_at_lowest == 50
+    assert with_painted.painted_found >= 47
+
+
+def test_good_parts_come_first() -> None:
+    """However many painted defects lie below: the threshold is not lowered to them."""
+    good = np.linspace(0, 1, 60).tolist()
+    chosen = choose_threshold(good, 0.01, 0.95, painted=[0.1] * 100)
+    assert chosen.value == 1
+    assert (chosen.painted_found, chosen.painted_found_at_lowest) == (0, 0)
+
+
+def test_with_enough_parts_no_more_are_rejected_than_can_be_proven() -> None:
+    draws = np.random.default_rng(0)
+    good = draws.normal(size=1000).tolist()
+    alone = choose_threshold(good, 0.01, 0.95)
+    painted = choose_threshold(good, 0.01, 0.95, painted=draws.normal(6, 1, 100).tolist())
+    assert painted.value - painted.margin == pytest.approx(alone.value)
+    assert painted.value > alone.value
+    assert painted.proven_rate == alone.proven_rate <= 0.01
+
+
+def test_without_enough_parts_the_share_that_was_asked_for_may_lie_above() -> None:
+    good = [*np.linspace(0, 1, 118).tolist(), 8.0, 9.0]
+    chosen = choose_threshold(good, 0.01, 0.95, painted=[2.0] * 100)
+    assert chosen.value == 8, "1 of 120 may be rejected, and the painted defects allow no more"
+    assert chosen.proven_rate == proven_rate(120, 1, 0.95)
+    marked = choose_threshold(good, 0.01, 0.95, [False] * 119 + [True], painted=[2.0] * 100)
+    assert marked.value == 8, "the one that counts as rejected is that one"
+    assert marked.proven_rate == proven_rate(120, 1, 0.95)

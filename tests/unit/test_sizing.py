@@ -1,0 +1,80 @@
+"""The input's size: of the picture's shape, within a budget, or as large as a defect needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from calibrate.data.sizing import MOST, MULTIPLE, PIXELS, Sizing, typical_size
+from inspectd.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        ((1024, 1024), (448, 448)),
+        ((1280, 720), (608, 320)),
+        ((500, 1250), (288, 704)),
+        ((300, 300), (288, 288)),
+        ((5472, 3648), (544, 352)),
+        ((20000, 100), (6336, 32)),
+    ],
+)
+def test_the_shape_is_kept_within_the_budget(picture: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert Sizing().input_size(picture, 8) == expected
+    assert expected[0] * expected[1] <= 1.1 * PIXELS
+
+
+@pytest.mark.parametrize("picture", [(1, 1), (7, 3000), (64, 48), (8192, 8192), (100_000, 100_000)])
+def test_whatever_the_picture_the_sides_are_whole_patches(picture: tuple[int, int]) -> None:
+    for sizing in (Sizing(), Sizing(pixels=1024), Sizing(pixels=20_000_000)):
+        width, height = sizing.input_size(picture, 8)
+        assert width % MULTIPLE == height % MULTIPLE == 0
+        assert min(width, height) >= MULTIPLE
+        assert max(width, height) <= 8192
+
+
+def test_a_picture_is_not_enlarged_unless_it_is_tiny() -> None:
+    assert Sizing(pixels=20_000_000).input_size((640, 480), 8) == (640, 480)
+    assert Sizing().input_size((64, 48), 8) == (160, 128)
+
+
+def test_the_smallest_defect_decides() -> None:
+    """It covers one and a half patches of the finest layer."""
+    assert Sizing(smallest_defect=12).input_size((1024, 1024), 8) == (1024, 1024)
+    assert Sizing(smallest_defect=24).input_size((1024, 768), 8) == (512, 384)
+    assert Sizing(smallest_defect=6).input_size((640, 480), 8) == (1280, 960)
+    assert Sizing(size=(96, 64), smallest_defect=None).input_size((1024, 768), 8) == (96, 64)
+
+
+@pytest.mark.parametrize(
+    ("defect", "picture", "says"),
+    [
+        (900, (1280, 720), "the inspected picture has only 1280x720"),
+        (2, (1280, 720), "too few to be told from noise; expected at least 3"),
+        (5, (5472, 3648), f"more than {MOST / 1e6:g} million pixels"),
+    ],
+)
+def test_a_defect_that_no_input_can_show_is_refused(defect: float, picture: tuple[int, int], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Sizing(smallest_defect=defect).input_size(picture, 8)
+
+
+def test_the_typical_size_is_that_of_decoded_pictures(tmp_path: Path) -> None:
+    for i, (width, height) in enumerate([(40, 30), (44, 30), (400, 300)]):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((height, width, 3), np.uint8))
+    paths = sorted(tmp_path.iterdir())
+    assert typical_size(paths) == (44, 30)
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    assert typical_size([*paths, tmp_path / "broken.png", tmp_path / "gone.png"]) == (44, 30)
+    assert typical_size([tmp_path / "broken.png"]) is None
+    turned = Image.new("RGB", (60, 20))
+    exif = turned.getexif()
+    exif[0x112] = 6  # a quarter turn
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    decoded = cv2.imread(str(tmp_path / "turned.jpg"))
+    assert typical_size([tmp_path / "turned.jpg"]) == (decoded.shape[1], decoded.shape[0]) == (20, 60)
