@@ -21,7 +21,7 @@ class _TwoForms(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read the line in the form that it has."""
-        args = _sides_joined(args)
+        args = sides_joined(args)
         parts = [i for i, arg in enumerate(args) if arg in self.commands]
         if parts and set(args[parts[-1] :]) & {"--help", "-h"}:
             args = [args[parts[-1]], "--help"]  # in a chain of parts click would take it for a value
@@ -43,7 +43,7 @@ class _TwoForms(click.Group):
         self.format_commands(ctx, formatter)
 
 
-def _sides_joined(args: list[str]) -> list[str]:
+def sides_joined(args: list[str]) -> list[str]:
     """Write `--imagesize 448 256` as `--imagesize 448x256`: an option of click takes always as many values."""
     for i in range(len(args) - 2):
         if args[i] == "--imagesize" and args[i + 1].isdecimal() and args[i + 2].isdecimal():

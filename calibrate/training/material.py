@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,8 +20,13 @@ from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.features import Cache, cache_features
 from calibrate.training.recipe import Recipe
 
+AHEAD = 4
+"""So many pictures are made before they are needed."""
 CHANGED = 6.0
 """Grey levels, on the mean over a patch's cell: from here on it shows the painted defect."""
+
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +115,24 @@ def make_material(
 ) -> Material:
     """Vary and paint pictures, and embed them: one pass each."""
     draws = np.random.default_rng(seed)
-    varied: list[Tensor] = []
-    painted: list[Tensor] = []
-    varied_folds: list[int] = []
-    painted_folds: list[int] = []
+
+    def make(i: int) -> tuple[Picture, Picture, Picture]:
+        picture = _picture(pictures, i)
+        # The piece of another part comes from the same fold, so that who may not see the one sees nothing of the other.
+        mates = [j for j in usable if folds[j] == folds[i] and j != i] or [i]
+        other = _picture(pictures, mates[int(draws.integers(len(mates)))])
+        return picture, vary(picture, draws), paint(picture, other, draws)
 
     def embed(picture: Picture) -> Tensor:
         return embedder(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].half()
 
-    for i in made_from(usable, recipe):
-        picture = _picture(pictures, i)
-        varied.append(embed(vary(picture, draws)))
-        varied_folds.append(folds[i])
+    varied: list[Tensor] = []
+    painted: list[Tensor] = []
+    painted_folds: list[int] = []
+    positions = made_from(usable, recipe)
+    for i, (picture, moved, with_defects) in zip(positions, ahead(make, positions), strict=True):
+        varied.append(embed(moved))
         on_picture()
-        # The piece of another part comes from the same fold, so that who may not see the one sees nothing of the other.
-        mates = [j for j in usable if folds[j] == folds[i] and j != i] or [i]
-        with_defects = paint(picture, _picture(pictures, mates[int(draws.integers(len(mates)))]), draws)
         shown = embed(with_defects)[_changed(picture, with_defects, embedder.grid).to(embedder.device)]
         painted.append(shown)
         painted_folds += [folds[i]] * len(shown)
@@ -132,11 +142,23 @@ def make_material(
         torch.tensor(folds),
         torch.tensor(usable),
         torch.stack(varied),
-        torch.tensor(varied_folds),
+        torch.tensor([folds[i] for i in positions]),
         torch.cat(painted),
         torch.tensor(painted_folds),
         embedder.grid,
     )
+
+
+def ahead(make: Callable[[int], Made], positions: Sequence[int]) -> Iterator[Made]:
+    """Yield what is made of each position, in order; a thread makes the next ones meanwhile, one after the other."""
+    with ThreadPoolExecutor(1, "made up") as pool:
+        waiting: deque[Future[Made]] = deque()
+        for i in positions:
+            waiting.append(pool.submit(make, i))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 PROBED = (1.5, 6.0)

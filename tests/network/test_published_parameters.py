@@ -61,8 +61,8 @@ def test_defaults_are_the_published_ones() -> None:
     assert (shape.pre_proj, shape.proj_layer_type, shape.dsc_layers, shape.dsc_hidden) == (0, 0, 2, None)
     assert (schedule.meta_epochs, schedule.gan_epochs, schedule.noise_std, schedule.dsc_margin) == (1, 1, 0.05, 0.8)
     assert (schedule.dsc_lr, schedule.mix_noise, schedule.auto_noise, schedule.batch_size) == (2e-4, 1, 0, 2)
-    flags = (schedule.cos_lr, schedule.train_backbone, schedule.standardise, schedule.draws_patches)
-    assert flags == (False, False, False, False)
+    assert (schedule.cos_lr, schedule.train_backbone, schedule.standardise) == (False, False, False)
+    assert left_out.recipe is None
     assert (left_out.resize, left_out.width, left_out.height, left_out.seed) == (256, 224, 224, 0)
     assert not left_out.augmentation.is_active
 

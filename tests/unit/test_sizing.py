@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calibrate.camera import Sides
+from calibrate.cli import sides_joined
 from calibrate.data.sizing import MOST, MULTIPLE, PIXELS, Sizing, typical_size
 from inspectd.errors import UsageError
 
@@ -78,3 +80,12 @@ def test_the_typical_size_is_that_of_decoded_pictures(tmp_path: Path) -> None:
     turned.save(tmp_path / "turned.jpg", exif=exif)
     decoded = cv2.imread(str(tmp_path / "turned.jpg"))
     assert typical_size([tmp_path / "turned.jpg"]) == (decoded.shape[1], decoded.shape[0]) == (20, 60)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("--imagesize 448 256", (448, 256)), ("--imagesize 448x256", (448, 256)), ("--imagesize 64 --parts 9", (64, 64))],
+)
+def test_width_and_height_may_be_written_as_one_likes(line: str, expected: tuple[int, int]) -> None:
+    args = sides_joined(line.split())
+    assert Sides().convert(args[1], None, None) == expected
