@@ -17,12 +17,12 @@ MEMBERS = tuple(combinations(range(FOLDS), FOLDS // 2))
 class Recipe:
     """How a model is trained that must carry over to parts nobody looked at (calibrate/README.md says why so)."""
 
-    steps: int = 600
+    steps: int = 400
     noise_std: float = 1.0
     """The strongest noise, in units of the whitened good patches' own spread."""
     weakest: float = 0.15
     """The weakest, as a share of that; between them strengths are drawn evenly on a logarithmic scale."""
-    patches_per_step: int = 1024
+    patches_per_step: int = 512
     varied: float = 0.5
     """Share of them from pictures that were varied as a line varies them."""
     painted: float = 0.5
