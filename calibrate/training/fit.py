@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -44,6 +45,8 @@ from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.network import Head
 from inspectd.version import VERSION
 
+TOGETHER = 8
+"""Pictures that are given to the engine at once, which scores those of a small network side by side."""
 LOG_LINES = 100
 """How often in a training the loss is looked at: each time the host waits for the device."""
 
@@ -57,6 +60,11 @@ class Trial:
     """Of held-out pictures."""
     painted: tuple[Tensor, ...] = ()
     """Good parts with a painted defect, [3, H, W], 0 … 255."""
+
+    def inputs(self, pictures: Pictures) -> Iterator[Tensor]:
+        """Yield the held-out pictures, then the painted ones."""
+        yield from map(pictures.input, self.positions)
+        yield from self.painted
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +234,14 @@ def _scores(
         is_judge = trial.head is trained.head
         model = like if is_judge else dataclasses.replace(like, head=trial.head, digest=f"{like.digest} {number}")
         backend.prepare(model, is_draft=True)
-
-        def score(pixels: Tensor, model: Bundle = model) -> float:
-            watcher.step()
-            return float(score_pixels(backend, model, pixels[None]).max())
-
-        for i in trial.positions:
-            good[i] = score(pictures.input(i))
-        painted += [score(pixels) for pixels in trial.painted]
+        scores: list[float] = []
+        inputs = trial.inputs(pictures)
+        while some := list(islice(inputs, TOGETHER)):
+            scores += score_pixels(backend, model, torch.stack(some)).reshape(len(some), -1).max(axis=1).tolist()
+            for _ in some:
+                watcher.step()
+        good.update(zip(trial.positions, scores[: len(trial.positions)], strict=True))
+        painted += scores[len(trial.positions) :]
         if not is_judge:
             backend.forget(model)
     return list(good.values()), painted
