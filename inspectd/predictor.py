@@ -76,8 +76,8 @@ class SimpleNet:
         """Train on pictures of good parts (paths or OpenCV arrays) and return itself.
 
         Parameters are the published ones (`meta_epochs`, `noise_std`, …) and those of `calibrate --camera`;
-        see `calibrate.training.fit.fit`. The threshold comes from pictures that are held out. `images` may also be the
-        path of a folder, whose pictures are taken in name order.
+        see `calibrate.training.fit.fit`. The threshold comes from scores of heads that never
+        saw the picture. `images` may also be the path of a folder, whose pictures are taken in name order.
         """
         from calibrate.training.fit import fit
 

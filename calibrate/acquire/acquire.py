@@ -181,6 +181,7 @@ def _fill(
                     watcher.report("The scene stands still: the same picture is not taken twice. Bring the next part.")
                 continue
             next_s, moved_s, is_told = now_s + acquisition.pause_s, now_s, False
+            pictures.fit_to(item.picture)  # before it is kept: a size that cannot be leaves nothing behind
             if session is not None:
                 name = session.add(item.picture)
             pictures.add(item.picture, name)

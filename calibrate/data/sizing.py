@@ -47,7 +47,8 @@ class Sizing:
         width, height = region
         if self.smallest_defect is None:
             largest = max(1.0, math.sqrt(FEWEST / (width * height)))
-            return _rounded(region, min(largest, math.sqrt(self.pixels / (width * height))), round)
+            scale = min(largest, math.sqrt(self.pixels / (width * height)), LONGEST / max(region))
+            return _rounded(region, scale, round)
         scale = COVERED * stride / self.smallest_defect
         if self.smallest_defect > min(region):
             raise UsageError(
@@ -70,7 +71,6 @@ class Sizing:
 
 
 def _rounded(region: Size, scale: float, how: Callable[[float], int]) -> Size:
-    scale = min(scale, LONGEST / max(region))
     width, height = (max(MULTIPLE, how(side * scale / MULTIPLE) * MULTIPLE) for side in region)
     return width, height
 

@@ -60,9 +60,13 @@ class Pictures:
 
     def add(self, picture: Picture, name: str) -> None:
         """Take one picture (it is copied)."""
-        if self.sized is not None and not self._scaled:
-            self.geometry = self.sized((picture.shape[1], picture.shape[0]))
+        self.fit_to(picture)
         self.take(picture, scale(picture, self.geometry, self.white_level), name)
+
+    def fit_to(self, picture: Picture) -> None:
+        """Let the first picture decide the geometry, where it is not decided; UsageError when none is right."""
+        if self.sized is not None:
+            self.geometry, self.sized = self.sized((picture.shape[1], picture.shape[0])), None
 
     def take(self, picture: Picture, scaled: Tensor, name: str) -> None:
         """Take one picture that `preprocess.scale` has brought to our geometry already."""

@@ -76,7 +76,7 @@ def _draw(pictures: Pictures, i: int, learned: Learned, backend: Backend, *, is_
         smoothed(patch_scores, pictures.geometry)[0],
         score=float(patch_scores.max()),
         threshold=learned.threshold.value if learned.threshold else None,
-        title=f"{'held out' if is_good else 'defect'}: {pictures.names[i]}",
+        title=f"{'good' if is_good else 'defect'}: {pictures.names[i]}",
     )
 
 

@@ -19,7 +19,7 @@ from calibrate.progress import Curve
 from calibrate.results.plots import Series, histogram, line_plot
 from calibrate.training.fit import Learned
 from calibrate.training.options import Options
-from calibrate.training.threshold import proven_rate
+from calibrate.training.threshold import allowed_above, proven_rate
 from inspectd.line.judge import exceeds
 
 WORST = 6
@@ -81,12 +81,13 @@ def guarantee(learned: Learned) -> str:
     proven = f"at most {threshold.proven_rate:.2%} of good parts are rejected, {threshold.confidence:.0%} sure"
     if threshold.is_proven:
         return f"Proven from {held_out} held-out good parts: {proven}."
-    above = max(_above(learned.scores, threshold.value), len(learned.unconfirmed))
-    more = proven_rate(2 * held_out, above, threshold.confidence)
+    twice, marked = 2 * held_out, len(learned.unconfirmed)
+    by_share = bool(threshold.painted)
+    above = allowed_above(twice, marked, threshold.rate, threshold.confidence, by_share=by_share)
     return (
         f"For {threshold.rate:.2%} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good "
-        f"parts; with {held_out} the best provable bound is: {proven}. As many again, none of them rejected, would "
-        f"prove {more:.2%}."
+        f"parts; with {held_out} the best provable bound is: {proven}. As many again like them would prove "
+        f"{proven_rate(twice, above, threshold.confidence):.2%}."
     )
 
 
@@ -119,6 +120,7 @@ def render_model(model: ModelReport) -> str:
     """Return the part of the page that tells of one model."""
     learned, pictures = model.learned, model.pictures
     worst = sorted(zip(learned.scores, learned.held_out, strict=True), reverse=True)[:WORST]
+    is_each = len(learned.held_out) == len(pictures)  # then those that are left out count as rejects too
     return TEMPLATES.get_template("model.html").render(
         title=model.title,
         measured=measured(learned),
@@ -129,7 +131,7 @@ def render_model(model: ModelReport) -> str:
         facts=_facts(model),
         scores=_scores(learned, model.evaluation),
         worst=[_figure(pictures, i, f"{score:.3g}") for score, i in worst],
-        unlike=_odd_ones(model, "unlike"),
+        unlike=[] if is_each else _odd_ones(model, "unlike"),
         odd=_odd_ones(model, "unconfirmed"),
         examples=[_jpeg(_narrowed(image)) for image in model.examples],
         training=_training(model.curve),

@@ -2,8 +2,8 @@
 
 The judge is the mean of an ensemble's discriminators plus the distance to the nearest patch of a memory bank, each in
 the unit in which the held-out pictures' own scores vary. For each fold there is a head of the same kind whose
-members and memory bank know nothing of it; only the standardisation and the directions of the whitening come from
-all pictures.
+members and memory bank know nothing of it. From all pictures come the standardisation, the directions of the whitening,
+and the two units.
 """
 
 from __future__ import annotations

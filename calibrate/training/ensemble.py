@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from calibrate.training.loss import StepLoss
 from calibrate.training.material import Material
 from calibrate.training.recipe import FOLDS, MEMBERS, Recipe
-from calibrate.training.train import DISCRIMINATOR_DECAY, MIN_SPREAD, has_bfloat16
+from calibrate.training.train import DISCRIMINATOR_DECAY, MIN_SPREAD
+from inspectd.engine import devices
 from inspectd.simplenet.network import Discriminator, Head
 
 ROWS_FOR_STATISTICS = 120_000
@@ -69,7 +70,7 @@ def train_members(
         weight_decay=DISCRIMINATOR_DECAY,
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
-    narrow = torch.autocast(device.type, torch.bfloat16) if has_bfloat16(device) else nullcontext()
+    narrow = torch.autocast(device.type, torch.bfloat16) if _has_bfloat16(device) else nullcontext()
     for number in range(1, recipe.steps + 1):
         with narrow:
             step = _Step.drawn(material, whiten, recipe, draws)
@@ -81,6 +82,13 @@ def train_members(
         schedule.step()
         on_step(number, mean)
     return [member.eval() for member in members]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 there; weights stay float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return devices.has_bfloat16()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Pictures of good parts in, a judged-ready model out: the whole of calibration without cameras or files.
 
-The order matters: hold out, clean, learn from the rest, score what was held out in the form of the engine that will
-judge, set the threshold. Nothing is trained afterwards.
+The order matters: clean, learn, score what the scoring heads never saw (in the form of the engine that will judge),
+set the threshold. Nothing is trained afterwards.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from calibrate.training.crossfit import cross_fit
 from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.features import CachedPictures, Embedder, FreshPictures, cache_features
 from calibrate.training.loss import StepLoss
-from calibrate.training.material import embed_good, made_from, make_material, make_probes
+from calibrate.training.material import embed_good, fitting, made_from, make_material, make_probes
 from calibrate.training.options import Options, options_for
-from calibrate.training.recipe import Recipe, folds_of
+from calibrate.training.recipe import MEMBERS, Recipe, folds_of
 from calibrate.training.scoring import score_pixels
 from calibrate.training.threshold import choose_threshold, held_out_positions
 from calibrate.training.train import HeadTrainer, noise_for, standardise, train
-from inspectd.engine.backend import Backend
+from inspectd.engine.backend import Backend, Variant
 from inspectd.engine.choose import torch_device
+from inspectd.errors import StartError, UsageError
 from inspectd.model.artefact import sha256
 from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
 from inspectd.model.framing import find_framing, find_tint
@@ -45,6 +46,8 @@ from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.network import Head
 from inspectd.version import VERSION
 
+FEWEST_SEEN = 2
+"""Pictures that every member of the ensemble must see."""
 TOGETHER = 8
 """Pictures that are given to the engine at once, which scores those of a small network side by side."""
 LOG_LINES = 100
@@ -59,12 +62,12 @@ class Trial:
     positions: tuple[int, ...]
     """Of held-out pictures."""
     painted: tuple[Tensor, ...] = ()
-    """Good parts with a painted defect, [3, H, W], 0 … 255."""
+    """Good parts with a painted defect, uint8 [3, H, W]."""
 
     def inputs(self, pictures: Pictures) -> Iterator[Tensor]:
         """Yield the held-out pictures, then the painted ones."""
         yield from map(pictures.input, self.positions)
-        yield from self.painted
+        yield from (pixels.float() for pixels in self.painted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +231,12 @@ def _scores(
 ) -> tuple[list[float], list[float]]:
     """Return the scores of the held-out pictures, in their order, and of painted ones, as `like` is judged."""
     watcher.stage("threshold", len(trained.held_out) + sum(len(trial.painted) for trial in trained.trials))
-    good = dict.fromkeys(trained.held_out, 0.0)
+    good: dict[int, float] = {}
     painted: list[float] = []
     for number, trial in enumerate(trained.trials):
         is_judge = trial.head is trained.head
         model = like if is_judge else dataclasses.replace(like, head=trial.head, digest=f"{like.digest} {number}")
-        backend.prepare(model, is_draft=True)
+        _check_alike(backend.prepare(model, is_draft=True).variant, backend.prepare(like).variant)
         scores: list[float] = []
         inputs = trial.inputs(pictures)
         while some := list(islice(inputs, TOGETHER)):
@@ -244,7 +247,15 @@ def _scores(
         painted += scores[len(trial.positions) :]
         if not is_judge:
             backend.forget(model)
-    return list(good.values()), painted
+    return [good[i] for i in trained.held_out], painted
+
+
+def _check_alike(ours: Variant, judges: Variant) -> None:
+    if ours != judges:
+        raise StartError(
+            f"Heads of one model are scored in {ours} and in {judges}, so no threshold can be set; nothing was "
+            "changed. Please report this."
+        )
 
 
 def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundle:
@@ -295,6 +306,8 @@ def _cross_fitted(
     good = embed_good(pictures, embedder, options.cache, options.cache_folder, watcher.report, watcher.step)
     cleaning = find_unlike(good, everyone, everyone, confirmed_of(options, pictures)) if options.clean else None
     usable = [i for i in everyone if cleaning is None or i not in cleaning.unlike]
+    _check_left(usable, folds, pictures)
+    recipe = dataclasses.replace(recipe, made=fitting(recipe.made, good))
     watcher.stage("made up", 2 * len(made_from(usable, recipe)))
     material = make_material(pictures, good, folds, usable, embedder, recipe, options.seed, watcher.step)
     watcher.stage("training", recipe.steps)
@@ -311,6 +324,17 @@ def _cross_fitted(
     return Trained(found.head, backbone.eval(), "last", tuple(everyone), trials, cleaning)
 
 
+def _check_left(usable: Sequence[int], folds: Sequence[int], pictures: Pictures) -> None:
+    """Refuse a set of which too little is left for some member of the ensemble to learn from (UsageError)."""
+    left = [sum(folds[i] not in unseen for i in usable) for unseen in MEMBERS]
+    if min(left) < FEWEST_SEEN:
+        raise UsageError(
+            f"Of the {len(pictures)} pictures {len(pictures) - len(usable)} look unlike the rest, and in some "
+            "stretches of time too few are left to learn from. Take more pictures of good parts, or --confirm those "
+            "that are good."
+        )
+
+
 def _told(watcher: Watcher, steps: int) -> Callable[[int, StepLoss], None]:
     """Return what tells the watcher of each step, and now and then of the loss."""
     log_every = max(1, steps // LOG_LINES)
@@ -318,7 +342,7 @@ def _told(watcher: Watcher, steps: int) -> Callable[[int, StepLoss], None]:
     def on_step(number: int, result: StepLoss) -> None:
         watcher.step()
         if number % log_every == 0 or number == steps:
-            # The one place where the host waits for the device.
+            # Where the host waits for the device.
             for name, value in zip(("loss", "p_true", "p_fake"), _read(result), strict=True):
                 watcher.scalar(name, value, number)
 
@@ -370,7 +394,7 @@ class _Training:
 
         draws = torch.Generator(self._device).manual_seed(self._options.seed)
         noise = noise_for(schedule, draws)
-        trainer = HeadTrainer(self._head, schedule, noise, steps, self._backbone if schedule.train_backbone else None)
+        trainer = HeadTrainer(self._head, schedule, noise, self._backbone if schedule.train_backbone else None)
         train(trainer, self._batches, _told(self._watcher, steps), on_meta_epoch)
         kept = keeper.choose(self._head, self._backbone)
         backbone = kept.backbone.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -17,9 +17,11 @@ from torch import Tensor
 from calibrate.data.painting import Picture, paint, paint_one, vary
 from calibrate.data.training_set import Chosen, Pictures
 from calibrate.training.embedding import FoldedEmbedder
-from calibrate.training.features import Cache, cache_features
-from calibrate.training.recipe import Recipe
+from calibrate.training.features import BYTES_PER_VALUE, Cache, cache_features, free_memory
+from calibrate.training.recipe import BLOCKS, FOLDS, Recipe
 
+SHARE_FOR_MADE = 0.25
+"""Of the memory that is free when all pictures as they are have been embedded."""
 AHEAD = 4
 """So many pictures are made before they are needed."""
 CHANGED = 6.0
@@ -46,41 +48,46 @@ class Material:
     """[K, D]: patches that show a painted defect."""
     painted_folds: Tensor
     grid: tuple[int, int]
+    device: torch.device
+    """Where patches are wanted; they lie where there was room."""
 
     def draw_good(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw patches [count, D] of usable pictures, float32, and their folds."""
-        return _drawn(self.good, self.folds, self.usable, count, draws)
+        rows, folds = _drawn(self.good, self.folds, self.usable, count, draws)
+        return rows.to(self.device).float(), folds
 
     def draw_varied(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw patches of varied pictures likewise."""
-        return _drawn(self.varied, self.varied_folds, torch.arange(len(self.varied)), count, draws)
+        rows, folds = _drawn(self.varied, self.varied_folds, torch.arange(len(self.varied)), count, draws)
+        return rows.to(self.device).float(), folds
 
     def draw_painted(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw patches that show a painted defect."""
         chosen = torch.randint(len(self.painted), (count,), generator=draws)
-        return self.painted[chosen.to(self.painted.device)].float(), self.painted_folds[chosen]
+        return self.painted[chosen.to(self.painted.device)].to(self.device).float(), self.painted_folds[chosen]
 
     def sample(self, count: int, draws: torch.Generator, folds: Collection[int]) -> Tensor:
         """Return different patches [n, D], half of usable and half of varied pictures: `count` or as many as there are.
 
         `folds`: those that they may come from.
         """
-        usable = torch.tensor([i for i in self.usable.tolist() if int(self.folds[i]) in folds])
-        varied = torch.tensor([i for i, fold in enumerate(self.varied_folds.tolist()) if fold in folds])
+        usable = [i for i in self.usable.tolist() if int(self.folds[i]) in folds]
+        varied = [i for i, fold in enumerate(self.varied_folds.tolist()) if fold in folds]
         parts = ((self.good, usable), (self.varied, varied))
-        return torch.cat([_different(rows, among, count // 2, draws) for rows, among in parts])
+        chosen = [_different(rows, torch.tensor(among, dtype=torch.long), count // 2, draws) for rows, among in parts]
+        return torch.cat([rows.to(self.device).float() for rows in chosen])
 
 
 def _drawn(rows: Tensor, folds: Tensor, among: Tensor, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
     pictures = among[torch.randint(len(among), (count,), generator=draws)]
     patches = torch.randint(rows.shape[1], (count,), generator=draws)
-    return rows[pictures.to(rows.device), patches.to(rows.device)].float(), folds[pictures]
+    return rows[pictures.to(rows.device), patches.to(rows.device)], folds[pictures]
 
 
 def _different(rows: Tensor, among: Tensor, count: int, draws: torch.Generator) -> Tensor:
     total, each = len(among) * rows.shape[1], rows.shape[1]
     chosen = torch.randperm(total, generator=draws)[:count]
-    return rows[among[chosen // each].to(rows.device), (chosen % each).to(rows.device)].float()
+    return rows[among[chosen // each].to(rows.device), (chosen % each).to(rows.device)]
 
 
 def embed_good(
@@ -94,6 +101,13 @@ def embed_good(
     """Return the patches of all pictures, float16 [N, P, D]."""
     every = Chosen(pictures, range(len(pictures)))
     return cache_features(every, embedder, wanted=wanted, folder=folder, report=report, on_picture=on_picture)
+
+
+def fitting(made: int, good: Tensor) -> int:
+    """Return how many varied pictures there is memory for beside these patches; at least one for each fold's blocks."""
+    size = good[0].numel() * BYTES_PER_VALUE * 2  # once each, and all together
+    free = torch.cuda.mem_get_info(good.device)[0] if good.device.type == "cuda" else free_memory()
+    return max(FOLDS * BLOCKS, min(made, int(SHARE_FOR_MADE * free / size)))
 
 
 def made_from(usable: Sequence[int], recipe: Recipe) -> list[int]:
@@ -144,8 +158,9 @@ def make_material(
         torch.stack(varied),
         torch.tensor([folds[i] for i in positions]),
         torch.cat(painted),
-        torch.tensor(painted_folds),
+        torch.tensor(painted_folds, dtype=torch.long),
         embedder.grid,
+        embedder.device,
     )
 
 
@@ -168,7 +183,7 @@ PROBED = (1.5, 6.0)
 def make_probes(
     pictures: Pictures, folds: Sequence[int], usable: Sequence[int], grid: tuple[int, int], recipe: Recipe, seed: int
 ) -> list[tuple[int, Tensor]]:
-    """Paint one defect into each of some good pictures: [3, H, W], 0 … 255, and the fold that knows it."""
+    """Paint one defect into each of some good pictures: the fold that knows it, and uint8 [3, H, W]."""
     draws = np.random.default_rng((seed, 1))  # other defects than those that are learned from
     probes = []
     for n in range(recipe.probes):
@@ -178,7 +193,7 @@ def make_probes(
         mates = [j for j in usable if folds[j] == folds[i] and j != i] or [i]
         other = _picture(pictures, mates[int(draws.integers(len(mates)))])
         painted = paint_one(picture, other, (PROBED[0] * patch, PROBED[1] * patch), draws)
-        probes.append((folds[i], torch.from_numpy(painted).permute(2, 0, 1)))
+        probes.append((folds[i], torch.from_numpy(painted.round().astype(np.uint8)).permute(2, 0, 1)))
     return probes
 
 

@@ -15,7 +15,7 @@ from calibrate.training.features import Cache
 from calibrate.training.recipe import Recipe
 from calibrate.training.train import Schedule
 from inspectd.errors import UsageError
-from inspectd.model.calibration import Params
+from inspectd.model.calibration import WIDEST_WINDOW, Params
 from inspectd.model.geometry import Geometry
 from inspectd.records import Rect
 from inspectd.simplenet import backbone as backbones
@@ -37,7 +37,9 @@ PUBLISHED_SCHEDULE = HEADS_OF_EPOCHS | {field.name for field in dataclasses.fiel
 MOST = 65_536
 """More than this of anything is a slip of the keyboard, and no machine has the memory."""
 MOST_STEPS = 10_000_000
-MAY_BE_ZERO = ("pre_proj", "proj_layer_type", "memory_patches")
+MAY_BE_ZERO = ("pre_proj", "proj_layer_type", "memory_patches", "varied", "painted")
+FEWEST_PATCHES = 64
+"""Of a step: every member of the ensemble must see some."""
 MOST_SEEDS = 2**63  # what torch takes
 
 
@@ -117,8 +119,13 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
     recipe = None if options.recipe is None else dataclasses.replace(options.recipe, **_pick(given, Recipe))
     schedule = _pick(given, Schedule)
     own = _pick(given, Options)
+    if given and given.keys() <= RECIPES_OWN:
+        raise UsageError(
+            f"{', '.join(given)} belongs to calibration's own recipe, and what else was given (epochs, a batch size, a "
+            "projection …) asks for the published schedule in its place; leave one of the two out."
+        )
     if given:
-        known = [f.name for kind in (Options, HeadShape, Recipe, Schedule) for f in dataclasses.fields(kind)]
+        known = {f.name for kind in (Options, HeadShape, Recipe, Schedule) for f in dataclasses.fields(kind)}
         raise UsageError(f"Unknown parameter {', '.join(given)}; expected some of {', '.join(sorted(known))}.")
     return check(
         dataclasses.replace(
@@ -204,8 +211,14 @@ def _check_schedule(schedule: Schedule) -> None:
 def _check_recipe(options: Options, recipe: Recipe) -> None:
     if recipe.noise_std == 0:
         raise UsageError("noise_std is 0: without noise there is nothing to learn from.")
-    if recipe.score_window % 2 == 0:
-        raise UsageError(f"score_window is {recipe.score_window}; expected an odd number.")
+    for name, least in (("patches_per_step", FEWEST_PATCHES), ("memory_patches", 1), ("memory_from", 2)):
+        if getattr(recipe, name) < least:
+            raise UsageError(f"{name} is {getattr(recipe, name)}; expected a whole number of at least {least}.")
+    for name in ("varied", "painted", "weakest", "least_variance"):
+        if not 0 <= getattr(recipe, name) <= 1 or (name not in MAY_BE_ZERO and getattr(recipe, name) == 0):
+            raise UsageError(f"{name} is {getattr(recipe, name):g}; expected a share between 0 and 1.")
+    if recipe.score_window % 2 == 0 or recipe.score_window > WIDEST_WINDOW:
+        raise UsageError(f"score_window is {recipe.score_window}; expected an odd number of at most {WIDEST_WINDOW}.")
     if options.cache == "none" or options.augmentation.is_active:
         raise UsageError(
             "Augmentation and --cache none belong to the published schedule; give --meta_epochs to ask for it."

@@ -23,6 +23,8 @@ Scores = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 KEPT = 0.95
 """Of the painted defects that the lowest threshold finds, the share that a higher one must still find."""
+FEWEST_FOUND = 20
+"""So many painted defects must be found before they say anything about room: of fewer, one lucky one would decide."""
 
 
 def choose_threshold(
@@ -44,7 +46,7 @@ def choose_threshold(
     `painted`: scores of good parts that a defect was painted into; they say how much room there is. With too few parts
     the lowest threshold is then the smallest score that at most `rate` of the parts exceed; it is raised to the middle
     between what the parts need, by that estimate, and what would lose a twentieth of the painted defects, and never
-    beyond the latter.
+    beyond the latter. Where hardly any is found it is not raised.
     """
     if not len(scores) or not all(map(math.isfinite, scores)):
         raise ValueError("a threshold needs at least one held-out score, all finite")
@@ -55,18 +57,13 @@ def choose_threshold(
     count, marked = len(scores), sum(rejected)
     counted = scores if marked in (0, count) else [s for s, out in zip(scores, rejected, strict=True) if not out]
     ascending = np.sort(np.asarray(counted, np.float64))
-    above = marked
+    above = min(allowed_above(count, marked, rate, confidence, by_share=bool(painted)), marked + len(ascending) - 1)
     is_proven = proven_rate(count, above, confidence) <= rate
-    if is_proven:
-        while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
-            above += 1
-    elif painted:
-        above += min(max(0, math.floor(rate * count) - marked), len(ascending) - 1)
     lowest = float(ascending[len(ascending) - 1 - (above - marked)])
     value = lowest if is_proven else float(ascending[-1]) + _normal_margin(ascending, rate)
     found = [score for score in painted if score > lowest]
     if painted:
-        highest = float(np.quantile(found, 1 - KEPT)) if found else lowest
+        highest = float(np.quantile(found, 1 - KEPT)) if len(found) >= FEWEST_FOUND else lowest
         value = (value + highest) / 2 if value <= highest else max(lowest, highest)
     return ThresholdRecord(
         value,
@@ -79,6 +76,20 @@ def choose_threshold(
         sum(score > value for score in painted),
         len(found),
     )
+
+
+def allowed_above(count: int, marked: int, rate: float, confidence: float, *, by_share: bool) -> int:
+    """Return how many of `count` held-out parts, `marked` ones included, may score above the lowest threshold.
+
+    As many as still prove `rate`; where none does, the marked ones, or with `by_share` this share of the parts.
+    """
+    above = marked
+    if proven_rate(count, above, confidence) <= rate:
+        while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
+            above += 1
+    elif by_share:
+        above = max(marked, math.floor(rate * count))
+    return above
 
 
 def proven_rate(count: int, above: int, confidence: float) -> float:

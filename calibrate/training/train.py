@@ -1,8 +1,4 @@
-"""The SimpleNet training loop: rows of embedded patches in, a trained head out (section 3.5, algorithm 1).
-
-Where the rows come from is not decided here: the published way passes whole batches of pictures, camera
-calibration draws patches from a cache. Both take the same steps.
-"""
+"""The published training loop: rows of embedded patches in, a trained head out (section 3.5, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ from torch import Tensor, nn
 
 from calibrate.training.features import Batches
 from calibrate.training.loss import NoiseKind, NoiseMaker, StepLoss, truncated_l1
-from inspectd.engine import devices
 from inspectd.simplenet.network import Head
 
 PROJECTION_LR = 1e-4
@@ -63,17 +58,10 @@ def noise_for(schedule: Schedule, generator: torch.Generator) -> NoiseMaker:
     return NoiseMaker(schedule.noise_std, schedule.mix_noise, generator, schedule.auto_noise, schedule.noise)
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32 there."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return devices.has_bfloat16()
-
-
 class HeadTrainer:
     """Owns a head and its optimisers; one call of `step` is one optimiser step.
 
-    `steps` is the length of the whole training; `backbone` is given where it trains too.
+    `backbone` is given where it trains too.
     """
 
     def __init__(
@@ -81,7 +69,6 @@ class HeadTrainer:
         head: Head,
         schedule: Schedule,
         noise: Callable[[Tensor], Tensor],
-        steps: int,
         backbone: nn.Module | None = None,
     ) -> None:
         self.head = head.train()

@@ -32,7 +32,17 @@ class Kind:
         """The shape of head that `calibrate --camera` gives the embedded backbone, and the published one to others."""
         shape = (3, self.height, self.width)
         if backbones.resolve(self.backbone) == backbones.EMBEDDED:
-            return Params(self.backbone, self.layers, shape, 512, 512, pre_proj=0, dsc_hidden=512)
+            return Params(
+                self.backbone,
+                self.layers,
+                shape,
+                512,
+                512,
+                pre_proj=0,
+                dsc_hidden=288,
+                memory_patches=1000,
+                score_window=3,
+            )
         return Params(self.backbone, self.layers, shape, 1536, 1536)
 
 

@@ -53,7 +53,7 @@ class TorchTrunk:
 
     def add(self, head: FoldedHead) -> FoldedHead:
         """Put a head behind the trunk."""
-        return head.like([weight.to(self._dtype) for weight in head.tensors])
+        return head.to(self._dtype)
 
     def score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W], each by its head."""

@@ -10,6 +10,7 @@ from msgspec import Meta
 from inspectd.model.framing import Framing, Tint
 
 CALIBRATION_VERSION = 1
+WIDEST_WINDOW = 63
 
 Three = Annotated[int, Meta(ge=3, le=3)]
 Side = Annotated[int, Meta(ge=1, le=8192)]
@@ -35,7 +36,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"b
     embedding_size: Positive | None = None
     memory_patches: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     memory_width: Positive = 128
-    score_window: Annotated[int, Meta(ge=1, le=63)] = 1
+    score_window: Annotated[int, Meta(ge=1, le=WIDEST_WINDOW)] = 1
 
     def to_plain(self) -> dict[str, Any]:
         """Return what params.pkl holds: ours only where they are used, since other programs read the published ones."""

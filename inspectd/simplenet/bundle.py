@@ -143,6 +143,8 @@ def _read_head(data: bytes, path: Path, params: Params) -> Head:
 
 def _check_shapes(params: Params, state: Mapping[str, Any]) -> None:
     """Compare the shapes before memory is taken for them: what params.pkl asks for must be in the file."""
+    if params.score_window % 2 == 0:
+        raise ValueError(f"params.pkl says score_window {params.score_window}, which is no odd number")
     with torch.device("meta"):
         head = Head(head_shape(params))
     for part in ("discriminator", "pre_projection", "memory"):

@@ -141,6 +141,11 @@ class FoldedHead:
         )
         return FoldedHead(mixes, bias, matrices, biases, memory, self.window)
 
+    def to(self, dtype: torch.dtype) -> FoldedHead:
+        """Return the head in another type, but for the memory bank: squared lengths need float32's range and bits."""
+        kept = {id(tensor) for tensor in self.memory}
+        return self.like([tensor if id(tensor) in kept else tensor.to(dtype) for tensor in self.tensors])
+
     def scores(self, pooled: Sequence[Tensor], linear: Linear = convolved) -> Tensor:
         """Return raw patch scores float32 [B, h, w] of pooled maps [B, n_l, h_l, w_l], on the first layer's grid."""
         last = len(pooled) - 1  # the coarsest: upsampling leaves a bias as it is, and there it costs least

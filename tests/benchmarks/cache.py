@@ -110,7 +110,7 @@ def parts_alone(paths: list[Path], options, device: torch.device) -> tuple[float
     batches = features.CachedPictures(cached, schedule.batch_size, draws, device)
     noise = noise_for(schedule, torch.Generator(device).manual_seed(0))
     began = time.perf_counter()
-    train(HeadTrainer(Head(options.shape).to(device), schedule, noise, 1), batches, lambda _n, _r: None)
+    train(HeadTrainer(Head(options.shape).to(device), schedule, noise), batches, lambda _n, _r: None)
     return feature_s, time.perf_counter() - began
 
 

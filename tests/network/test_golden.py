@@ -77,7 +77,7 @@ def test_training(shared: Path) -> None:
     def noise(good: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy((draws.standard_normal(tuple(good.shape)) * 0.015).astype(np.float32))
 
-    trainer = HeadTrainer(head, Schedule(), noise, steps=8)
+    trainer = HeadTrainer(head, Schedule(), noise)
     for step in range(8):
         result = trainer.step(rows[step % 2])
         assert abs(float(result.loss.detach()) - trace["loss"][step]) < 1e-4 * abs(trace["loss"]).max()

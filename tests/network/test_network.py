@@ -120,7 +120,7 @@ def test_golden_training_against_hand_written_gradients() -> None:
     losses, weights = reference.train(rows, init, noise)
 
     drawn = iter(noise)
-    trainer = HeadTrainer(head, Schedule(meta_epochs=1, gan_epochs=1), lambda _: torch.from_numpy(next(drawn)), steps=8)
+    trainer = HeadTrainer(head, Schedule(meta_epochs=1, gan_epochs=1), lambda _: torch.from_numpy(next(drawn)))
     seen: list[float] = []
     train(trainer, Once(rows), lambda _, r: seen.append(float(r.loss.detach())))
     assert error(seen, losses) < 1e-6

@@ -43,7 +43,7 @@ def trained(options: Options, epochs: list[float] | None = None) -> tuple[Head, 
     draws = torch.Generator().manual_seed(options.seed)
     features = rows(width=options.shape.target_embed_dimension)
     batches = CachedPictures(features, options.schedule.batch_size, draws, torch.device("cpu"))
-    trainer = HeadTrainer(head, options.schedule, noise_for(options.schedule, torch.Generator().manual_seed(0)), 1)
+    trainer = HeadTrainer(head, options.schedule, noise_for(options.schedule, torch.Generator().manual_seed(0)))
     losses: list[float] = []
     train(
         trainer,

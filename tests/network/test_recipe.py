@@ -11,15 +11,23 @@ import pytest
 import torch
 
 from calibrate.data.painting import paint, paint_one, vary
+from calibrate.progress import Unwatched
+from calibrate.training import fit
 from calibrate.training.crossfit import cross_fit, shape_for
 from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.ensemble import find_whitening, outputs, together, train_members
 from calibrate.training.features import Embedder
+from calibrate.training.fit import pictures_for
 from calibrate.training.material import Material, made_from
 from calibrate.training.memory import coreset, random_projection
+from calibrate.training.options import options_for
 from calibrate.training.recipe import FOLDS, MEMBERS, Recipe, folds_of, unseeing
+from inspectd.engine.choose import choose_backend
+from inspectd.errors import UsageError
+from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import Discriminator, Head, HeadShape, average_scores
+from inspectd.simplenet.preprocess import normalised
 
 WIDTH = 12
 SMALL = Recipe(steps=5, patches_per_step=64, hidden=4, memory_patches=20, memory_width=6, memory_from=400)
@@ -40,7 +48,7 @@ def material(garbled: int | None = None) -> Material:
         good[folds == garbled] = 50
         varied[folds == garbled] = -50
         painted[painted_folds == garbled] = 99
-    return Material(good, folds, torch.arange(16), varied, folds, painted, painted_folds, (3, 5))
+    return Material(good, folds, torch.arange(16), varied, folds, painted, painted_folds, (3, 5), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("count", [8, 9, 15, 60, 997])
@@ -166,3 +174,37 @@ def test_members_are_discriminators_of_the_published_kind() -> None:
     members = train_members(some, whiten, SMALL, 0, lambda number, loss: seen.append(number))
     assert seen == list(range(1, SMALL.steps + 1))
     assert all(isinstance(member, Discriminator) and not member.training for member in members)
+
+
+def test_each_picture_is_scored_by_the_head_that_never_saw_it() -> None:
+    draws = np.random.default_rng(0)
+    options = options_for(None, (), height=64, width=64, steps=3, memory_patches=50)
+    pictures = pictures_for(options)
+    for i in range(12):
+        pictures.add(draws.normal(100 + 5 * i, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8), str(i))
+    backbone = backbones.pretrained(options.backbone, options.layers, options.params.input_shape)
+    assert options.recipe is not None
+    trained = fit._cross_fitted(pictures, options, options.recipe, backbone, torch.device("cpu"), Unwatched())
+    camera = CameraRecord("test", None, 64, 64)
+    backend = choose_backend("cpu", "float32")
+    learned = fit._with_threshold(pictures, trained, options, backend, "run", camera, Unwatched())
+    assert learned.held_out == list(range(12))
+    folds = folds_of(12)
+    expected = {}
+    for fold, trial in enumerate(trained.trials):
+        assert trial.positions == tuple(i for i in range(12) if folds[i] == fold)
+        for i in trial.positions:
+            pixels = normalised(pictures.input(i), *learned.model.normalisation)
+            with torch.inference_mode():
+                expected[i] = float(trial.head(backbone(torch.from_numpy(pixels)[None])).max())
+    assert learned.scores == pytest.approx([expected[i] for i in range(12)], rel=1e-3)
+    assert len({round(score, 3) for score in learned.scores}) == 12, "or the test could not tell them apart"
+    assert len(learned.painted) == options.recipe.probes
+
+
+def test_too_few_pictures_that_look_like_the_rest_are_refused() -> None:
+    pictures = pictures_for(options_for(None, (), height=64, width=64))
+    folds = folds_of(8)
+    fit._check_left(range(1, 8), folds, pictures)
+    with pytest.raises(UsageError, match="too few are left to learn from"):
+        fit._check_left([i for i in range(8) if folds[i] in (2, 3)], folds, pictures)

@@ -101,8 +101,14 @@ def test_what_only_the_published_schedule_has_asks_for_it(asked: dict[str, int])
         ({"noise_std": -1}, "noise_std is -1"),
         ({"steps": 0}, "steps is 0"),
         ({"patches_per_step": 0}, "patches_per_step is 0"),
+        ({"patches_per_step": 63}, "of at least 64"),
+        ({"memory_patches": 0}, "memory_patches is 0; expected a whole number of at least 1"),
         ({"memory_patches": -1}, "memory_patches is -1"),
         ({"score_window": 2}, "score_window is 2; expected an odd number"),
+        ({"score_window": 65}, "score_window is 65; expected an odd number of at most 63"),
+        ({"varied": 1.5}, "varied is 1.5; expected a share"),
+        ({"weakest": 0.0}, "weakest is 0; expected a share"),
+        ({"steps": 3, "meta_epochs": 2}, "steps belongs to calibration's own recipe"),
         ({"cache": "none"}, "belong to the published schedule"),
     ],
 )
@@ -163,6 +169,15 @@ def test_painted_defects_keep_the_estimate_from_going_too_far() -> None:
     assert 5 < with_painted.value < 5.1
     assert with_painted.painted_found_at_lowest == 50
     assert with_painted.painted_found >= 47
+
+
+def test_a_few_lucky_painted_defects_do_not_raise_it() -> None:
+    """Where hardly any is found they say nothing of room: real defects lie as low as those that are missed."""
+    good = [i / 200 for i in range(60)]
+    chosen = choose_threshold(good, 0.01, 0.95, painted=[0.1] * 99 + [40.0])
+    assert chosen.value == good[-1]
+    enough = choose_threshold(np.linspace(0, 1, 1000).tolist(), 0.01, 0.95, painted=[0.1] * 90 + [40.0] * 10)
+    assert enough.margin == 0
 
 
 def test_good_parts_come_first() -> None:

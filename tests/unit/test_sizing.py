@@ -59,6 +59,7 @@ def test_the_smallest_defect_decides() -> None:
         (900, (1280, 720), "the inspected picture has only 1280x720"),
         (2, (1280, 720), "too few to be told from noise; expected at least 3"),
         (5, (5472, 3648), f"more than {MOST / 1e6:g} million pixels"),
+        (3, (4096, 256), "or 8192 on a side"),
     ],
 )
 def test_a_defect_that_no_input_can_show_is_refused(defect: float, picture: tuple[int, int], says: str) -> None:

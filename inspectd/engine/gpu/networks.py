@@ -186,7 +186,8 @@ class HeadBank:
     def __init__(self, head: FoldedHead, runtime: CudaRuntime) -> None:
         self.graphs: dict[int, Graph] = {}
         self._runtime = runtime
-        self._stacks = head.like([self._stack(weight, CAPACITIES[0]) for weight in head.tensors])
+        typed = head.to(runtime.dtype)
+        self._stacks = typed.like([self._stack(weight, CAPACITIES[0]) for weight in typed.tensors])
         self._free = list(range(CAPACITIES[0]))
 
     def add(self, head: FoldedHead) -> int:
@@ -222,7 +223,7 @@ class HeadBank:
 
     def _stack(self, like: Tensor, capacity: int) -> Tensor:
         target = self._runtime.device.torch_device
-        return torch.zeros(capacity, *like.shape, dtype=self._runtime.dtype, device=target)
+        return torch.zeros(capacity, *like.shape, dtype=like.dtype, device=target)
 
     def __call__(self, pooled: Sequence[Tensor], rows: Tensor) -> Tensor:
         """Return float32 scores [B, h, w] of pooled maps [B, n_l, h_l, w_l], each by the row that it names."""
