@@ -18,7 +18,8 @@ from calibrate.evaluation.testset import Evaluation, Tested, evaluate
 from calibrate.progress import ProgressBars
 from calibrate.results.report import ModelReport, render_model, render_report
 from calibrate.results.run_folder import PICTURES, Row, new_run, write_png, write_results
-from calibrate.training.fit import Keeper, Learned, learn, pictures_for
+from calibrate.training.by_epochs import Keeper
+from calibrate.training.fit import Learned, learn, pictures_for
 from calibrate.training.options import Options
 from inspectd.atomic import new_folder
 from inspectd.engine.backend import Backend

@@ -14,8 +14,8 @@ from calibrate.data.dataset import ClassFolder, input_truth, read_all, read_trut
 from calibrate.data.training_set import Pictures
 from calibrate.evaluation.testset import measure, smoothed
 from calibrate.training.features import Cache, Embedder, cache_features
-from calibrate.training.fit import Trained
 from calibrate.training.options import Options
+from calibrate.training.trained import Trained
 from inspectd.errors import UsageError
 from inspectd.simplenet.backbone import Backbone
 from inspectd.simplenet.network import Head

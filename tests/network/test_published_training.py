@@ -15,7 +15,7 @@ import torch
 
 from calibrate.data.dataset import add_files, find_class
 from calibrate.evaluation.best_on_test import BestOnTest
-from calibrate.training import fit
+from calibrate.training import by_epochs, fit
 from calibrate.training.features import Embedder
 from calibrate.training.fit import learn, pictures_for
 from inspectd.engine.choose import choose_backend
@@ -70,7 +70,7 @@ def learned(data: Path, *net: object, dataset: tuple[object, ...] = ()) -> Model
     add_files(pictures, find_class(data, "bolt").train, 0, lambda: None)
     camera, told = CameraRecord("x", None, *pictures.size), Told()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "Embedder", Counted)
+        patch.setattr(by_epochs, "Embedder", Counted)
         model = learn(pictures, options, choose_backend("cpu"), run="x", camera=camera, held_out=[], watcher=told).model
     return Model(model, told.losses, told.says, sum(embedder.passed for embedder in embedders))
 

@@ -13,6 +13,7 @@ import torch
 from calibrate.data.painting import paint, paint_one, vary
 from calibrate.progress import Unwatched
 from calibrate.training import fit
+from calibrate.training.by_recipe import check_left, train_by_recipe
 from calibrate.training.crossfit import cross_fit, shape_for
 from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.ensemble import find_whitening, outputs, together, train_members
@@ -184,7 +185,7 @@ def test_each_picture_is_scored_by_the_head_that_never_saw_it() -> None:
         pictures.add(draws.normal(100 + 5 * i, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8), str(i))
     backbone = backbones.pretrained(options.backbone, options.layers, options.params.input_shape)
     assert options.recipe is not None
-    trained = fit._cross_fitted(pictures, options, options.recipe, backbone, torch.device("cpu"), Unwatched())
+    trained = train_by_recipe(pictures, options, options.recipe, backbone, torch.device("cpu"), Unwatched())
     camera = CameraRecord("test", None, 64, 64)
     backend = choose_backend("cpu", "float32")
     learned = fit._with_threshold(pictures, trained, options, backend, "run", camera, Unwatched())
@@ -205,6 +206,6 @@ def test_each_picture_is_scored_by_the_head_that_never_saw_it() -> None:
 def test_too_few_pictures_that_look_like_the_rest_are_refused() -> None:
     pictures = pictures_for(options_for(None, (), height=64, width=64))
     folds = folds_of(8)
-    fit._check_left(range(1, 8), folds, pictures)
+    check_left(range(1, 8), folds, pictures)
     with pytest.raises(UsageError, match="too few are left to learn from"):
-        fit._check_left([i for i in range(8) if folds[i] in (2, 3)], folds, pictures)
+        check_left([i for i in range(8) if folds[i] in (2, 3)], folds, pictures)

@@ -1,0 +1,109 @@
+"""Calibration by the recipe: every part held out once, other thresholds told, and the input of the size asked for."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from inspectd.cli import main
+from inspectd.simplenet import bundle
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+RECIPE = ("--camera", "{pictures}", "--steps", "3", "--run_name", "run", "--results_path", "{results}")
+
+
+def by_recipe(pictures: Path, results: Path, *more: str) -> Ended:
+    """Run the command with our recipe, a few steps of it."""
+    out, err = io.StringIO(), io.StringIO()
+    line = [part.format(pictures=pictures, results=results) for part in RECIPE]
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(["calibrate", *line, *more])
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def test_every_picture_is_held_out_once_and_the_report_tells_of_other_thresholds(
+    tmp_path: Path, pictures: Path
+) -> None:
+    results = tmp_path / "results"
+    ended = by_recipe(pictures, results, "--defects", str(pictures))
+    assert ended.returncode == 0, ended.stderr
+    assert "12 pictures, each learned from and held out once" in ended.stdout
+    assert "painted defects found" in ended.stdout
+    assert "160x128" in ended.stderr, "64 x 48 pictures are small: enlarged, in their shape"
+    run = results / "project/group/run"
+    report = (run / "report.html").read_text()
+    for title in ("Another threshold", "good parts rejected", "painted defects missed", "known defects missed"):
+        assert title in report
+    model = bundle.load(run / "models/0")
+    assert model.calibration is not None
+    assert len(model.calibration.held_out_scores) == 12
+    assert model.params.input_shape == (3, 128, 160)
+    first = model.head.state_dict()
+    assert by_recipe(pictures, results).returncode == 0
+    again = bundle.load(run / "models/0").head.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items()), "the same seed, the same model"
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        (("--imagesize", "96", "64"), (3, 64, 96)),
+        (("--pixels", "5000"), (3, 64, 96)),
+        (("--smallest-defect", "12", "--roi", "0", "0", "64", "32"), (3, 32, 64)),
+    ],
+)
+def test_the_inputs_size_is_what_was_asked_for(
+    tmp_path: Path, pictures: Path, asked: tuple[str, ...], size: tuple[int, int, int]
+) -> None:
+    ended = by_recipe(pictures, tmp_path / "results", *asked)
+    assert ended.returncode == 0, ended.stderr
+    assert f"input is {size[2]}x{size[1]}: " in ended.stderr
+    assert bundle.load(tmp_path / "results/project/group/run/models/0").params.input_shape == size
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (("--imagesize", "96", "64", "--pixels", "5000"), "each decide the input's size; give one of them"),
+        (("--imagesize", "9"), "expected width and height of the network's input, 32 to 8192"),
+        (("--imagesize", "96xx4"), "expected width and height"),
+        (("--smallest-defect", "60"), "the inspected picture has only 64x48"),
+        (("--smallest-defect", "2"), "too few to be told from noise; expected at least 3"),
+        (("--smallest-defect", "0.5"), "smallest-defect"),
+    ],
+)
+def test_a_size_that_cannot_be_is_refused(tmp_path: Path, pictures: Path, asked: tuple[str, ...], says: str) -> None:
+    ended = by_recipe(pictures, tmp_path / "results", *asked)
+    assert ended.returncode == 2
+    assert says in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_network_that_breaks_the_deadline_is_refused_before_anything_is_learned(
+    tmp_path: Path, pictures: Path
+) -> None:
+    config = tmp_path / "inspectd.yaml"
+    config.write_text(f"cameras: [{{name: top, source: {pictures}, model: {tmp_path}, deadline_ms: 1}}]\n")
+    line = ["calibrate", "--config", str(config), "--camera", "top", "--results_path", str(tmp_path / "results")]
+    err = io.StringIO()
+    with redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([*line, "--pixels", "400000"])
+    assert ended.value.code == 2
+    said = " ".join(err.getvalue().split())
+    assert "ms a part on this machine, more than the camera's deadline of 1 ms" in said
+    assert "fewer --pixels" in said
+    assert not (tmp_path / "results").exists()
