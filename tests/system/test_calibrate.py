@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -11,9 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,21 +18,13 @@ import pytest
 import torch
 from conftest import write_pictures, write_small_model
 from daemon_process import DaemonProcess
+from run_here import Ended, run_here
 
 from calibrate.training.threshold import proven_rate
 from inspectd import SimpleNet
-from inspectd.cli import main
 from inspectd.simplenet import bundle
 
 SMALL = ("--imagesize", "64", "--meta_epochs", "1", "--gan_epochs", "1")
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 def arguments(source: Path | str, results: Path, *more: str) -> list[str]:
@@ -45,10 +34,7 @@ def arguments(source: Path | str, results: Path, *more: str) -> list[str]:
 
 def calibrate(source: Path | str, results: Path, *more: str) -> Ended:
     """Run the command in this process, which has torch loaded already."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main(arguments(source, results, *more))
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    return run_here(*arguments(source, results, *more))
 
 
 def tree(folder: Path) -> list[str]:

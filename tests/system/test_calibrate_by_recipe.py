@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
+from run_here import Ended, run_here
 
 from inspectd.cli import main
 from inspectd.simplenet import bundle
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
 
 RECIPE = ("--camera", "{pictures}", "--steps", "3", "--run_name", "run", "--results_path", "{results}")
 
 
 def by_recipe(pictures: Path, results: Path, *more: str) -> Ended:
     """Run the command with our recipe, a few steps of it."""
-    out, err = io.StringIO(), io.StringIO()
     line = [part.format(pictures=pictures, results=results) for part in RECIPE]
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main(["calibrate", *line, *more])
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    return run_here("calibrate", *line, *more)
 
 
 def test_every_picture_is_held_out_once_and_the_report_tells_of_other_thresholds(

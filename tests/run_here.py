@@ -1,0 +1,27 @@
+"""The command line, run in the test's own process, which has torch loaded already."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NamedTuple
+
+import pytest
+
+from inspectd.cli import main
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_here(*line: str) -> Ended:
+    """Run `inspectd` with these arguments."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(list(line))
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
