@@ -155,7 +155,7 @@ def command(
         examples = known.draw_examples(pictures, learned, backend, bad, tested)
         bars.stage("writing", 1)
         _write(target, backend, name, options, pictures, learned, acquired, tested, examples, bars.take_curve())
-        if not learned.unconfirmed:  # else they are needed once more, with --confirm
+        if not learned.doubtful:  # else they are needed once more, with --confirm
             forget_pictures(kept)
         bars.step()
     for line in _summary(target, pictures, learned, acquired, tested, acquisition.is_live, time.monotonic() - began_s):
@@ -180,11 +180,11 @@ def _asked_for(
 
 def _sizing(pixels: int | None, imagesize: tuple[int, int] | None, smallest_defect: float | None) -> Sizing:
     """Return how the input's size is chosen; UsageError when it is asked for twice."""
-    from calibrate.data.sizing import PIXELS, Sizing
+    from calibrate.data.sizing import Sizing
 
     if sum(given is not None for given in (pixels, imagesize, smallest_defect)) > 1:
         raise UsageError("--pixels, --imagesize and --smallest-defect each decide the input's size; give one of them.")
-    return Sizing(pixels or PIXELS, imagesize, smallest_defect)
+    return Sizing(pixels, imagesize, smallest_defect)
 
 
 def _room(
@@ -198,13 +198,12 @@ def _room(
     """Return room for pictures whose size is found by those that are expected, or by the first one."""
     from calibrate.acquire.acquire import check_roi
     from calibrate.training.fit import pictures_for
-    from calibrate.training.timing import milliseconds_a_part
+    from calibrate.training.timing import fit_deadline
 
     def fit_input(size: tuple[int, int]) -> Geometry:
         check_roi(seen.roi, size)
-        fitted = options.fitted(size)
-        took_ms = milliseconds_a_part(fitted, backend, size)
-        watcher.report(_told_time(fitted.width, fitted.height, took_ms, seen.deadline_ms, is_configured))
+        fitted, said = fit_deadline(options, backend, size, seen.deadline_ms, is_firm=is_configured)
+        watcher.report(said)
         return fitted.geometry()
 
     pictures = pictures_for(options)
@@ -212,19 +211,6 @@ def _room(
     if expected is not None:
         pictures.geometry, pictures.sized = fit_input(expected), None
     return pictures
-
-
-def _told_time(width: int, height: int, took_ms: float, deadline_ms: float, is_configured: bool) -> str:
-    """Say how long a part will take; UsageError when a configured camera's deadline is shorter."""
-    said = f"The network's input is {width}x{height}: {took_ms:.0f} ms a part on this machine"
-    if took_ms <= deadline_ms:
-        return f"{said}."
-    if is_configured:
-        raise UsageError(
-            f"{said}, more than the camera's deadline of {deadline_ms:g} ms. Give it a longer deadline_ms, or fewer "
-            "--pixels (or a larger --smallest-defect)."
-        )
-    return f"{said}, more than a camera's usual deadline of {deadline_ms:g} ms: give it a longer deadline_ms."
 
 
 def _configuration(path: Path) -> Config:
@@ -291,7 +277,7 @@ def _summary(
     is_live: bool,
     took_s: float,
 ) -> list[str]:
-    from calibrate.results.report import guarantee, measured, unconfirmed
+    from calibrate.results.sentences import doubtful, equipment, guarantee, measured
 
     unlike = sorted(learned.cleaning.unlike) if learned.cleaning else []
     held_out = len(learned.held_out)
@@ -311,11 +297,12 @@ def _summary(
         if tested is not None:
             count = sum(tested.is_defective)
             lines.append(f"At this threshold {tested.missed(value)} of {count} known defects are missed.")
-    doubt = unconfirmed(learned, pictures.names, "--resume " if is_live else "")
+    doubt = doubtful(learned, pictures.names, "--resume " if is_live else "")
+    changes = equipment(learned)
     return [
         *lines,
         guarantee(learned),
-        *([doubt] if doubt else []),
+        *(said for said in (doubt, changes) if said),
         f"Model:  {target / 'models' / '0'}",
         f"Report: {target / 'report.html'}",
         f"Next: look at the report; `inspectd install {target} NAME` puts the model where the daemon looks; then name "

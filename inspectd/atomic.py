@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from inspectd.errors import StartError
 
@@ -46,6 +47,25 @@ def new_folder(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         remove_empty(made)
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[TextIO]:
+    """Give out a text file that takes the place of `target` when the block ends well; else nothing has changed.
+
+    Its lines end as they are written. Errors of the file system become one sentence.
+    """
+    scratch = target.parent / f"{_scratch_prefix(target)}{os.getpid()}"
+    try:
+        with scratch.open("w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def check_can_write(target: Path) -> None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Picture = NDArray[np.float32]
 SMALLEST_PX = 5.0
 """Across a painted defect; the largest covers a quarter of the picture."""
+PLACES = 8
+"""That a piece could be missing from; it is where most is to be seen."""
 
 
 def paint(picture: Picture, other: Picture, draws: np.random.Generator) -> Picture:
@@ -90,6 +92,31 @@ def _warped(picture: Picture, _: Picture, size: float, draws: np.random.Generato
     return np.asarray(warped, np.float32)
 
 
+def _missing(picture: Picture, _: Picture, size: float, draws: np.random.Generator) -> Picture:
+    """Something that the part has is not there: what lies around it goes on in its place."""
+    height, width = picture.shape[:2]
+    blob = _blob(height, width, size, draws, _busiest(picture, size, draws))
+    step = max(1, round(size / 8))
+    few = (max(1, width // step), max(1, height // step))
+    kept = cv2.resize(1 - blob, few, interpolation=cv2.INTER_AREA)
+    shown = cv2.resize(picture * (1 - blob)[..., None], few, interpolation=cv2.INTER_AREA)
+    weight = cv2.GaussianBlur(kept, (0, 0), 4) + np.float32(1e-3)
+    around = cv2.resize(cv2.GaussianBlur(shown, (0, 0), 4) / weight[..., None], (width, height))
+    return np.asarray(picture + blob[..., None] * (around - picture), np.float32)
+
+
+def _busiest(picture: Picture, size: float, draws: np.random.Generator) -> tuple[int, int]:
+    """Return where, of some places, most is to be seen within `size` pixels: there is something to miss."""
+    height, width = picture.shape[:2]
+    places = draws.integers(0, (height, width), size=(PLACES, 2))
+    reach = max(1, int(size / 2))
+
+    def contrast(y: int, x: int) -> float:
+        return float(picture[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].std())
+
+    return max(((int(y), int(x)) for y, x in places), key=lambda place: contrast(*place))
+
+
 def _movement(picture: Picture, angle: float, scale: float, shift: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the matrix that turns (degrees), scales and shifts (shares of the sides) about the middle."""
     height, width = picture.shape[:2]
@@ -98,7 +125,7 @@ def _movement(picture: Picture, angle: float, scale: float, shift: NDArray[np.fl
     return move
 
 
-_DEFECTS = (_patched, _stained, _scratched, _rough, _warped)
+_DEFECTS = (_patched, _stained, _scratched, _rough, _warped, _missing)
 
 
 def _level(draws: np.random.Generator) -> Picture:
@@ -108,8 +135,10 @@ def _level(draws: np.random.Generator) -> Picture:
     return np.asarray(level, np.float32)
 
 
-def _blob(height: int, width: int, size: float, draws: np.random.Generator) -> Picture:
-    """Return a soft-edged blob somewhere, about `size` pixels across: float32 [H, W], 0 … 1."""
+def _blob(
+    height: int, width: int, size: float, draws: np.random.Generator, at: tuple[int, int] | None = None
+) -> Picture:
+    """Return a soft-edged blob there, or anywhere, about `size` pixels across: float32 [H, W], 0 … 1."""
     side = max(3, int(size * 1.6))
     noise = draws.standard_normal((side, side)).astype(np.float32)
     edge = np.asarray(cv2.GaussianBlur(noise, (0, 0), max(0.7, size / 6)), np.float32)
@@ -119,7 +148,8 @@ def _blob(height: int, width: int, size: float, draws: np.random.Generator) -> P
     c, s = math.cos(angle), math.sin(angle)
     radius = np.sqrt((x * c + y * s) ** 2 + ((y * c - x * s) / narrow) ** 2)
     blob = np.clip((0.62 - radius + 0.06 * edge) / draws.uniform(0.03, 0.15), 0, 1)
-    top, left = int(draws.integers(height)) - side // 2, int(draws.integers(width)) - side // 2
+    middle = at or (int(draws.integers(height)), int(draws.integers(width)))
+    top, left = middle[0] - side // 2, middle[1] - side // 2
     whole = np.zeros((height, width), np.float32)
     y0, x0, y1, x1 = max(0, top), max(0, left), min(height, top + side), min(width, left + side)
     whole[y0:y1, x0:x1] = blob[y0 - top : y1 - top, x0 - left : x1 - left]

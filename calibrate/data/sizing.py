@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +17,8 @@ PIXELS = 200_000
 """About 448 × 448. Twice as many take twice the time; what they find was measured (tests/benchmarks/README.md)."""
 FEWEST = 20_000
 """Smaller pictures are enlarged to so many, or the network has too few patches to tell."""
+STEP = 0.75
+"""Between one number of pixels and the next smaller one: few steps, so that a machine's mood does not decide."""
 MOST = 20_000_000
 MULTIPLE = 32
 """Of the sides: whole patches in every layer that is used."""
@@ -31,11 +33,24 @@ LARGEST_SCALE = 4.0
 class Sizing:
     """What a person asked for."""
 
-    pixels: int = PIXELS
+    pixels: int | None = None
+    """About so many; None: PIXELS, or fewer where a deadline asks for it."""
     size: Size | None = None
     """Exactly this."""
     smallest_defect: float | None = None
     """Across, in pixels of the pictures: it decides how many pixels there are."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a person chose the size in any way."""
+        return (self.pixels, self.size, self.smallest_defect) != (None, None, None)
+
+    def below(self, wanted: float) -> Sizing | None:
+        """Return the largest step that has at most so many pixels; None: there is none."""
+        pixels = PIXELS
+        while pixels > wanted:
+            pixels = round(pixels * STEP)
+        return replace(self, pixels=pixels) if pixels >= FEWEST else None
 
     def input_size(self, region: Size, stride: int) -> Size:
         """Return the input's width and height for an inspected region; `stride`: of the finest layer, in pixels.
@@ -47,7 +62,7 @@ class Sizing:
         width, height = region
         if self.smallest_defect is None:
             largest = max(1.0, math.sqrt(FEWEST / (width * height)))
-            scale = min(largest, math.sqrt(self.pixels / (width * height)), LONGEST / max(region))
+            scale = min(largest, math.sqrt((self.pixels or PIXELS) / (width * height)), LONGEST / max(region))
             return _rounded(region, scale, round)
         scale = COVERED * stride / self.smallest_defect
         if self.smallest_defect > min(region):

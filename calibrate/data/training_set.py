@@ -14,6 +14,7 @@ from calibrate.data.augment import Augmentation
 from inspectd.errors import UsageError
 from inspectd.model.framing import Small, shrink, tint
 from inspectd.model.geometry import Geometry
+from inspectd.model.optics import Lens, Places, look_through, places
 from inspectd.records import Picture
 from inspectd.simplenet.preprocess import crop, scale
 
@@ -41,6 +42,10 @@ class Pictures:
     """What the fingerprint of the framing is learned from."""
     tints: list[Small] = field(default_factory=list)
     """What that of the colours is learned from."""
+    places: list[Places] = field(default_factory=list)
+    """Brightness, place by place, of what is inspected of each picture."""
+    lenses: list[Lens | None] = field(default_factory=list)
+    """Its noise and sharpness."""
     sized: Callable[[tuple[int, int]], Geometry] | None = None
     """Width and height of the first picture to the geometry of all; None: `geometry` is it."""
     sizes: set[tuple[int, ...]] = field(default_factory=set)
@@ -80,6 +85,9 @@ class Pictures:
         self._scaled.append(scaled.clone())
         self.smalls.append(shrink(picture))
         self.tints.append(tint(picture))
+        area = self.geometry.area(width, height)
+        self.places.append(places(picture, area, self.white_level))
+        self.lenses.append(look_through(picture, area, self.white_level))
         self.sizes.add(picture.shape[:2])
         self.names.append(name)
         self._sha.update(f"{picture.shape}{picture.dtype}".encode())

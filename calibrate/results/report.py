@@ -17,10 +17,10 @@ from calibrate.evaluation.metrics import Metrics
 from calibrate.evaluation.testset import Evaluation
 from calibrate.progress import Curve
 from calibrate.results.plots import Series, histogram, line_plot
+from calibrate.results.sentences import doubtful, equipment, guarantee, measured
 from calibrate.training.fit import Learned
 from calibrate.training.options import Options
-from calibrate.training.threshold import allowed_above, proven_rate
-from inspectd.line.judge import exceeds
+from inspectd.line.thresholds import Known, table_of
 
 WORST = 6
 WIDEST_PX = 1100
@@ -57,60 +57,6 @@ class ModelReport:
     """Drawn test pictures, BGR."""
 
 
-def measured(learned: Learned) -> str:
-    """Say in a sentence what was seen at the threshold."""
-    threshold, count = learned.threshold, len(learned.held_out)
-    if threshold is None:
-        return ""
-    above = _above(learned.scores, threshold.value)
-    said = f"Threshold {threshold.value:.4g}: of {count} held-out good parts {above} would be rejected"
-    if not threshold.painted:
-        return f"{said}."
-    lowest = threshold.value - threshold.margin
-    return (
-        f"{said}, and {threshold.painted_found} of {threshold.painted} small painted defects found "
-        f"({threshold.painted_found_at_lowest} at {lowest:.4g}, the lowest that these parts allow)."
-    )
-
-
-def guarantee(learned: Learned) -> str:
-    """Say in a sentence what the threshold promises."""
-    threshold, held_out = learned.threshold, len(learned.held_out)
-    if threshold is None:
-        return "No good part was held out, so there is no threshold, and the daemon answers fault: no_threshold."
-    proven = f"at most {threshold.proven_rate:.2%} of good parts are rejected, {threshold.confidence:.0%} sure"
-    if threshold.is_proven:
-        return f"Proven from {held_out} held-out good parts: {proven}."
-    twice, marked = 2 * held_out, len(learned.unconfirmed)
-    by_share = bool(threshold.painted)
-    above = allowed_above(twice, marked, threshold.rate, threshold.confidence, by_share=by_share)
-    return (
-        f"For {threshold.rate:.2%} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good "
-        f"parts; with {held_out} the best provable bound is: {proven}. As many again like them would prove "
-        f"{proven_rate(twice, above, threshold.confidence):.2%}."
-    )
-
-
-def _above(scores: Sequence[float], value: float) -> int:
-    return sum(exceeds(score, value) for score in scores)
-
-
-def unconfirmed(learned: Learned, names: Sequence[str], how: str = "") -> str | None:
-    """Say which held-out parts count as rejected until a person has looked at them, or None.
-
-    `how`: the options by which the same pictures are calibrated on again.
-    """
-    if not learned.unconfirmed:
-        return None
-    odd = [names[i] for i in learned.unconfirmed]
-    again = how + " ".join(f"--confirm {name!r}" for name in odd)
-    return (
-        f"{len(odd)} held-out {'pictures look' if len(odd) > 1 else 'picture looks'} unlike the rest and "
-        f"{'count' if len(odd) > 1 else 'counts'} as a false reject: {', '.join(odd)}. Look at them in the report; if "
-        f"they show good parts, calibrate again with {again}."
-    )
-
-
 def render_report(title: str, models: Sequence[str], summary: Sequence[tuple[str, Metrics]] = ()) -> str:
     """Return the page; `models` come from `render_model`, `summary` is a table of each model's three figures."""
     return TEMPLATES.get_template("report.html").render(title=title, models=models, summary=summary)
@@ -126,7 +72,9 @@ def render_model(model: ModelReport) -> str:
         measured=measured(learned),
         guarantee=guarantee(learned),
         choices=_choices(learned, model.evaluation),
-        unconfirmed=unconfirmed(learned, pictures.names),
+        doubtful=doubtful(learned, pictures.names),
+        withstood=_withstood(learned),
+        equipment=equipment(learned),
         notes=model.notes,
         facts=_facts(model),
         scores=_scores(learned, model.evaluation),
@@ -137,6 +85,18 @@ def render_model(model: ModelReport) -> str:
         training=_training(model.curve),
         left_out=model.left_out,
     )
+
+
+def _withstood(learned: Learned) -> list[list[str]]:
+    """Return a table of what was tried, its head first."""
+    if not learned.withstood:
+        return []
+    rows = [["good parts", "rejected", ""]]
+    rows.append(["as they are", f"{learned.withstood[0].undisturbed} of {learned.withstood[0].of}", ""])
+    for one in learned.withstood:
+        verdict = "" if one.holds else "not withstood"
+        rows.append([one.disturbance.name, f"{one.rejected} of {one.of}", verdict])
+    return rows
 
 
 def _facts(model: ModelReport) -> dict[str, str]:
@@ -173,36 +133,14 @@ def _facts(model: ModelReport) -> dict[str, str]:
     return facts
 
 
-CHOICES = 6
-"""Rows of the table on either side of the threshold."""
-
-
 def _choices(learned: Learned, tested: Evaluation | None) -> list[list[str]]:
     """Return a table of thresholds, its head first: what each would reject and miss."""
-    threshold = learned.threshold
-    if threshold is None:
+    if learned.threshold is None:
         return []
     defects = [] if tested is None else [s for s, b in zip(tested.scores, tested.is_defective, strict=True) if b]
-    kinds = [("good parts rejected", learned.scores, True)]
-    kinds += [("painted defects missed", learned.painted, False)] if learned.painted else []
-    kinds += [("known defects missed", defects, False)] if defects else []
-    every = sorted({*learned.scores, *learned.painted, *defects})
-    lower = [score for score in every if score < threshold.value and _above(learned.scores, score) <= CHOICES]
-    higher = [score for score in every if score > threshold.value]
-    rows = [["threshold", *(title for title, _, _ in kinds)]]
-    for value in sorted({*_spread(lower), threshold.value, *_spread(higher)}):
-        cells = [f"{value:.4g}" + (" (chosen)" if value == threshold.value else "")]
-        for _, scores, is_good in kinds:
-            above = _above(scores, value)
-            cells.append(f"{above if is_good else len(scores) - above} of {len(scores)}")
-        rows.append(cells)
-    return rows
-
-
-def _spread(ascending: Sequence[float]) -> list[float]:
-    """Return some of the values, from the first to the last."""
-    last = len(ascending) - 1
-    return [ascending[round(i * last / (CHOICES - 1))] for i in range(CHOICES)] if last >= 0 else []
+    good = Known("good parts", learned.scores, is_good=True)
+    painted = Known("painted defects", learned.painted, is_good=False)
+    return table_of(learned.threshold.value, [good, painted, Known("known defects", defects, is_good=False)])
 
 
 def _scores(learned: Learned, tested: Evaluation | None) -> str:

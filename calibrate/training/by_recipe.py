@@ -16,6 +16,7 @@ from calibrate.training.material import embed_good, fitting, made_from, make_mat
 from calibrate.training.options import Options
 from calibrate.training.recipe import MEMBERS, Recipe, folds_of
 from calibrate.training.trained import Trained, Trial, confirmed_of, told
+from calibrate.training.withstood import chosen_of
 from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
 
@@ -43,12 +44,14 @@ def train_by_recipe(
     material = make_material(pictures, good, folds, usable, embedder, recipe, options.seed, watcher.step)
     watcher.stage("training", recipe.steps)
     found = cross_fit(material, options.shape, recipe, options.seed, told(watcher, recipe.steps))
+    disturbed = chosen_of(usable)
     probes = make_probes(pictures, folds, usable, embedder.grid, recipe, options.seed)
     trials = tuple(
         Trial(
             head,
             tuple(i for i in everyone if folds[i] == fold),
             tuple(pixels for of, pixels in probes if of == fold),
+            tuple(i for i in disturbed if folds[i] == fold),
         )
         for fold, head in enumerate(found.without)
     )

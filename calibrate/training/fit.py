@@ -19,6 +19,7 @@ import msgspec
 import torch
 
 from calibrate.data.clean import Cleaning
+from calibrate.data.disturbance import DISTURBANCES
 from calibrate.data.sizing import Sizing
 from calibrate.data.training_set import Pictures, check_enough
 from calibrate.progress import Unwatched, Watcher
@@ -27,10 +28,12 @@ from calibrate.training.by_recipe import train_by_recipe
 from calibrate.training.options import Options, options_for
 from calibrate.training.scoring import score_pixels
 from calibrate.training.threshold import choose_threshold, held_out_positions
-from calibrate.training.trained import Trained
+from calibrate.training.trained import Trained, confirmed_of
+from calibrate.training.withstood import Withstood, find_optics, withstood_of
 from inspectd.engine.backend import Backend, Variant
 from inspectd.engine.choose import torch_device
 from inspectd.errors import StartError
+from inspectd.line.judge import exceeds
 from inspectd.model.artefact import sha256
 from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
 from inspectd.model.framing import find_framing, find_tint
@@ -59,11 +62,25 @@ class Learned:
     kept: str
     painted: list[float] = dataclasses.field(default_factory=list)
     """Scores of held-out parts with a painted defect, by heads that never saw them."""
+    withstood: list[Withstood] = dataclasses.field(default_factory=list)
+    """What some held-out parts stand before they are rejected."""
+
+    confirmed: frozenset[int] = frozenset()
+    """Positions of pictures that a person has confirmed."""
 
     @property
     def unconfirmed(self) -> list[int]:
         """Positions of held-out pictures that look unlike the rest and that nobody has confirmed."""
         return [] if self.cleaning is None else [i for i in self.held_out if i in self.cleaning.unconfirmed]
+
+    @property
+    def doubtful(self) -> list[int]:
+        """Positions of all held-out pictures that count as rejected and that a person should look at."""
+        threshold, odd = self.threshold, set(self.unconfirmed)
+        if threshold is None or not threshold.painted:
+            return self.unconfirmed
+        high = {i for i, s in zip(self.held_out, self.scores, strict=True) if exceeds(s, threshold.value)}
+        return [i for i in self.held_out if i in odd | (high - self.confirmed)]
 
 
 def learn(
@@ -121,17 +138,29 @@ def _with_threshold(
     variant = backend.prepare(draft, is_draft=True).variant
     positions, cleaning = list(trained.held_out), trained.cleaning
     rejected = [cleaning is not None and i in cleaning.unconfirmed for i in positions]
-    scores, painted = _scores(pictures, trained, draft, backend, watcher)
+    confirmed = confirmed_of(options, pictures)
+    is_sure = [i in confirmed for i in positions]
+    tried = _try(pictures, trained, draft, backend, watcher)
 
-    def choose(scores: Sequence[float], painted: Sequence[float]) -> ThresholdRecord | None:
-        return choose_threshold(scores, options.rate, options.confidence, rejected, painted) if scores else None
+    def with_limits(calibration: Calibration, tried: _Tried) -> Calibration:
+        good = [tried.good[i] for i in positions]
+        found = None
+        if good:
+            found = choose_threshold(good, options.rate, options.confidence, rejected, tried.painted, is_sure)
+        withstood = tried.withstood(found)
+        return msgspec.structs.replace(
+            calibration,
+            threshold=found,
+            held_out_scores=tuple(sorted(good)),
+            optics=find_optics(pictures, withstood) if withstood else None,
+        )
 
     calibration = Calibration(
         version=CALIBRATION_VERSION,
         run=run,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        threshold=choose(scores, painted),
-        held_out_scores=tuple(sorted(scores)),
+        threshold=None,
+        held_out_scores=(),
         device=variant.device,
         precision=variant.precision,
         camera=camera,
@@ -151,42 +180,66 @@ def _with_threshold(
         versions=_versions(),
         files={},
     )
-    model = dataclasses.replace(draft, calibration=calibration, digest=name)
+    model = dataclasses.replace(draft, calibration=with_limits(calibration, tried), digest=name)
     judges = backend.prepare(model).variant
     if judges != variant:  # the threshold shows that the faster one is too far from the textbook: set it in the other
         calibration = msgspec.structs.replace(calibration, device=judges.device, precision=judges.precision)
         model = dataclasses.replace(model, calibration=calibration)
-        scores, painted = _scores(pictures, trained, model, backend, watcher)
-        calibration = msgspec.structs.replace(
-            calibration, threshold=choose(scores, painted), held_out_scores=tuple(sorted(scores))
-        )
-        model = dataclasses.replace(model, calibration=calibration)
+        tried = _try(pictures, trained, model, backend, watcher)
+        model = dataclasses.replace(model, calibration=with_limits(calibration, tried))
     backend.forget(draft)
-    return Learned(model, calibration.threshold, scores, positions, cleaning, trained.kept, painted)
+    assert model.calibration is not None
+    threshold = model.calibration.threshold
+    scores = [tried.good[i] for i in positions]
+    return Learned(
+        model,
+        threshold,
+        scores,
+        positions,
+        cleaning,
+        trained.kept,
+        tried.painted,
+        tried.withstood(threshold),
+        frozenset(confirmed),
+    )
 
 
-def _scores(
-    pictures: Pictures, trained: Trained, like: Bundle, backend: Backend, watcher: Watcher
-) -> tuple[list[float], list[float]]:
-    """Return the scores of the held-out pictures, in their order, and of painted ones, as `like` is judged."""
-    watcher.stage("threshold", len(trained.held_out) + sum(len(trial.painted) for trial in trained.trials))
-    good: dict[int, float] = {}
-    painted: list[float] = []
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """Scores of what the trials tried."""
+
+    good: dict[int, float] = dataclasses.field(default_factory=dict)
+    """By position."""
+    painted: list[float] = dataclasses.field(default_factory=list)
+    disturbed: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    """By position: a score for each disturbance."""
+
+    def withstood(self, threshold: ThresholdRecord | None) -> list[Withstood]:
+        return [] if threshold is None else withstood_of(threshold.value, self.good, self.disturbed)
+
+
+def _try(pictures: Pictures, trained: Trained, like: Bundle, backend: Backend, watcher: Watcher) -> _Tried:
+    """Return the scores of what the trials try, as `like` is judged."""
+    watcher.stage("threshold", sum(map(len, trained.trials)))
+    tried = _Tried()
     for number, trial in enumerate(trained.trials):
         is_judge = trial.head is trained.head
         model = like if is_judge else dataclasses.replace(like, head=trial.head, digest=f"{like.digest} {number}")
         _check_alike(backend.prepare(model, is_draft=True).variant, backend.prepare(like).variant)
-        scores: list[float] = []
+        found: list[float] = []
         inputs = trial.inputs(pictures)
         while some := list(islice(inputs, TOGETHER)):
-            scores += score_pixels(backend, model, torch.stack(some)).reshape(len(some), -1).max(axis=1).tolist()
+            found += score_pixels(backend, model, torch.stack(some)).reshape(len(some), -1).max(axis=1).tolist()
             for _ in some:
                 watcher.step()
-        good.update(zip(trial.positions, scores[: len(trial.positions)], strict=True))
-        painted += scores[len(trial.positions) :]
+        scores = iter(found)
+        tried.good.update(zip(trial.positions, scores, strict=False))
+        tried.painted.extend(islice(scores, len(trial.painted)))
+        for position in trial.disturbed:
+            tried.disturbed[position] = list(islice(scores, len(DISTURBANCES)))
         if not is_judge:
             backend.forget(model)
-    return [good[i] for i in trained.held_out], painted
+    return tried
 
 
 def _check_alike(ours: Variant, judges: Variant) -> None:

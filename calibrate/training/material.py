@@ -178,6 +178,8 @@ def ahead(make: Callable[[int], Made], positions: Sequence[int]) -> Iterator[Mad
 
 PROBED = (1.5, 6.0)
 """Sizes of the defects in probes, in patches of the finest layer."""
+TRIES = 10
+"""Of painting something that shows: a missing piece of a bare place does not."""
 
 
 def make_probes(
@@ -192,7 +194,10 @@ def make_probes(
         patch = picture.shape[0] / grid[0]
         mates = [j for j in usable if folds[j] == folds[i] and j != i] or [i]
         other = _picture(pictures, mates[int(draws.integers(len(mates)))])
-        painted = paint_one(picture, other, (PROBED[0] * patch, PROBED[1] * patch), draws)
+        for _ in range(TRIES):
+            painted = paint_one(picture, other, (PROBED[0] * patch, PROBED[1] * patch), draws)
+            if _changed(picture, painted, grid).any():
+                break
         probes.append((folds[i], torch.from_numpy(painted.round().astype(np.uint8)).permute(2, 0, 1)))
     return probes
 

@@ -2,7 +2,8 @@
 
 If the threshold is the (k+1)-th largest of n exchangeable good scores, the share of future good parts above
 it follows Beta(k + 1, n − k), whatever the scores' distribution (Wilks 1941). The bound is that
-distribution's quantile at the wanted confidence.
+distribution's quantile at the wanted confidence. The same quantile bounds the share above a threshold that did not
+come from the largest scores, when k of n lie above it (Clopper and Pearson 1934).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
-from scipy.special import betaincinv
+from scipy.special import betaincinv, stdtr, stdtrit
 
 from inspectd.model.calibration import ThresholdRecord
 
@@ -21,10 +22,16 @@ Scores = np.ndarray[tuple[int], np.dtype[np.float64]]
 """Ascending."""
 
 
-KEPT = 0.95
-"""Of the painted defects that the lowest threshold finds, the share that a higher one must still find."""
 FEWEST_FOUND = 20
 """So many painted defects must be found before they say anything about room: of fewer, one lucky one would decide."""
+HIGH = 0.9
+"""Share of the good scores that lie below where their spread is read: what a few odd parts score does not count."""
+WORTH = 0.4
+"""Of a score for the spread that is read there: so much of a sample that is measured as well as can be."""
+HEAVY = 4.0
+"""Degrees of freedom of the tail that good scores are expected to have at worst."""
+PRICE = 5.0
+"""Painted defects that may be missed for a good part that is no more rejected, share for share."""
 
 
 def choose_threshold(
@@ -33,6 +40,7 @@ def choose_threshold(
     confidence: float,
     rejected: Sequence[bool] = (),
     painted: Sequence[float] = (),
+    confirmed: Sequence[bool] = (),
 ) -> ThresholdRecord:
     """Choose from held-out good scores; ValueError when there is none or a rate makes no sense.
 
@@ -44,27 +52,36 @@ def choose_threshold(
     would leave `rate`. That raise is an estimate; it can only lower the false rejects, so the bound stands.
 
     `painted`: scores of good parts that a defect was painted into; they say how much room there is. With too few parts
-    the lowest threshold is then the smallest score that at most `rate` of the parts exceed; it is raised to the middle
-    between what the parts need, by that estimate, and what would lose a twentieth of the painted defects, and never
-    beyond the latter. Where hardly any is found it is not raised.
+    the lowest threshold is then where a tail through the scores' median and upper tenth leaves `rate`: a few odd parts
+    lie above it, count as rejected, and are for a person to look at. Of `confirmed` ones no more than that share does.
+    Above the lowest threshold, found defects are given up for fewer rejects at a price; where hardly any is found,
+    none is.
     """
     if not len(scores) or not all(map(math.isfinite, scores)):
         raise ValueError("a threshold needs at least one held-out score, all finite")
-    if rejected and len(rejected) != len(scores):
-        raise ValueError(f"{len(rejected)} marks for {len(scores)} held-out scores")
+    for marks in (rejected, confirmed):
+        if marks and len(marks) != len(scores):
+            raise ValueError(f"{len(marks)} marks for {len(scores)} held-out scores")
     if not (0 < rate < 1 and 0 < confidence < 1):
         raise ValueError(f"rate {rate} and confidence {confidence} must lie between 0 and 1")
     count, marked = len(scores), sum(rejected)
     counted = scores if marked in (0, count) else [s for s, out in zip(scores, rejected, strict=True) if not out]
     ascending = np.sort(np.asarray(counted, np.float64))
-    above = min(allowed_above(count, marked, rate, confidence, by_share=bool(painted)), marked + len(ascending) - 1)
+    above = allowed_above(count, marked, rate, confidence)
+    above = min(above, marked + len(ascending) - 1)
     is_proven = proven_rate(count, above, confidence) <= rate
     lowest = float(ascending[len(ascending) - 1 - (above - marked)])
-    value = lowest if is_proven else float(ascending[-1]) + _normal_margin(ascending, rate)
-    found = [score for score in painted if score > lowest]
-    if painted:
-        highest = float(np.quantile(found, 1 - KEPT)) if len(found) >= FEWEST_FOUND else lowest
-        value = (value + highest) / 2 if value <= highest else max(lowest, highest)
+    value, found = lowest, [score for score in painted if score > lowest]
+    if not painted:
+        value = lowest if is_proven else float(ascending[-1]) + _normal_margin(ascending, rate)
+    else:
+        if not is_proven:
+            sure = [s for s, is_sure in zip(scores, confirmed, strict=True) if is_sure] if confirmed else []
+            lowest = max(_expected(ascending, rate), _allowing(sure, math.floor(rate * count)))
+            found = [score for score in painted if score > lowest]
+        value = _worth_it(lowest, ascending, found)
+        if not is_proven:
+            above = min(count, marked + int((ascending > value).sum()))
     return ThresholdRecord(
         value,
         rate,
@@ -78,17 +95,15 @@ def choose_threshold(
     )
 
 
-def allowed_above(count: int, marked: int, rate: float, confidence: float, *, by_share: bool) -> int:
-    """Return how many of `count` held-out parts, `marked` ones included, may score above the lowest threshold.
+def allowed_above(count: int, marked: int, rate: float, confidence: float) -> int:
+    """Return how many of `count` held-out parts, `marked` ones included, may score above a threshold that is proven.
 
-    As many as still prove `rate`; where none does, the marked ones, or with `by_share` this share of the parts.
+    Where none is: the marked ones.
     """
     above = marked
     if proven_rate(count, above, confidence) <= rate:
         while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
             above += 1
-    elif by_share:
-        above = max(marked, math.floor(rate * count))
     return above
 
 
@@ -100,6 +115,41 @@ def proven_rate(count: int, above: int, confidence: float) -> float:
 def parts_needed(rate: float, confidence: float) -> int:
     """Return how many held-out good parts prove `rate` when none of them is above the threshold."""
     return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
+
+
+def _expected(ascending: Scores, rate: float) -> float:
+    """Return where a normal tail through the scores' median and upper tenth leaves `rate`, unsure of its spread.
+
+    Few scores know their spread badly; a t-distribution of as many degrees of freedom as they are worth says how badly.
+    """
+    count = len(ascending)
+    median, upper = np.quantile(ascending, [0.5, HIGH])
+    spread = float(upper - median) / NormalDist().inv_cdf(HIGH)
+    reach = float(stdtrit(max(1.0, WORTH * count), 1 - rate)) * math.sqrt(1 + 1 / count)
+    return float(median) + spread * reach
+
+
+def _allowing(sure: Sequence[float], above: int) -> float:
+    """Return the lowest threshold that so many of these scores exceed."""
+    return sorted(sure)[-1 - above] if len(sure) > above else -math.inf
+
+
+def _worth_it(lowest: float, ascending: Scores, found: Sequence[float]) -> float:
+    """Return the threshold from `lowest` on at which what is given up is worth what is saved.
+
+    Of the `found` painted defects a share is missed; of good parts a share is no more rejected, by a heavy tail.
+    """
+    if len(found) < FEWEST_FOUND:
+        return lowest
+    median, upper = np.quantile(ascending, [0.5, HIGH])
+    freedom = min(HEAVY, max(1.0, WORTH * len(ascending)))
+    spread = float(upper - median) / float(stdtrit(freedom, HIGH))
+    if spread <= 0:
+        return lowest
+    values = np.array([lowest, *sorted(found)[:-1]])
+    missed = np.arange(len(values)) / len(found)
+    costs = PRICE * (1 - stdtr(freedom, (values - median) / spread)) + missed
+    return float(values[int(costs.argmin())])
 
 
 def _normal_margin(ascending: Scores, rate: float) -> float:

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 
 import numpy as np
 
+from calibrate.data.sizing import PIXELS, Size
 from calibrate.training.crossfit import shape_for
 from calibrate.training.options import Options
 from inspectd.engine.backend import Backend, Request
+from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.network import Head
 
 ROUNDS = 5
+SHARE = 0.8
+"""Of a deadline: the camera and the wire want some of it, and no machine is always as fast."""
+
+
+def fit_deadline(
+    options: Options, backend: Backend, picture: Size, deadline_ms: float, *, is_firm: bool
+) -> tuple[Options, str]:
+    """Return the options with an input that fits pictures of this width and height, and what to say about its time.
+
+    Where nobody asked for a size, it has as many pixels as the deadline allows. What was asked for is kept; UsageError
+    when a deadline that `is_firm` is broken.
+    """
+    fitted, took_ms = _timed(options, backend, picture)
+    sizing, said = options.sizing, ""
+    if sizing is not None and not sizing.is_asked and took_ms > SHARE * deadline_ms:
+        said = (
+            f"An input of {fitted.width}x{fitted.height} takes {took_ms:.0f} ms a part, too near to the camera's "
+            f"deadline of {deadline_ms:g} ms, so it is made smaller. "
+        )
+        while took_ms > SHARE * deadline_ms:
+            now = min(sizing.pixels or PIXELS, fitted.width * fitted.height)
+            sizing = sizing.below(now * SHARE * deadline_ms / took_ms)
+            if sizing is None:
+                break
+            fitted, took_ms = _timed(dataclasses.replace(options, sizing=sizing), backend, picture)
+    said += f"The network's input is {fitted.width}x{fitted.height}: {took_ms:.0f} ms a part on this machine"
+    if took_ms <= deadline_ms:
+        return fitted, f"{said}."
+    if is_firm:
+        raise UsageError(
+            f"{said}, more than the camera's deadline of {deadline_ms:g} ms. Give it a longer deadline_ms, or fewer "
+            "--pixels (or a larger --smallest-defect)."
+        )
+    return fitted, f"{said}, more than a camera's usual deadline of {deadline_ms:g} ms: give it a longer deadline_ms."
+
+
+def _timed(options: Options, backend: Backend, picture: Size) -> tuple[Options, float]:
+    fitted = options.fitted(picture)
+    return fitted, milliseconds_a_part(fitted, backend, picture)
 
 
 def milliseconds_a_part(options: Options, backend: Backend, picture: tuple[int, int]) -> float:

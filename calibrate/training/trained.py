@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from calibrate.data.clean import Cleaning
+from calibrate.data.disturbance import DISTURBANCES
 from calibrate.data.training_set import Pictures
 from calibrate.progress import Watcher
 from calibrate.training.loss import StepLoss
 from calibrate.training.options import Options
+from calibrate.training.withstood import disturbed_inputs
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import Head
 
@@ -29,11 +31,19 @@ class Trial:
     """Of held-out pictures."""
     painted: tuple[Tensor, ...] = ()
     """Good parts with a painted defect, uint8 [3, H, W]."""
+    disturbed: tuple[int, ...] = ()
+    """Of the held-out pictures, those that are also tried under each disturbance."""
 
     def inputs(self, pictures: Pictures) -> Iterator[Tensor]:
-        """Yield the held-out pictures, then the painted ones."""
+        """Yield the held-out pictures, then the painted ones, then each of the disturbed ones in all ways."""
         yield from map(pictures.input, self.positions)
         yield from (pixels.float() for pixels in self.painted)
+        for position in self.disturbed:
+            yield from disturbed_inputs(pictures, position)
+
+    def __len__(self) -> int:
+        """How many inputs there are."""
+        return len(self.positions) + len(self.painted) + len(DISTURBANCES) * len(self.disturbed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from inspectd.version import VERSION
 COMMANDS = {
     "demo": "A simulated line, calibrated and inspected: needs nothing.",
     "calibrate": "Train a model on good parts of a camera, folder or video.",
+    "test": "Judge a folder of pictures, and say what other thresholds would do.",
     "install": "Put a calibrated model where the daemon looks, and back.",
     "run": "The daemon.",
     "check": "Say everything that is wrong with a configuration.",

@@ -12,6 +12,7 @@ from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe
 from inspectd.model.geometry import Geometry
+from inspectd.model.optics import Limits, look_through
 from inspectd.records import Finding, Picture, Reason, fault
 
 SAMPLES = 128
@@ -41,9 +42,9 @@ def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool) -> Findin
         label = area.model.label
         why = roi_mismatch(area.geometry, width, height)
         if why is None and is_camera:
-            light = light_problem(area, picture)
-            if light is not None:
-                return fault(Reason.PICTURE, light, model=label)
+            bad = light_problem(area, picture) or optics_problem(area, picture)
+            if bad is not None:
+                return fault(Reason.PICTURE, bad, model=label)
             why = scene_mismatch(area, picture)
         if why is not None:
             return fault(Reason.IDENTITY, why, model=label)
@@ -87,6 +88,43 @@ def light_problem(area: Area, picture: Picture) -> str | None:
     if usual > BLAND and contrast < LEAST_CONTRAST * usual:
         return f"the picture shows next to nothing: contrast {contrast:.0f}, the good ones had {usual:.0f}"
     return None
+
+
+def optics_problem(area: Area, picture: Picture) -> str | None:
+    """Return what of light, noise and sharpness has gone beyond what the model withstands, and what to do about it."""
+    calibration = area.model.calibration
+    limits = calibration.optics if calibration else None
+    if limits is None:
+        return None
+    height, width = picture.shape[:2]
+    inspected, white_level = area.geometry.area(width, height), area.model.white_level
+    light = limits.brightness(picture, inspected, white_level)
+    if (how := _beyond(light, limits.light, "darker", "brighter")) is not None:
+        return (
+            f"the picture is {how} than the model withstands: {light:.2f} times as bright as is usual, at calibration "
+            f"{limits.light.lowest:.2f} to {limits.light.highest:.2f}; check lamp, exposure and lens before you touch "
+            "the threshold, or calibrate again"
+        )
+    lens = look_through(picture, inspected, white_level)
+    if lens is None:
+        return None
+    if (how := _beyond(lens.noise, limits.noise, "smoother", "noisier")) is not None:
+        return (
+            f"the picture is {how} than the model withstands: noise of {lens.noise:.1f} grey levels, at calibration "
+            f"{limits.noise.lowest:.1f} to {limits.noise.highest:.1f}; check gain, exposure and cable"
+        )
+    if (how := _beyond(lens.sharpness, limits.sharpness, "less sharp", "sharper")) is not None:
+        return (
+            f"the picture is {how} than the model withstands: sharpness {lens.sharpness:.2f}, at calibration "
+            f"{limits.sharpness.lowest:.2f} to {limits.sharpness.highest:.2f}; clean the lens and set its focus"
+        )
+    return None
+
+
+def _beyond(value: float, limits: Limits, below: str, above: str) -> str | None:
+    if limits.least is not None and value < limits.least:
+        return below
+    return above if limits.most is not None and value > limits.most else None
 
 
 def scene_mismatch(area: Area, picture: Picture) -> str | None:

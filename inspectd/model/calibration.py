@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from inspectd.model.framing import Framing, Tint
+from inspectd.model.optics import Optics
 
 CALIBRATION_VERSION = 1
 WIDEST_WINDOW = 63
@@ -119,3 +120,5 @@ class Calibration(msgspec.Struct, frozen=True):
     framing: Framing | None = None
     tint: Tint | None = None
     """How the camera looked at the parts; None: parts or textures vary too much to tell a moved camera."""
+    optics: Optics | None = None
+    """Light and lens; None: it was not tried what the model withstands."""

@@ -31,6 +31,7 @@ import msgspec
 import numpy as np
 import torch
 from distances import Distance, mahalanobis, patchcore
+from disturbed import Disturbed, disturb, disturbance_table
 from real_parts import read_tests
 from rich.console import Console
 from rich.table import Table
@@ -60,6 +61,15 @@ PATCHES_PER_PICTURE = 1296
 """So many of each picture's are drawn for the distances to learn from: a coreset of 10 % of more takes an hour."""
 
 
+class Raw(msgspec.Struct, frozen=True):
+    """Scores: of good parts by heads that never saw them, of painted ones likewise, and of the test set."""
+
+    good: list[float]
+    painted: list[float]
+    test: list[float]
+    is_defective: list[bool]
+
+
 class Result(msgspec.Struct, frozen=True):
     """One method on one class."""
 
@@ -80,6 +90,9 @@ class Result(msgspec.Struct, frozen=True):
     """Defects above the highest good test part: what a threshold that knew them could find without a reject."""
     seconds: float
     """Of learning, with whatever else ran."""
+    raw: Raw | None = None
+    """What the figures were made of; only of `calibrate`."""
+    disturbed: tuple[Disturbed, ...] = ()
 
 
 class Results:
@@ -152,8 +165,11 @@ def calibrated(of: Class, seed: int) -> Result:
     learned = learn(pictures, options, backend, run="accuracy", camera=camera)
     seconds = time.perf_counter() - began
     assert learned.threshold is not None
+    threshold = learned.threshold.value
     evaluation = evaluate(of.folder, learned.model, backend, workers=2)
-    return of.summed("inspectd", seed, evaluation, learned.threshold.value, seconds)
+    result = of.summed("inspectd", seed, evaluation, threshold, seconds)
+    raw = Raw(learned.scores, learned.painted, list(evaluation.scores), list(evaluation.is_defective))
+    return msgspec.structs.replace(result, raw=raw, disturbed=disturb(of.folder, learned.model, backend))
 
 
 class Distances:
@@ -261,8 +277,11 @@ def main() -> None:
 
             results.append(kept.once(method, name, 0, compute))
             say(results[-1])
-    (given.out / "accuracy.json").write_text(json.dumps([msgspec.to_builtins(r) for r in results], indent=1))
-    Console(width=150).print(table(results))
+    figures = [msgspec.structs.replace(r, raw=None, disturbed=()) for r in results]
+    (given.out / "accuracy.json").write_text(json.dumps([msgspec.to_builtins(r) for r in figures], indent=1))
+    console = Console(width=150)
+    console.print(table(results))
+    console.print(disturbance_table([(r.of, r.threshold, r.disturbed) for r in results if r.disturbed]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""What a calibration has to say, in sentences: the same in the terminal and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from calibrate.training.fit import Learned
+from calibrate.training.threshold import allowed_above, proven_rate
+from inspectd.line.judge import exceeds
+
+NAMED = 5
+"""So many names are told; of the others only how many they are."""
+
+
+def measured(learned: Learned) -> str:
+    """Say what was seen at the threshold."""
+    threshold, count = learned.threshold, len(learned.held_out)
+    if threshold is None:
+        return ""
+    above = sum(exceeds(score, threshold.value) for score in learned.scores)
+    said = f"Threshold {threshold.value:.4g}: of {count} held-out good parts {above} would be rejected"
+    if not threshold.painted:
+        return f"{said}."
+    lowest = threshold.value - threshold.margin
+    return (
+        f"{said}, and {threshold.painted_found} of {threshold.painted} small painted defects found "
+        f"({threshold.painted_found_at_lowest} at {lowest:.4g}, the lowest that these parts allow)."
+    )
+
+
+def guarantee(learned: Learned) -> str:
+    """Say what the threshold promises."""
+    threshold, held_out = learned.threshold, len(learned.held_out)
+    if threshold is None:
+        return "No good part was held out, so there is no threshold, and the daemon answers fault: no_threshold."
+    proven = f"at most {threshold.proven_rate:.2%} of good parts are rejected, {threshold.confidence:.0%} sure"
+    if threshold.is_proven:
+        return f"Proven from {held_out} held-out good parts: {proven}."
+    twice, marked = 2 * held_out, len(learned.unconfirmed)
+    then = proven_rate(twice, allowed_above(twice, marked, threshold.rate, threshold.confidence), threshold.confidence)
+    if then > threshold.rate:
+        then = proven_rate(twice, marked + 2 * len(_above(learned)), threshold.confidence)
+    return (
+        f"For {threshold.rate:.2%} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good "
+        f"parts; with {held_out} the best provable bound is: {proven}. As many again like them would prove {then:.2%}."
+    )
+
+
+def doubtful(learned: Learned, names: Sequence[str], how: str = "") -> str | None:
+    """Say which held-out parts count as rejected and why, so that a person looks at them; None: there are none.
+
+    `how`: the options by which the same pictures are calibrated on again.
+    """
+    if not learned.doubtful:
+        return None
+    kinds = ((learned.unconfirmed, "looks", "look", "unlike the rest"), (_above(learned), "scores", "score", "so high"))
+    told = [
+        f"{len(some)} {one if len(some) == 1 else many} {what} ({_some([names[i] for i in some])})"
+        for some, one, many, what in kinds
+        if some
+    ]
+    again = how + " ".join(f"--confirm {names[i]!r}" for i in learned.doubtful)
+    return (
+        f"Held-out pictures that count as false rejects: {' and '.join(told)}. Look at them in the report; without those "
+        f"that show a defect, or, if they show good parts, with {again}, calibrate again."
+    )
+
+
+def equipment(learned: Learned) -> str | None:
+    """Say under which changes of the line good parts would be rejected; None: it was not tried."""
+    if not learned.withstood:
+        return None
+    broken = [
+        f"{one.disturbance.name} ({one.rejected} of {one.of} rejected)" for one in learned.withstood if not one.holds
+    ]
+    if not broken:
+        return f"Good parts stay good under all {len(learned.withstood)} changes of the line that were tried (see the report)."
+    return f"Good parts would be rejected if the picture were {', '.join(broken)}; all that was tried is in the report."
+
+
+def _above(learned: Learned) -> list[int]:
+    """Return the doubtful ones that are so by their score."""
+    return [i for i in learned.doubtful if i not in learned.unconfirmed]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,147 @@
+"""What the model withstands: held-out good parts, disturbed as a line disturbs them, and where to say *equipment*.
+
+Beyond what is withstood a good part would be rejected although nothing is wrong with it. So the limits of light, noise
+and sharpness (`inspectd.model.optics`) lie between the last amount that is withstood and the first one that is not; the
+daemon then answers `fault: picture`. Where good pictures differ among themselves by as much, no limit could tell, and
+there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calibrate.data.disturbance import DISTURBANCES, Disturbance, Kind
+from calibrate.data.training_set import Pictures
+from inspectd.line.judge import exceeds
+from inspectd.model import optics
+from inspectd.model.optics import Limits, Optics, limits_of
+from inspectd.records import Picture as Levels
+
+SHAKEN = 20
+"""So many held-out pictures are disturbed, in each way."""
+MORE = 2
+"""Times as many rejects as of the same parts undisturbed are still withstood; one always is."""
+TELLING = 0.5
+"""A limit must lie this far outside the good pictures' range, as a share of it; else it tells nothing."""
+LEAST = {"light": 0.03, "noise": 1.0, "sharpness": 0.02}
+"""And at least so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withstood:
+    """One disturbance of some held-out good parts."""
+
+    disturbance: Disturbance
+    of: int
+    rejected: int
+    undisturbed: int
+    """Of the same parts as they are, those that are rejected."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether good parts stay good."""
+        return self.rejected <= max(1, MORE * self.undisturbed)
+
+
+def chosen_of(held_out: Sequence[int]) -> list[int]:
+    """Return which held-out pictures are disturbed: evenly over time."""
+    count = min(SHAKEN, len(held_out))
+    return [held_out[n * len(held_out) // count] for n in range(count)]
+
+
+def disturbed_inputs(pictures: Pictures, position: int) -> Iterator[Tensor]:
+    """Yield one picture under each disturbance, float32 [3, H, W] as the network judges it."""
+    draws = np.random.default_rng(position)
+    region = pictures.geometry.region(*pictures.size)
+    scale = pictures.geometry.scaled_size(region[2], region[3])[1] / region[2]
+    picture = np.ascontiguousarray(pictures.input(position).permute(1, 2, 0).numpy())
+    for disturbance in DISTURBANCES:
+        changed = np.rint(disturbance(picture, scale, draws))
+        yield torch.from_numpy(changed).permute(2, 0, 1)
+
+
+def withstood_of(
+    threshold: float, good: Mapping[int, float], disturbed: Mapping[int, Sequence[float]]
+) -> list[Withstood]:
+    """Return what a threshold withstands, from scores of some pictures as they are, and under each disturbance."""
+    if not disturbed:
+        return []
+    undisturbed = sum(exceeds(good[i], threshold) for i in disturbed)
+    rejected = [sum(exceeds(s, threshold) for s in under) for under in zip(*disturbed.values(), strict=True)]
+    return [
+        Withstood(disturbance, len(disturbed), count, undisturbed)
+        for disturbance, count in zip(DISTURBANCES, rejected, strict=True)
+    ]
+
+
+def find_optics(pictures: Pictures, withstood: Sequence[Withstood]) -> Optics:
+    """Return light and lens of the good pictures, with limits where what is withstood says where they lie."""
+    usual = np.asarray(np.median(np.stack(pictures.places), axis=0), np.float32)
+    light = [optics.brighter(one, usual) for one in pictures.places]
+    lenses = [lens for lens in pictures.lenses if lens is not None]
+    seen = _Effects(pictures)
+
+    def limits(name: str, good: Sequence[float], lower: Kind | None, upper: Kind | None) -> Limits:
+        if not good:
+            return Limits(0.0, 0.0)
+        margin = max(LEAST[name], TELLING * (max(good) - min(good)))
+        below = _limit(min(good), lower and seen.by(name, lower, withstood), margin)
+        above = _limit(max(good), upper and seen.by(name, upper, withstood), margin)
+        return limits_of(good, below, above)
+
+    return Optics(
+        tuple(int(v) for v in np.rint(10 * usual)),
+        limits("light", light, Kind.DARKER, Kind.BRIGHTER),
+        limits("noise", [lens.noise for lens in lenses], None, Kind.NOISIER),
+        limits("sharpness", [lens.sharpness for lens in lenses], Kind.BLURRED, None),
+    )
+
+
+def _limit(good: float, steps: Sequence[tuple[float, bool]] | None, margin: float) -> float | None:
+    """Return how far a number may go: by how much each amount of a disturbance moves it, and whether that holds."""
+    last = 0.0
+    for by, holds in steps or ():
+        if not holds:
+            last = (last + by) / 2
+            break
+        last = by
+    return good + last if abs(last) >= margin else None
+
+
+class _Effects:
+    """By how much each disturbance moves each number, measured on a few pictures as the camera gave them."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self._raw = [_as_levels(raw, pictures.white_level) for raw in pictures.raw]
+
+    def by(self, name: str, kind: Kind, withstood: Sequence[Withstood]) -> list[tuple[float, bool]]:
+        return [(self._effect(name, one.disturbance), one.holds) for one in withstood if one.disturbance.kind is kind]
+
+    def _effect(self, name: str, disturbance: Disturbance) -> float:
+        moved = []
+        for number, raw in enumerate(self._raw):
+            changed = np.rint(disturbance(raw.astype(np.float32), 1.0, np.random.default_rng(number)))
+            before, after = (self._number(name, raw, one) for one in (raw, changed.astype(np.uint8)))
+            if before is not None and after is not None:
+                moved.append(after - before)
+        return float(np.median(moved)) if moved else 0.0
+
+    def _number(self, name: str, raw: Levels, picture: Levels) -> float | None:
+        area = self._pictures.geometry.area(picture.shape[1], picture.shape[0])
+        if name == "light":
+            return optics.brighter(optics.places(picture, area, 255), optics.places(raw, area, 255))
+        lens = optics.look_through(picture, area, 255)
+        return None if lens is None else float(getattr(lens, name))
+
+
+def _as_levels(raw: Levels, white_level: int) -> Levels:
+    """Return a picture in 8 bits and three channels."""
+    scale = 255 / white_level if raw.dtype == np.uint16 else 1.0
+    levels = np.clip(raw * scale, 0, 255).astype(np.uint8)
+    return levels if levels.ndim == 3 else np.dstack([levels] * 3)

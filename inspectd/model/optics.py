@@ -1,0 +1,138 @@
+"""Light and lens of a camera: is a picture lit, and as sharp and free of noise, as the good ones were at calibration?
+
+Three numbers, each chosen so that a part or a defect hardly moves it and a line's wear does:
+
+- *light*: how many times as bright as the usual good picture, in the middle of many places: what lies in a few of them
+  does not count;
+- *noise*: grey levels of sensor noise, from the quieter half of the picture (Immerkær 1996, whose mean edges would
+  raise);
+- *sharpness*: the steepest steps from one pixel to the next over those across four: 1 for a perfect edge, 0.25 for a
+  wide ramp, whatever the contrast.
+
+How far each may go was found at calibration, by good pictures that were made darker, noisier, blurred until the model
+would have rejected them (`calibrate.training.withstood`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from inspectd.records import Picture, Rect
+
+PLACES = 16
+"""Across and down: where brightness is compared."""
+DARKEST = 8.0
+"""Grey levels added to both sides of a comparison, so that black says little."""
+BANDS, ROWS = 8, 16
+"""Bands of rows that noise and sharpness are measured in, at the camera's own resolution …"""
+PIXELS, FEWEST_ROWS = 120_000, 5
+"""… of fewer rows in a wide picture: this takes its time for every part."""
+STEEPEST = 0.01
+"""Share of a picture's steps that its sharpness is measured by."""
+FEWEST_PIXELS = 40
+"""Across and down: in a smaller picture neither noise nor sharpness can be measured."""
+LEVELS = np.arange(256, dtype=np.float64)
+LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+QUIETER_HALF = 6 * 0.325
+"""Mean of the smaller half of |Laplacian| under Gaussian noise of 1: 6 is the filter's gain, 0.325 that half's mean."""
+
+Places = NDArray[np.float32]
+Levels = NDArray[np.uint8]
+
+
+class Lens(NamedTuple):
+    """What the lens and the sensor do to a picture."""
+
+    noise: float
+    sharpness: float
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The range of one number among the good pictures, and how far it may go; None: no limit is known."""
+
+    lowest: float
+    highest: float
+    least: float | None = None
+    most: float | None = None
+
+
+class Optics(msgspec.Struct, frozen=True):
+    """Light and lens as they were at calibration."""
+
+    template: tuple[int, ...]
+    """Median grey level of each place of what is inspected, row by row, in tenths."""
+    light: Limits
+    noise: Limits
+    sharpness: Limits
+
+    @property
+    def usual(self) -> Places:
+        """Grey level of each place."""
+        return np.asarray(self.template, np.float32) / np.float32(10)
+
+    def brightness(self, picture: Picture, area: Rect, white_level: int) -> float:
+        """Return how many times as bright as the usual good picture what is inspected of this one is."""
+        return brighter(places(picture, area, white_level), self.usual)
+
+
+def places(picture: Picture, area: Rect, white_level: int) -> Places:
+    """Return the grey level 0 … 255 of each place of what is inspected, float32 [PLACES · PLACES]."""
+    x, y, w, h = area
+    step = max(1, min(w, h) // (8 * PLACES))  # neighbours say the same
+    sparse = np.ascontiguousarray(picture[y : y + h : step, x : x + w : step], np.float32)
+    small = cv2.resize(sparse, (PLACES, PLACES), interpolation=cv2.INTER_AREA)
+    grey = small.mean(axis=2) if small.ndim == 3 else small
+    scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
+    return np.asarray(grey.reshape(-1) * scale, np.float32)
+
+
+def brighter(seen: Places, usual: Places) -> float:
+    """Return how many times as bright one picture's places are as another's, in the middle of them."""
+    return float(np.median((seen + DARKEST) / (usual + DARKEST)))
+
+
+def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
+    """Measure noise and sharpness of what is inspected; None where it is too small to."""
+    x, y, w, h = area
+    if w < FEWEST_PIXELS or h < FEWEST_PIXELS:
+        return None
+    rows = min(max(FEWEST_ROWS, min(ROWS, PIXELS // (BANDS * w))), h // BANDS)
+    starts = y + np.arange(BANDS) * (h - rows) // (BANDS - 1)
+    bands = [picture[start : start + rows, x : x + w] for start in starts]
+    green = np.concatenate([band[..., 1] if band.ndim == 3 else band for band in bands])
+    scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
+    flat = np.asarray(green if scale == 1 else np.clip(green.astype(np.float32) * scale, 0, 255), np.uint8)
+    inner = cv2.filter2D(flat, cv2.CV_16S, LAPLACIAN).reshape(BANDS, rows, w)[:, 1:-1, 1:-1]
+    bends = np.asarray(cv2.convertScaleAbs(np.ascontiguousarray(inner.reshape(-1, w - 2))), np.uint8)
+    noise = _mean_of(_histogram(bends), 0.5)
+    near, far = _steps(flat, 1), _steps(flat, 4)
+    return Lens(noise / QUIETER_HALF, near / far if far > 0 else 1.0)
+
+
+def limits_of(good: Sequence[float], least: float | None, most: float | None) -> Limits:
+    """Return the range of some numbers with its limits, rounded so that it is the same wherever it is read."""
+    lower, upper = (None if limit is None else round(limit, 4) for limit in (least, most))
+    return Limits(round(min(good), 4), round(max(good), 4), lower, upper)
+
+
+def _steps(levels: Levels, by: int) -> float:
+    """Return the mean of the steepest steps from a pixel to the one `by` places further."""
+    steps = np.asarray(cv2.absdiff(levels[:, by:], levels[:, :-by]), np.uint8)
+    return _mean_of(_histogram(steps)[::-1], STEEPEST, LEVELS[::-1])
+
+
+def _histogram(levels: Levels) -> NDArray[np.float64]:
+    return np.asarray(cv2.calcHist([levels], [0], None, [256], [0, 256]), np.float64).reshape(-1)
+
+
+def _mean_of(histogram: NDArray[np.float64], share: float, levels: NDArray[np.float64] = LEVELS) -> float:
+    """Return the mean of the first `share` of the values that a histogram counts, in its order."""
+    wanted = histogram.sum() * share
+    taken = np.diff(np.minimum(np.cumsum(histogram), wanted), prepend=0.0)
+    return float((taken * levels).sum() / wanted)

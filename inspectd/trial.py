@@ -1,0 +1,167 @@
+"""A model on pictures from files: what the daemon would say of each, and what is known of them by their folders.
+
+Owns: which folder means what, and how results are written down.
+Threads: the caller's; the engine's own.
+Never: another way of judging than the daemon's.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from inspectd.cameras.image_files import part_name, read_picture, survey
+from inspectd.config import CameraConfig
+from inspectd.engine.backend import Backend, Request
+from inspectd.errors import UsageError
+from inspectd.line.fitness import find_problem
+from inspectd.line.judge import judge
+from inspectd.line.recipe import Recipe, recipe_for
+from inspectd.line.thresholds import Known
+from inspectd.records import Finding, Outcome, Picture, Reason, fault
+from inspectd.simplenet.bundle import Bundle
+
+TOGETHER = 8
+"""Pictures that are given to the engine at once."""
+GOOD_NAMES = frozenset({"good", "ok"})
+COLUMNS = ("picture", "known", "verdict", "score", "threshold", "reason", "detail")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A picture, and what its folder says of it."""
+
+    path: Path
+    name: str
+    kind: str
+    """Name of the folder: `good`, `ok`, or a kind of defect; empty: nothing is known."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it is known to be good."""
+        return self.kind in GOOD_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A part and what was found."""
+
+    part: Part
+    finding: Finding
+
+
+def parts_below(folder: Path) -> tuple[list[Part], list[str]]:
+    """Return the pictures of a folder, and notes about what was passed over; UsageError when there are none.
+
+    Those in a sub-folder `good` or `ok` are good, those in other sub-folders defective, unless no sub-folder is called
+    good or ok: then nothing is known. A folder in the MVTec layout means its `test`.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; expected one with pictures, or with sub-folders good and <defect>.")
+    if (folder / "test").is_dir():
+        folder /= "test"
+    listing = survey(folder)
+    if not listing.pictures:
+        raise UsageError(f"{folder} holds no pictures; expected some, or sub-folders good and <kind of defect>.")
+    above = [path.relative_to(folder).parts[:-1] for path in listing.pictures]
+    is_known = any(parents and parents[0] in GOOD_NAMES for parents in above)
+    parts = [
+        Part(path, part_name(path, folder), parents[0] if is_known and parents else "")
+        for path, parents in zip(listing.pictures, above, strict=True)
+    ]
+    return parts, list(listing.notes)
+
+
+def try_out(
+    model: Bundle,
+    backend: Backend,
+    parts: Sequence[Part],
+    *,
+    threshold: float | None = None,
+    is_camera: bool = False,
+    on_part: Callable[[], None] = lambda: None,
+) -> Iterator[Judged]:
+    """Judge each picture as the daemon would; what cannot be read is a fault.
+
+    `is_camera`: look at light, lens and scene before, as is done with a live camera's pictures.
+    """
+    parity = backend.prepare(model)
+    camera = CameraConfig(name="test", source="folder", model=str(model.name), threshold=threshold)
+    recipe = recipe_for(camera, model, parity)
+    waiting = iter(parts)
+    while some := list(islice(waiting, TOGETHER)):
+        for judged in _judged(some, recipe, model, backend, is_camera=is_camera):
+            yield judged
+            on_part()
+
+
+def _judged(
+    parts: Sequence[Part], recipe: Recipe, model: Bundle, backend: Backend, *, is_camera: bool
+) -> Iterator[Judged]:
+    findings: dict[int, Finding] = {}
+    pictures: dict[int, Picture] = {}
+    for number, part in enumerate(parts):
+        try:
+            picture = read_picture(part.path)
+        except UsageError as error:
+            findings[number] = fault(Reason.PICTURE, str(error), model=model.label)
+            continue
+        problem = find_problem(recipe, picture, is_camera=is_camera)
+        if problem is not None:
+            findings[number] = problem
+        else:
+            pictures[number] = picture
+    (area,) = recipe.areas
+    if pictures and area.criterion is not None:
+        requests = [Request(model, area.geometry, picture) for picture in pictures.values()]
+        for (number, picture), scores in zip(pictures.items(), backend.score(requests), strict=True):
+            height, width = picture.shape[:2]
+            findings[number] = judge(scores, area.criterion, (width, height), area.geometry.area(width, height))
+    for number, part in enumerate(parts):
+        yield Judged(part, findings[number])
+
+
+def known_of(judged: Sequence[Judged]) -> list[Known]:
+    """Return the scores of parts that are known, good ones first; pictures that were not judged have none."""
+    kinds = dict.fromkeys(one.part.kind for one in judged if one.part.kind)
+    ordered = sorted(kinds, key=lambda kind: kind not in GOOD_NAMES)
+    return [
+        Known(
+            "good parts" if kind in GOOD_NAMES else kind,
+            [one.finding.score for one in judged if one.part.kind == kind and one.finding.score is not None],
+            is_good=kind in GOOD_NAMES,
+        )
+        for kind in ordered
+    ]
+
+
+def counts_of(judged: Sequence[Judged]) -> list[list[str]]:
+    """Return rows of text, their head first: for each kind how many were ok, ng and faults."""
+    rows = [["known", "parts", *(outcome.value for outcome in Outcome)]]
+    for kind in dict.fromkeys(one.part.kind for one in judged):
+        found = [one.finding.outcome for one in judged if one.part.kind == kind]
+        rows.append([kind or "nothing", str(len(found)), *(str(found.count(outcome)) for outcome in Outcome)])
+    return rows
+
+
+def write_csv(judged: Sequence[Judged], to: TextIO) -> None:
+    """Write a row for each picture, with a head; RFC 4180."""
+    out = csv.writer(to)
+    out.writerow(COLUMNS)
+    for one in judged:
+        found = one.finding
+        out.writerow(
+            [
+                one.part.name,
+                one.part.kind,
+                found.outcome.value,
+                "" if found.score is None else repr(found.score),
+                "" if found.threshold is None else repr(found.threshold),
+                found.reason.value if found.reason else "",
+                found.detail or "",
+            ]
+        )
