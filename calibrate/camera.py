@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibrate.arguments import Sides, Variations
 from calibrate.paths import run_path, slug
 from inspectd.errors import UsageError
 
@@ -26,25 +27,6 @@ if TYPE_CHECKING:
 
 RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 FILE = click.Path(path_type=Path)
-
-
-class Sides(click.ParamType[tuple[int, int]]):
-    """Width and height: `448x256`, or one number for both. `448 256` is joined to that before (`cli.py`)."""
-
-    name = "W H"
-    LEAST, MOST = 32, 8192
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Read one."""
-        parts = str(value).lower().split("x")
-        if len(parts) > 2 or not all(part.isdecimal() and self.LEAST <= int(part) <= self.MOST for part in parts):
-            self.fail(
-                f"{value!r} is no size; expected width and height of the network's input, {self.LEAST} to {self.MOST} "
-                "each, as in 448 256.",
-                param,
-                ctx,
-            )
-        return int(parts[0]), int(parts[-1])
 
 
 @click.command(epilog="Example: inspectd calibrate --camera 0 --run_name top")
@@ -82,6 +64,13 @@ class Sides(click.ParamType[tuple[int, int]]):
 @click.option("--steps", type=click.IntRange(1), help="Training steps.")
 @click.option("--meta_epochs", type=click.IntRange(1), help="Asks for the published schedule.")
 @click.option("--gan_epochs", type=click.IntRange(1), help="Asks for the published schedule.")
+@click.option(
+    "--vary",
+    type=Variations(),
+    multiple=True,
+    help="How much the line varies, e.g. light=20 (percent), turn=5 (degrees); repeatable. [light=12 contrast=8 "
+    "shift=1.2 turn=1.5 zoom=0 focus=0.9 noise=3 quality=70]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--gpu", type=int, help="CUDA device; -1: CPU. [the first GPU if there is one]")
 def command(
@@ -100,6 +89,7 @@ def command(
     run_name: str | None,
     defects: Path | None,
     gpu: int | None,
+    vary: tuple[tuple[str, float], ...],
     **more: Any,
 ) -> None:
     """Train a model on pictures of good parts and set its threshold.
@@ -113,6 +103,7 @@ def command(
         raise UsageError("--resume needs the --run_name of the capture that was stopped.")
     run_path(results_path, log_project, log_group, run_name or "camera")
     sizing = _sizing(pixels, imagesize, smallest_defect)
+    more |= {f"vary_{name}": amount for name, amount in vary}
 
     # What follows loads torch: a slip of the keyboard need not wait for it.
     from calibrate.acquire.acquire import (
@@ -126,6 +117,7 @@ def command(
     )
     from calibrate.evaluation import defects as known
     from calibrate.progress import ProgressBars
+    from calibrate.results.overview import Overview
     from calibrate.training.fit import learn, settled
     from calibrate.training.options import options_for
     from inspectd.atomic import check_can_write
@@ -147,6 +139,8 @@ def command(
         check_roi(seen.roi, pictures.size)
         check_names(options.confirmed, pictures)
         camera_record = acquisition.record(pictures.size)
+        overview = Overview(pictures, target)
+        bars.report(overview.show())
         learned = learn(pictures, options, backend, run=run, camera=camera_record, watcher=bars)
         tested, bad = None, None
         if defect_paths:
@@ -154,9 +148,12 @@ def command(
             tested, bad = known.test_defects(defect_paths, learned, options, backend, bars.step)
         examples = known.draw_examples(pictures, learned, backend, bad, tested)
         bars.stage("writing", 1)
-        _write(target, backend, name, options, pictures, learned, acquired, tested, examples, bars.take_curve())
+        _write(
+            target, backend, name, options, pictures, learned, acquired, tested, examples, overview, bars.take_curve()
+        )
         if not learned.doubtful:  # else they are needed once more, with --confirm
             forget_pictures(kept)
+        overview.forget()
         bars.step()
     for line in _summary(target, pictures, learned, acquired, tested, acquisition.is_live, time.monotonic() - began_s):
         click.echo(line)
@@ -245,7 +242,7 @@ def _write(
     learned: Learned,
     acquired: Acquired,
     tested: Evaluation | None,
-    examples: list[Any],
+    drawn: tuple[list[Any], Any],
     curve: Any,
 ) -> None:
     from calibrate.results.report import ModelReport, render_model, render_report
@@ -263,7 +260,8 @@ def _write(
             acquired.left_out,
             acquired.notes,
             evaluation=tested,
-            examples=examples,
+            examples=drawn[0],
+            overview=drawn[1],
         )
         folder.finish(render_report(f"Calibration of {name}", [render_model(told)]))
 

@@ -9,9 +9,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from inspectd.errors import StartError
 
@@ -49,23 +48,20 @@ def new_folder(target: Path) -> Iterator[Path]:
         remove_empty(made)
 
 
-@contextmanager
-def new_file(target: Path) -> Iterator[TextIO]:
-    """Give out a text file that takes the place of `target` when the block ends well; else nothing has changed.
-
-    Its lines end as they are written. Errors of the file system become one sentence.
-    """
+def write_whole(target: Path, data: bytes) -> None:
+    """Put a file in place whole, or leave what was there; errors of the file system become one sentence."""
     scratch = target.parent / f"{_scratch_prefix(target)}{os.getpid()}"
     try:
-        with scratch.open("w", encoding="utf-8", newline="") as file:
-            yield file
+        with scratch.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(target)
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def check_can_write(target: Path) -> None:

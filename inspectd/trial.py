@@ -8,11 +8,11 @@ Never: another way of judging than the daemon's.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 from inspectd.cameras.image_files import part_name, read_picture, survey
 from inspectd.config import CameraConfig
@@ -148,9 +148,10 @@ def counts_of(judged: Sequence[Judged]) -> list[list[str]]:
     return rows
 
 
-def write_csv(judged: Sequence[Judged], to: TextIO) -> None:
-    """Write a row for each picture, with a head; RFC 4180."""
-    out = csv.writer(to)
+def as_csv(judged: Sequence[Judged]) -> str:
+    """Return a row for each picture, with a head; RFC 4180."""
+    text = io.StringIO(newline="")
+    out = csv.writer(text)
     out.writerow(COLUMNS)
     for one in judged:
         found = one.finding
@@ -165,3 +166,4 @@ def write_csv(judged: Sequence[Judged], to: TextIO) -> None:
                 found.detail or "",
             ]
         )
+    return text.getvalue()

@@ -6,6 +6,7 @@ that it can be resumed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -16,6 +17,7 @@ from calibrate.acquire.capture import SLOTS, Capture, Unreadable
 from calibrate.acquire.capture_session import CaptureSession
 from calibrate.acquire.checks import CaptureChecks
 from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
+from calibrate.acquire.thinning import MOST, Thinning
 from calibrate.data.sizing import Size, typical_size
 from calibrate.data.training_set import Pictures, check_enough
 from calibrate.progress import Watcher
@@ -117,6 +119,8 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
     if not acquisition.source.is_file:
         watcher.stage("pictures", acquisition.wanted)
     checks = CaptureChecks(pictures.white_level)
+    is_thinned = acquisition.source.kind is Kind.VIDEO and acquisition.parts is None
+    thinning = Thinning(pictures, MOST if is_thinned else math.inf)
     with ExitStack() as stack:
         session = stack.enter_context(_session(acquisition, folder)) if acquisition.is_live else None
         for picture, name in session.pictures() if session is not None else ():
@@ -126,7 +130,7 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
         if acquisition.wanted is None or len(pictures) < acquisition.wanted:
             frames = stack.enter_context(_frames(acquisition, watcher))
             try:
-                _fill(acquisition, frames, pictures, checks, session, acquired, watcher)
+                _fill(acquisition, frames, pictures, checks, session, acquired, thinning, watcher)
             except KeyboardInterrupt:
                 if session is not None and len(pictures):
                     name = folder.name.removeprefix(".").removesuffix(CAPTURE)
@@ -136,7 +140,7 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
                     )
                 raise
     check_enough(len(pictures), acquired.left_out, acquisition.public)
-    acquired.notes += checks.summary()
+    acquired.notes += [*checks.summary(), *thinning.notes()]
     if acquired.copies:
         more = f" and {len(acquired.copies) - 3} more" if len(acquired.copies) > 3 else ""
         acquired.notes.append(
@@ -153,6 +157,7 @@ def _fill(
     checks: CaptureChecks,
     session: CaptureSession | None,
     acquired: Acquired,
+    thinning: Thinning,
     watcher: Watcher,
 ) -> None:
     next_s, moved_s, is_told = 0.0, time.monotonic(), False
@@ -185,6 +190,7 @@ def _fill(
             if session is not None:
                 name = session.add(item.picture)
             pictures.add(item.picture, name)
+            thinning.after_adding()
             watcher.step()
         finally:
             item.release()

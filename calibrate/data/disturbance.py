@@ -51,12 +51,18 @@ def lit(picture: Picture, factor: float) -> Picture:
     return np.asarray(picture * np.float32(factor), np.float32)
 
 
-def moved(picture: Picture, shift: tuple[float, float], turn: float = 0.0, zoom: float = 1.0) -> Picture:
-    """Return it shifted (pixels), turned (degrees) and zoomed about its middle; the edge goes on."""
+def moved(
+    picture: Picture,
+    shift: tuple[float, float],
+    turn: float = 0.0,
+    zoom: float = 1.0,
+    border: int = cv2.BORDER_REPLICATE,
+) -> Picture:
+    """Return it shifted (pixels), turned (degrees) and zoomed about its middle; by default the edge goes on."""
     height, width = picture.shape[:2]
     move = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), turn, zoom), np.float64)
     move[:, 2] += shift
-    return np.asarray(cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(cv2.warpAffine(picture, move, (width, height), borderMode=border), np.float32)
 
 
 def blurred(picture: Picture, sigma: float) -> Picture:

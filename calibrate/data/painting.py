@@ -6,12 +6,13 @@ Pictures are float32 [H, W, 3], 0 … 255, at the network's size; all draws come
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
+from calibrate.data.disturbance import Picture, blurred, compressed, lit, moved, noisier
+
 SMALLEST_PX = 5.0
 """Across a painted defect; the largest covers a quarter of the picture."""
 PLACES = 8
@@ -34,30 +35,68 @@ def paint_one(picture: Picture, other: Picture, sizes: tuple[float, float], draw
     return np.clip(defect(picture, other, size, draws), 0, 255)
 
 
-def vary(picture: Picture, draws: np.random.Generator) -> Picture:
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """By how much a line may vary the picture of the same part, at most."""
+
+    light: float = 0.12
+    """Share by which it is darker or brighter."""
+    contrast: float = 0.08
+    """Share by which it is flatter or steeper."""
+    shift: float = 0.012
+    """Share of the sides."""
+    turn: float = 1.5
+    """Degrees."""
+    zoom: float = 0.0
+    """Share by which it is smaller or larger."""
+    focus: float = 0.9
+    """Sigma of the blur, in pixels of the network's input."""
+    noise: float = 3.0
+    """Grey levels."""
+    quality: int = 70
+    """The worst of a JPEG."""
+
+
+ALLOWED = {
+    "light": (0.0, 0.9),
+    "contrast": (0.0, 0.9),
+    "shift": (0.0, 0.5),
+    "turn": (0.0, 180.0),
+    "zoom": (0.0, 0.5),
+    "focus": (0.0, 20.0),
+    "noise": (0.0, 128.0),
+    "quality": (1.0, 95.0),
+}
+"""The least and the most that each may be."""
+OFTEN = 0.4
+"""Share of the varied pictures that are out of focus, and of those that are compressed."""
+
+
+def vary(picture: Picture, draws: np.random.Generator, by: Variation) -> Picture:
     """Return what the line may make of the same part: moved, turned, darker, blurred, noisier, compressed."""
     height, width = picture.shape[:2]
-    shift = draws.uniform(-0.012, 0.012, 2)
-    move = _movement(picture, draws.uniform(-1.5, 1.5), 1.0, shift)
-    varied = cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    shift = draws.uniform(-by.shift, by.shift, 2)
+    turn = draws.uniform(-by.turn, by.turn)
+    zoom = 1 + draws.uniform(-by.zoom, by.zoom) if by.zoom else 1.0
+    varied = moved(picture, (shift[0] * width, shift[1] * height), turn, zoom)
     mean = varied.mean()
-    varied = ((varied - mean) * draws.uniform(0.92, 1.08) + mean) * draws.uniform(0.88, 1.12)
-    if draws.random() < 0.4:
-        varied = cv2.GaussianBlur(varied, (0, 0), draws.uniform(0.3, 0.9))
-    varied = np.clip(varied + draws.standard_normal(varied.shape) * draws.uniform(0, 3), 0, 255)
-    if draws.random() < 0.4:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(draws.integers(70, 96))]
-        _, data = cv2.imencode(".jpg", varied.astype(np.uint8), quality)
-        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.float32)
-    return np.asarray(varied, np.float32)
+    varied = lit(
+        (varied - mean) * draws.uniform(1 - by.contrast, 1 + by.contrast) + mean,
+        draws.uniform(1 - by.light, 1 + by.light),
+    )
+    if draws.random() < OFTEN:
+        varied = blurred(varied, draws.uniform(by.focus / 3, by.focus))
+    varied = noisier(varied, draws.uniform(0, by.noise), draws)
+    return (
+        compressed(varied, int(draws.integers(by.quality, 96))) if draws.random() < OFTEN else np.clip(varied, 0, 255)
+    )
 
 
 def _patched(picture: Picture, other: Picture, size: float, draws: np.random.Generator) -> Picture:
     """A piece of another good part, turned and scaled."""
     height, width = picture.shape[:2]
     angle, scale, shift = draws.uniform(0, 360), draws.uniform(0.7, 1.4), draws.uniform(-0.25, 0.25, 2)
-    move = _movement(picture, angle, scale, shift)
-    source = cv2.warpAffine(other, move, (width, height), borderMode=cv2.BORDER_REFLECT)
+    source = moved(other, (shift[0] * width, shift[1] * height), angle, scale, cv2.BORDER_REFLECT)
     return picture + _blob(height, width, size, draws)[..., None] * (source - picture)
 
 
@@ -115,14 +154,6 @@ def _busiest(picture: Picture, size: float, draws: np.random.Generator) -> tuple
         return float(picture[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].std())
 
     return max(((int(y), int(x)) for y, x in places), key=lambda place: contrast(*place))
-
-
-def _movement(picture: Picture, angle: float, scale: float, shift: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matrix that turns (degrees), scales and shifts (shares of the sides) about the middle."""
-    height, width = picture.shape[:2]
-    move = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), np.float64)
-    move[:, 2] += shift * (width, height)
-    return move
 
 
 _DEFECTS = (_patched, _stained, _scratched, _rough, _warped, _missing)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +54,7 @@ class Pictures:
     _known: dict[bytes, str] = field(default_factory=dict)
     _scaled: list[Tensor] = field(default_factory=list)
     """uint8 or float32 [3, h, w], 0 … 255: resized, not yet cropped."""
-    _sha: Any = field(default_factory=hashlib.sha256)
+    _digests: list[bytes] = field(default_factory=list)
 
     KEPT_RAW = 4
 
@@ -90,10 +89,15 @@ class Pictures:
         self.lenses.append(look_through(picture, area, self.white_level))
         self.sizes.add(picture.shape[:2])
         self.names.append(name)
-        self._sha.update(f"{picture.shape}{picture.dtype}".encode())
-        self._sha.update(picture.tobytes())
+        self._digests.append(digest)
         if len(self.raw) < self.KEPT_RAW:
             self.raw.append(picture.copy())
+
+    def drop(self, position: int) -> None:
+        """Leave out a picture that was taken."""
+        for kept in (self.names, self.smalls, self.tints, self.places, self.lenses, self._scaled, self._digests):
+            del kept[position]
+        self.copies = {i - (i > position): names for i, names in self.copies.items() if i != position}
 
     def copy_of(self, picture: Picture) -> str | None:
         """Return the name of a picture that is bit for bit this one, or None."""
@@ -110,8 +114,8 @@ class Pictures:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all pictures in order."""
-        return str(self._sha.hexdigest())
+        """SHA-256 over the fingerprints of all pictures in order."""
+        return hashlib.sha256(b"".join(self._digests)).hexdigest()
 
     def statistics(self) -> dict[str, float]:
         """Return mean grey level, its range over the pictures, mean contrast (0 … 255), and the number of sizes."""

@@ -55,6 +55,8 @@ class ModelReport:
     evaluation: Evaluation | None = None
     examples: Sequence[NDArray[np.uint8]] = field(default_factory=list)
     """Drawn test pictures, BGR."""
+    overview: NDArray[np.uint8] | None = None
+    """The pictures that differ most, on one sheet."""
 
 
 def render_report(title: str, models: Sequence[str], summary: Sequence[tuple[str, Metrics]] = ()) -> str:
@@ -82,6 +84,7 @@ def render_model(model: ModelReport) -> str:
         unlike=[] if is_each else _odd_ones(model, "unlike"),
         odd=_odd_ones(model, "unconfirmed"),
         examples=[_jpeg(_narrowed(image)) for image in model.examples],
+        overview=None if model.overview is None else _jpeg(_narrowed(model.overview)),
         training=_training(model.curve),
         left_out=model.left_out,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from calibrate.training.fit import Learned
-from calibrate.training.threshold import allowed_above, proven_rate
+from calibrate.training.threshold import Evidence
 from inspectd.line.judge import exceeds
 
+DEPENDENT = 0.8
+"""Less than this share of the pictures are independent parts: then it is said."""
 NAMED = 5
 """So many names are told; of the others only how many they are."""
 
@@ -33,16 +35,30 @@ def guarantee(learned: Learned) -> str:
     threshold, held_out = learned.threshold, len(learned.held_out)
     if threshold is None:
         return "No good part was held out, so there is no threshold, and the daemon answers fault: no_threshold."
+    evidence = Evidence(held_out, threshold.independent_parts or held_out, threshold.confidence)
     proven = f"at most {threshold.proven_rate:.2%} of good parts are rejected, {threshold.confidence:.0%} sure"
+    parts, dependent = f"{held_out} held-out good parts", ""
+    if evidence.parts < DEPENDENT * held_out:
+        parts = f"{held_out} held-out pictures of about {evidence.parts} independent parts"
+        dependent = (
+            " Neighbouring pictures have scores that follow each other, as those of the same part do, so they count as "
+            "fewer: take pictures of more parts, or at longer intervals."
+        )
     if threshold.is_proven:
-        return f"Proven from {held_out} held-out good parts: {proven}."
-    twice, marked = 2 * held_out, len(learned.unconfirmed)
-    then = proven_rate(twice, allowed_above(twice, marked, threshold.rate, threshold.confidence), threshold.confidence)
+        return f"Proven from {parts}: {proven}.{dependent}"
+    wanted = (
+        f"For {threshold.rate:.2%} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good parts"
+    )
+    if threshold.proven_rate >= 1:
+        return f"{wanted}; with {parts} nothing is proven.{dependent}"
+    marked = len(learned.unconfirmed)
+    twice = Evidence(2 * held_out, 2 * evidence.parts, threshold.confidence)
+    then = twice.bound(twice.allowed(threshold.rate, marked))
     if then > threshold.rate:
-        then = proven_rate(twice, marked + 2 * len(_above(learned)), threshold.confidence)
+        then = twice.bound(marked + 2 * len(_above(learned)))
     return (
-        f"For {threshold.rate:.2%} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good "
-        f"parts; with {held_out} the best provable bound is: {proven}. As many again like them would prove {then:.2%}."
+        f"{wanted}; with {parts} the best provable bound is: {proven}. As many again like them would prove {then:.2%}."
+        f"{dependent}"
     )
 
 
@@ -61,20 +77,19 @@ def doubtful(learned: Learned, names: Sequence[str], how: str = "") -> str | Non
     ]
     again = how + " ".join(f"--confirm {names[i]!r}" for i in learned.doubtful)
     return (
-        f"Held-out pictures that count as false rejects: {' and '.join(told)}. Look at them in the report; without those "
-        f"that show a defect, or, if they show good parts, with {again}, calibrate again."
+        f"Held-out pictures that count as false rejects: {' and '.join(told)}. Look at them in the report: calibrate "
+        f"again without those that show a defect, or, if they show good parts, with {again}."
     )
 
 
 def equipment(learned: Learned) -> str | None:
     """Say under which changes of the line good parts would be rejected; None: it was not tried."""
-    if not learned.withstood:
+    tried = learned.withstood
+    if not tried:
         return None
-    broken = [
-        f"{one.disturbance.name} ({one.rejected} of {one.of} rejected)" for one in learned.withstood if not one.holds
-    ]
+    broken = [f"{one.disturbance.name} ({one.rejected} of {one.of} rejected)" for one in tried if not one.holds]
     if not broken:
-        return f"Good parts stay good under all {len(learned.withstood)} changes of the line that were tried (see the report)."
+        return f"Good parts stay good under all {len(tried)} changes of the line that were tried (see the report)."
     return f"Good parts would be rejected if the picture were {', '.join(broken)}; all that was tried is in the report."
 
 

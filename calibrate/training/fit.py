@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import math
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from calibrate.data.training_set import Pictures, check_enough
 from calibrate.progress import Unwatched, Watcher
 from calibrate.training.by_epochs import EpochTraining, Keeper, KeepLast
 from calibrate.training.by_recipe import train_by_recipe
+from calibrate.training.independence import independent_parts
 from calibrate.training.options import Options, options_for
 from calibrate.training.scoring import score_pixels
 from calibrate.training.threshold import choose_threshold, held_out_positions
@@ -140,13 +142,19 @@ def _with_threshold(
     rejected = [cleaning is not None and i in cleaning.unconfirmed for i in positions]
     confirmed = confirmed_of(options, pictures)
     is_sure = [i in confirmed for i in positions]
+    scored_by = {i: number for number, trial in enumerate(trained.trials) for i in trial.positions}
+    heads = [scored_by[i] for i in positions]
     tried = _try(pictures, trained, draft, backend, watcher)
 
     def with_limits(calibration: Calibration, tried: _Tried) -> Calibration:
         good = [tried.good[i] for i in positions]
+        # The published way of holding out is left as it is.
+        parts = independent_parts(good, heads) if options.recipe else math.inf
         found = None
         if good:
-            found = choose_threshold(good, options.rate, options.confidence, rejected, tried.painted, is_sure)
+            found = choose_threshold(
+                good, options.rate, options.confidence, rejected, tried.painted, is_sure, independent=parts
+            )
         withstood = tried.withstood(found)
         return msgspec.structs.replace(
             calibration,

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibrate.data.painting import Picture, paint, paint_one, vary
+from calibrate.data.disturbance import Picture
+from calibrate.data.painting import paint, paint_one, vary
 from calibrate.data.training_set import Chosen, Pictures
 from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.features import BYTES_PER_VALUE, Cache, cache_features, free_memory
@@ -135,7 +136,7 @@ def make_material(
         # The piece of another part comes from the same fold, so that who may not see the one sees nothing of the other.
         mates = [j for j in usable if folds[j] == folds[i] and j != i] or [i]
         other = _picture(pictures, mates[int(draws.integers(len(mates)))])
-        return picture, vary(picture, draws), paint(picture, other, draws)
+        return picture, vary(picture, draws, recipe.variation), paint(picture, other, draws)
 
     def embed(picture: Picture) -> Tensor:
         return embedder(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].half()

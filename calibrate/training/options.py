@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrate.data.augment import Augmentation
+from calibrate.data.painting import ALLOWED
 from calibrate.data.sizing import Size, Sizing
 from calibrate.training.features import Cache
 from calibrate.training.recipe import Recipe
@@ -217,6 +218,10 @@ def _check_recipe(options: Options, recipe: Recipe) -> None:
     for name in ("varied", "painted", "weakest", "least_variance"):
         if not 0 <= getattr(recipe, name) <= 1 or (name not in MAY_BE_ZERO and getattr(recipe, name) == 0):
             raise UsageError(f"{name} is {getattr(recipe, name):g}; expected a share between 0 and 1.")
+    for name, (lowest, highest) in ALLOWED.items():
+        value = getattr(recipe, f"vary_{name}")
+        if not lowest <= value <= highest:
+            raise UsageError(f"vary_{name} is {value:g}; expected a number from {lowest:g} to {highest:g}.")
     if recipe.score_window % 2 == 0 or recipe.score_window > WIDEST_WINDOW:
         raise UsageError(f"score_window is {recipe.score_window}; expected an odd number of at most {WIDEST_WINDOW}.")
     if options.cache == "none" or options.augmentation.is_active:

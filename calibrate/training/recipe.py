@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
+
+from calibrate.data.painting import Variation
 
 FOLDS = 4
 BLOCKS = 2
 """Stretches of time in each fold."""
 MEMBERS = tuple(combinations(range(FOLDS), FOLDS // 2))
 """For each member of the ensemble, the folds that it never sees: every fold is unseen by half of the members."""
+
+
+USUAL = Variation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,15 @@ class Recipe:
     """The weakest, as a share of that; between them strengths are drawn evenly on a logarithmic scale."""
     patches_per_step: int = 512
     varied: float = 0.5
-    """Share of them from pictures that were varied as a line varies them."""
+    """Share of them from pictures that were varied as a line varies them, by at most:"""
+    vary_light: float = USUAL.light
+    vary_contrast: float = USUAL.contrast
+    vary_shift: float = USUAL.shift
+    vary_turn: float = USUAL.turn
+    vary_zoom: float = USUAL.zoom
+    vary_focus: float = USUAL.focus
+    vary_noise: float = USUAL.noise
+    vary_quality: int = USUAL.quality
     painted: float = 0.5
     """Share of the negatives that show painted defects; the others are good patches with noise."""
     made: int = 300
@@ -43,6 +56,11 @@ class Recipe:
     memory_from: int = 40_000
     """So many good patches are drawn, and the memory bank is chosen from them."""
     score_window: int = 3
+
+    @property
+    def variation(self) -> Variation:
+        """By how much pictures are varied."""
+        return Variation(**{of.name: getattr(self, f"vary_{of.name}") for of in fields(Variation)})
 
 
 def folds_of(count: int) -> list[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -24,6 +25,8 @@ Scores = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 FEWEST_FOUND = 20
 """So many painted defects must be found before they say anything about room: of fewer, one lucky one would decide."""
+FEWEST_INDEPENDENT = 10
+"""Of fewer independent parts than this, among more pictures, not even their number is known well: nothing is proven."""
 HIGH = 0.9
 """Share of the good scores that lie below where their spread is read: what a few odd parts score does not count."""
 WORTH = 0.4
@@ -34,6 +37,37 @@ PRICE = 5.0
 """Painted defects that may be missed for a good part that is no more rejected, share for share."""
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How much held-out good parts prove: so many scores, worth so many independent parts."""
+
+    count: int
+    independent: float
+    confidence: float
+
+    @property
+    def parts(self) -> int:
+        """Independent parts, rounded down."""
+        return max(1, math.floor(min(self.count, self.independent)))
+
+    def bound(self, above: int) -> float:
+        """Return the share of good parts that is at most rejected when so many scores lie above a threshold."""
+        if self.parts < min(self.count, FEWEST_INDEPENDENT):
+            return 1.0
+        return proven_rate(self.parts, math.ceil(above * self.parts / self.count), self.confidence)
+
+    def allowed(self, rate: float, marked: int) -> int:
+        """Return how many scores, `marked` ones included, may lie above a threshold that still proves `rate`.
+
+        Where none does: the marked ones.
+        """
+        above = marked
+        if self.bound(above) <= rate:
+            while above + 1 < self.count and self.bound(above + 1) <= rate:
+                above += 1
+        return above
+
+
 def choose_threshold(
     scores: Sequence[float],
     rate: float,
@@ -41,11 +75,13 @@ def choose_threshold(
     rejected: Sequence[bool] = (),
     painted: Sequence[float] = (),
     confirmed: Sequence[bool] = (),
+    independent: float = math.inf,
 ) -> ThresholdRecord:
     """Choose from held-out good scores; ValueError when there is none or a rate makes no sense.
 
     `rejected` marks parts that count as false rejects whatever they score: those that look unlike the rest and
-    that nobody has confirmed. Leaving them out instead would void the bound.
+    that nobody has confirmed. Leaving them out instead would void the bound. `independent`: so many independent parts
+    the scores amount to.
 
     With enough parts: the smallest held-out score that is proven to reject at most `rate`. With too few, no
     score is: then the largest one, raised to where a normal tail through the scores' median and maximum
@@ -65,46 +101,34 @@ def choose_threshold(
     if not (0 < rate < 1 and 0 < confidence < 1):
         raise ValueError(f"rate {rate} and confidence {confidence} must lie between 0 and 1")
     count, marked = len(scores), sum(rejected)
+    evidence = Evidence(count, independent, confidence)
     counted = scores if marked in (0, count) else [s for s, out in zip(scores, rejected, strict=True) if not out]
     ascending = np.sort(np.asarray(counted, np.float64))
-    above = allowed_above(count, marked, rate, confidence)
-    above = min(above, marked + len(ascending) - 1)
-    is_proven = proven_rate(count, above, confidence) <= rate
+    above = min(evidence.allowed(rate, marked), marked + len(ascending) - 1)
+    is_proven = evidence.bound(above) <= rate
     lowest = float(ascending[len(ascending) - 1 - (above - marked)])
-    value, found = lowest, [score for score in painted if score > lowest]
-    if not painted:
-        value = lowest if is_proven else float(ascending[-1]) + _normal_margin(ascending, rate)
-    else:
-        if not is_proven:
-            sure = [s for s, is_sure in zip(scores, confirmed, strict=True) if is_sure] if confirmed else []
-            lowest = max(_expected(ascending, rate), _allowing(sure, math.floor(rate * count)))
-            found = [score for score in painted if score > lowest]
+    if painted and not is_proven:
+        sure = [s for s, is_sure in zip(scores, confirmed, strict=True) if is_sure] if confirmed else []
+        lowest = max(_expected(ascending, rate, evidence.parts), _allowing(sure, math.floor(rate * count)))
+    found = [score for score in painted if score > lowest]
+    if painted:
         value = _worth_it(lowest, ascending, found)
-        if not is_proven:
-            above = min(count, marked + int((ascending > value).sum()))
+    else:
+        value = lowest if is_proven else float(ascending[-1]) + _normal_margin(ascending, rate)
+    if not is_proven:
+        above = min(count, marked + int((ascending > value).sum()))
     return ThresholdRecord(
         value,
         rate,
         confidence,
-        proven_rate(count, above, confidence),
+        evidence.bound(above),
         parts_needed(rate, confidence),
         value - lowest,
         len(painted),
         sum(score > value for score in painted),
         len(found),
+        evidence.parts,
     )
-
-
-def allowed_above(count: int, marked: int, rate: float, confidence: float) -> int:
-    """Return how many of `count` held-out parts, `marked` ones included, may score above a threshold that is proven.
-
-    Where none is: the marked ones.
-    """
-    above = marked
-    if proven_rate(count, above, confidence) <= rate:
-        while above + 1 < count and proven_rate(count, above + 1, confidence) <= rate:
-            above += 1
-    return above
 
 
 def proven_rate(count: int, above: int, confidence: float) -> float:
@@ -117,15 +141,14 @@ def parts_needed(rate: float, confidence: float) -> int:
     return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
 
 
-def _expected(ascending: Scores, rate: float) -> float:
+def _expected(ascending: Scores, rate: float, parts: int) -> float:
     """Return where a normal tail through the scores' median and upper tenth leaves `rate`, unsure of its spread.
 
-    Few scores know their spread badly; a t-distribution of as many degrees of freedom as they are worth says how badly.
+    Few parts know their spread badly; a t-distribution of as many degrees of freedom as they are worth says how badly.
     """
-    count = len(ascending)
     median, upper = np.quantile(ascending, [0.5, HIGH])
     spread = float(upper - median) / NormalDist().inv_cdf(HIGH)
-    reach = float(stdtrit(max(1.0, WORTH * count), 1 - rate)) * math.sqrt(1 + 1 / count)
+    reach = float(stdtrit(max(1.0, WORTH * parts), 1 - rate)) * math.sqrt(1 + 1 / parts)
     return float(median) + spread * reach
 
 
@@ -146,8 +169,9 @@ def _worth_it(lowest: float, ascending: Scores, found: Sequence[float]) -> float
     spread = float(upper - median) / float(stdtrit(freedom, HIGH))
     if spread <= 0:
         return lowest
-    values = np.array([lowest, *sorted(found)[:-1]])
-    missed = np.arange(len(values)) / len(found)
+    edges = np.array([lowest, *sorted(found)])
+    values = np.array([lowest, *((edges[:-1] + edges[1:]) / 2)])  # the middle of a gap is as far from either side
+    missed = np.array([0, *range(len(found))]) / len(found)
     costs = PRICE * (1 - stdtr(freedom, (values - median) / spread)) + missed
     return float(values[int(costs.argmin())])
 

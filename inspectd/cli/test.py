@@ -34,13 +34,13 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from inspectd.atomic import new_file
+    from inspectd.atomic import write_whole
     from inspectd.engine.choose import choose_backend
     from inspectd.errors import UsageError
     from inspectd.line.thresholds import table_of
     from inspectd.model.locate import find_model
     from inspectd.simplenet import bundle
-    from inspectd.trial import counts_of, known_of, parts_below, try_out, write_csv
+    from inspectd.trial import as_csv, counts_of, known_of, parts_below, try_out
 
     parts, notes = parts_below(folder)
     where = find_model(run, number)
@@ -65,8 +65,7 @@ def command(
     else:
         click.echo("Nothing is known of these parts: put good ones into a sub-folder good, and defects into others.")
     if csv_path is not None:
-        with new_file(csv_path) as out:
-            write_csv(judged, out)
+        write_whole(csv_path, as_csv(judged).encode())
         click.echo(f"Scores: {csv_path}")
 
 

@@ -79,6 +79,8 @@ class ThresholdRecord(msgspec.Struct, frozen=True):
     """Of those, the ones that score above `value`."""
     painted_found_at_lowest: int = 0
     """Of those, the ones that score above the lowest value that the held-out scores allow."""
+    independent_parts: int | None = None
+    """So many independent parts the held-out scores amount to, by their autocorrelation; None: not looked at."""
 
     @property
     def is_proven(self) -> bool:
