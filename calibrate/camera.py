@@ -148,9 +148,8 @@ def command(
             tested, bad = known.test_defects(defect_paths, learned, options, backend, bars.step)
         examples = known.draw_examples(pictures, learned, backend, bad, tested)
         bars.stage("writing", 1)
-        _write(
-            target, backend, name, options, pictures, learned, acquired, tested, examples, overview, bars.take_curve()
-        )
+        drawn = (examples, overview.sheet)
+        _write(target, backend, name, options, pictures, learned, acquired, tested, drawn, bars.take_curve())
         if not learned.doubtful:  # else they are needed once more, with --confirm
             forget_pictures(kept)
         overview.forget()

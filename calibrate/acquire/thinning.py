@@ -43,8 +43,8 @@ class Thinning:
             return []
         kept = len(self._pictures)
         return [
-            f"Of {kept + self.dropped} frames the {kept} were kept that differ most from the one before; --parts says how "
-            "many to take from the beginning instead."
+            f"Of {kept + self.dropped} frames the {kept} were kept that differ most from the one before; --parts says "
+            "how many to take from the beginning instead."
         ]
 
     def _difference(self, position: int) -> float:

@@ -33,8 +33,8 @@ class Overview:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._path, cv2.imencode(".jpg", self.sheet)[1].tobytes())
         return (
-            f"The pictures that differ most: {self._path}. Each must show a good part and nothing else: no hand, no empty "
-            "place."
+            f"The pictures that differ most: {self._path}. Each must show a good part and nothing else: no hand, no "
+            "empty place."
         )
 
     def forget(self) -> None:
