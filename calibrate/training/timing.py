@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from calibrate.data.sizing import PIXELS, Size
+from calibrate.data.sizing import PIXELS, Size, Sizing
 from calibrate.training.crossfit import shape_for
 from calibrate.training.options import Options
 from inspectd.engine.backend import Backend, Request
@@ -31,19 +31,16 @@ def fit_deadline(
     when a deadline that `is_firm` is broken.
     """
     fitted, took_ms = _timed(options, backend, picture)
-    sizing, said = options.sizing, ""
-    if sizing is not None and not sizing.is_asked and took_ms > SHARE * deadline_ms:
-        said = (
-            f"An input of {fitted.width}x{fitted.height} takes {took_ms:.0f} ms a part, too near to the camera's "
-            f"deadline of {deadline_ms:g} ms, so it is made smaller. "
-        )
-        while took_ms > SHARE * deadline_ms:
-            now = min(sizing.pixels or PIXELS, fitted.width * fitted.height)
-            sizing = sizing.below(now * SHARE * deadline_ms / took_ms)
-            if sizing is None:
-                break
-            fitted, took_ms = _timed(dataclasses.replace(options, sizing=sizing), backend, picture)
-    said += f"The network's input is {fitted.width}x{fitted.height}: {took_ms:.0f} ms a part on this machine"
+    told = ""
+    if options.sizing is not None and not options.sizing.is_asked and took_ms > SHARE * deadline_ms:
+        smaller = _smaller(options, options.sizing, fitted, took_ms, backend, picture, SHARE * deadline_ms)
+        if smaller is not None:
+            told = (
+                f"An input of {fitted.width}x{fitted.height} takes {took_ms:.0f} ms a part, too near to the camera's "
+                f"deadline of {deadline_ms:g} ms, so it is made smaller. "
+            )
+            fitted, took_ms = smaller
+    said = f"{told}The network's input is {fitted.width}x{fitted.height}: {took_ms:.0f} ms a part on this machine"
     if took_ms <= deadline_ms:
         return fitted, f"{said}."
     if is_firm:
@@ -52,6 +49,20 @@ def fit_deadline(
             "--pixels (or a larger --smallest-defect)."
         )
     return fitted, f"{said}, more than a camera's usual deadline of {deadline_ms:g} ms: give it a longer deadline_ms."
+
+
+def _smaller(
+    options: Options, sizing: Sizing, fitted: Options, took_ms: float, backend: Backend, picture: Size, wanted_ms: float
+) -> tuple[Options, float] | None:
+    """Return the largest step that takes no longer than is wanted, and how long; None: none does."""
+    while took_ms > wanted_ms:
+        now = min(sizing.pixels or PIXELS, fitted.width * fitted.height)
+        step = sizing.below(now * wanted_ms / took_ms)
+        if step is None:
+            return None
+        sizing = step
+        fitted, took_ms = _timed(dataclasses.replace(options, sizing=sizing), backend, picture)
+    return fitted, took_ms
 
 
 def _timed(options: Options, backend: Backend, picture: Size) -> tuple[Options, float]:

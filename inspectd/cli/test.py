@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,9 +47,11 @@ def command(
     where = find_model(run, number)
     model = bundle.load(where)
     own = model.calibration.threshold if model.calibration else None
-    if threshold is None and own is None:
+    value = threshold if threshold is not None else own.value if own is not None else None
+    if value is None:
         raise UsageError(f"The model {where} has no threshold to judge by; give one with --threshold.")
-    value = own.value if threshold is None and own is not None else float(threshold or 0.0)
+    if not math.isfinite(value):
+        raise UsageError(f"The threshold is {value}; expected a number that scores can be held against.")
     backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
     with Progress(console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task("pictures", total=len(parts))

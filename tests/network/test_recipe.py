@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from calibrate.data.painting import paint, paint_one, vary
+from calibrate.data.painting import Variation, paint, paint_one, vary
 from calibrate.progress import Unwatched
 from calibrate.training import fit
 from calibrate.training.by_recipe import check_left, train_by_recipe
@@ -144,7 +144,8 @@ def test_painted_and_varied_pictures_are_pictures_and_always_the_same() -> None:
     for make in (
         lambda draws: paint(picture, other, draws),
         lambda draws: paint_one(picture, other, (5, 20), draws),
-        lambda draws: vary(picture, draws),
+        lambda draws: vary(picture, draws, Variation()),
+        lambda draws: vary(picture, draws, Variation(zoom=0.2, turn=180)),
     ):
         for seed in range(40):
             made = make(np.random.default_rng(seed))

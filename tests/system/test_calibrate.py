@@ -301,7 +301,7 @@ def test_odd_training_pictures_are_left_out_and_odd_held_out_ones_count_until_co
     ended = calibrate(tmp_path / "p", tmp_path / "results")
     assert ended.returncode == 0, ended.stderr
     assert "they look unlike the rest (see the report): 003.png" in ended.stdout
-    assert "1 held-out picture looks unlike the rest and counts as a false reject: 018.png" in ended.stdout
+    assert "count as false rejects: 1 looks unlike the rest (018.png)" in ended.stdout
     assert "--confirm '018.png'" in ended.stdout
     report = (tmp_path / "results/project/group/run/report.html").read_text()
     assert "look unlike the rest" in report
@@ -311,7 +311,7 @@ def test_odd_training_pictures_are_left_out_and_odd_held_out_ones_count_until_co
     assert first.threshold.proven_rate == proven_rate(10, 1, 0.95)
 
     sure = calibrate(tmp_path / "p", tmp_path / "results", "--confirm", "018.png")
-    assert "counts as a false reject" not in sure.stdout
+    assert "false rejects:" not in sure.stdout
     second = bundle.load(tmp_path / "results/project/group/run/models/0").calibration
     assert second is not None
     assert second.threshold is not None

@@ -45,6 +45,49 @@ def test_every_picture_is_held_out_once_and_the_report_tells_of_other_thresholds
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items()), "the same seed, the same model"
 
 
+def test_how_much_the_line_varies_is_a_persons_to_say(tmp_path: Path, pictures: Path) -> None:
+    ended = by_recipe(pictures, tmp_path / "results", "--vary", "light=30", "--vary", "turn=5", "--vary", "quality=60")
+    assert ended.returncode == 0, ended.stderr
+    calibration = bundle.load(tmp_path / "results/project/group/run/models/0").calibration
+    assert calibration is not None
+    recipe = calibration.recipe
+    assert [recipe[f"vary_{name}"] for name in ("light", "turn", "quality", "noise")] == [0.3, 5, 60, 3]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("lihgt=3", "expected KIND=NUMBER, KIND one of light"),
+        ("light", "cannot be; expected 0 to 90 percent"),
+        ("light=300", "expected 0 to 90 percent"),
+        ("turn=-1", "expected 0 to 180"),
+        ("noise=nan", "expected 0 to 128"),
+    ],
+)
+def test_a_variation_that_cannot_be_is_refused(tmp_path: Path, pictures: Path, asked: str, says: str) -> None:
+    ended = by_recipe(pictures, tmp_path / "results", "--vary", asked)
+    assert ended.returncode == 2
+    assert says in " ".join(ended.stderr.split())
+
+
+def test_what_the_model_withstands_is_told_and_limits_are_kept(tmp_path: Path, pictures: Path) -> None:
+    ended = by_recipe(pictures, tmp_path / "results")
+    assert ended.returncode == 0, ended.stderr
+    assert "Good parts " in ended.stdout
+    assert "The pictures that differ most" in ended.stderr
+    run = tmp_path / "results/project/group/run"
+    report = (run / "report.html").read_text()
+    for title in ("What the line may do", "10 % darker", "JPEG at 50", "The pictures that differ most"):
+        assert title in report
+    assert sorted(path.name for path in run.parent.iterdir()) == ["run"]
+    calibration = bundle.load(run / "models/0").calibration
+    assert calibration is not None
+    assert calibration.optics is not None
+    assert calibration.optics.light.lowest <= 1 <= calibration.optics.light.highest
+    assert calibration.threshold is not None
+    assert calibration.threshold.independent_parts == 12
+
+
 @pytest.mark.parametrize(
     ("asked", "size"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ from PIL import Image
 from calibrate.camera import Sides
 from calibrate.cli import sides_joined
 from calibrate.data.sizing import MOST, MULTIPLE, PIXELS, Sizing, typical_size
+from calibrate.training import timing
+from calibrate.training.options import options_for
 from inspectd.errors import UsageError
 
 
@@ -51,6 +54,44 @@ def test_the_smallest_defect_decides() -> None:
     assert Sizing(smallest_defect=24).input_size((1024, 768), 8) == (512, 384)
     assert Sizing(smallest_defect=6).input_size((640, 480), 8) == (1280, 960)
     assert Sizing(size=(96, 64), smallest_defect=None).input_size((1024, 768), 8) == (96, 64)
+
+
+def test_steps_become_smaller_until_hardly_anything_is_left() -> None:
+    sizing: Sizing | None = Sizing()
+    sizes = []
+    while sizing is not None:
+        sizes.append(sizing.pixels or PIXELS)
+        sizing = sizing.below(sizes[-1] - 1)
+    assert sizes[0] == PIXELS
+    assert all(0.7 < b / a < 0.8 for a, b in itertools.pairwise(sizes))
+    assert 20_000 <= sizes[-1] < 30_000
+    assert [Sizing().is_asked, Sizing(pixels=5).is_asked, Sizing(smallest_defect=3).is_asked] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "sizing", "size"),
+    [
+        (1000.0, Sizing(), (448, 448)),
+        (110.0, Sizing(), (288, 288)),
+        (1.0, Sizing(), (448, 448)),  # nothing helps: it is left, and said
+        (110.0, Sizing(pixels=PIXELS), (448, 448)),
+        (110.0, Sizing(size=(320, 320)), (320, 320)),
+    ],
+)
+def test_without_a_wish_the_input_is_as_large_as_the_deadline_allows(
+    monkeypatch: pytest.MonkeyPatch, deadline_ms: float, sizing: Sizing, size: tuple[int, int]
+) -> None:
+    """On a machine that takes a millisecond for a thousand pixels."""
+    monkeypatch.setattr(timing, "milliseconds_a_part", lambda options, *_: options.width * options.height / 1000)
+    options, backend = options_for(None, (), sizing=sizing), object()
+    fitted, said = timing.fit_deadline(options, backend, (1024, 1024), deadline_ms, is_firm=False)  # type: ignore[arg-type]
+    assert (fitted.width, fitted.height) == size
+    assert ("so it is made smaller" in said) == (not sizing.is_asked and size != (448, 448))
+    took_ms = size[0] * size[1] / 1000
+    assert ("more than a camera's usual deadline" in said) == (took_ms > deadline_ms)
+    if took_ms > deadline_ms:
+        with pytest.raises(UsageError, match="more than the camera's deadline"):
+            timing.fit_deadline(options, backend, (1024, 1024), deadline_ms, is_firm=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""What a model withstands, and the limits that follow from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calibrate.data.disturbance import DISTURBANCES, Kind
+from calibrate.data.training_set import Pictures
+from calibrate.training.fit import pictures_for
+from calibrate.training.options import options_for
+from calibrate.training.withstood import Withstood, chosen_of, disturbed_inputs, find_optics, withstood_of
+from inspectd.sim.line import Line
+
+NUMBER = {disturbance.name: i for i, disturbance in enumerate(DISTURBANCES)}
+
+
+def parts(count: int = 12, **options: Any) -> Pictures:
+    line, pictures = Line(4), pictures_for(options_for(None, (), height=96, width=128, **options))
+    for i in range(1, count + 1):
+        pictures.add(line.render(i), str(i))
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Pictures:
+    return parts()
+
+
+def tried(**rejected: int) -> list[Withstood]:
+    """What was withstood, but for kinds of disturbance of which good parts are rejected from some step on."""
+    steps = dict.fromkeys(Kind, 0)
+    found = []
+    for disturbance in DISTURBANCES:
+        first = rejected.get(disturbance.kind.value)
+        fails = first is not None and steps[disturbance.kind] >= first
+        steps[disturbance.kind] += 1
+        found.append(Withstood(disturbance, 20, 20 if fails else 0, 0))
+    return found
+
+
+def test_rejects_are_counted_under_each_disturbance() -> None:
+    good = {0: 0.2, 3: 1.4, 7: 0.1}
+    disturbed = {i: [good[i] + (number == 2) for number in range(len(DISTURBANCES))] for i in (0, 3)}
+    found = withstood_of(1.0, good, disturbed)
+    assert [one.disturbance for one in found] == list(DISTURBANCES)
+    assert all(one.of == 2 and one.undisturbed == 1 for one in found)
+    assert [one.rejected for one in found] == [2 if number == 2 else 1 for number in range(len(DISTURBANCES))]
+    assert all(one.holds for one in found), "twice as many as without"
+    assert withstood_of(1.0, good, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("rejected", "undisturbed", "holds"), [(0, 0, True), (1, 0, True), (2, 0, False), (4, 2, True)]
+)
+def test_up_to_twice_the_rejects_are_withstood(rejected: int, undisturbed: int, holds: bool) -> None:
+    assert Withstood(DISTURBANCES[0], 20, rejected, undisturbed).holds is holds
+
+
+def test_some_pictures_evenly_over_time_are_disturbed() -> None:
+    assert chosen_of([4, 9]) == [4, 9]
+    many = chosen_of(range(1000))
+    assert len(many) == 20
+    assert many[1] - many[0] == 50
+
+
+def test_each_disturbance_does_what_it_is_called(pictures: Pictures) -> None:
+    plain = pictures.input(3).numpy()
+    inputs = [one.numpy() for one in disturbed_inputs(pictures, 3)]
+    assert len(inputs) == len(DISTURBANCES)
+    for disturbance, changed in zip(DISTURBANCES, inputs, strict=True):
+        assert changed.shape == plain.shape
+        assert changed.dtype == np.float32
+        assert 0 <= changed.min() <= changed.max() <= 255
+        is_seen = disturbance.name != "blurred by 1 pixel (σ)"  # of ten that become one here
+        assert np.array_equal(changed, plain) != is_seen, disturbance.name
+    assert inputs[NUMBER["20 % darker"]].mean() == pytest.approx(0.8 * plain.mean(), rel=0.01)
+    assert inputs[NUMBER["10 % brighter"]].mean() == pytest.approx(1.1 * plain.mean(), rel=0.02)
+    assert np.array_equal(inputs[4], next(iter(list(disturbed_inputs(pictures, 3))[4:])).numpy()), "always the same"
+
+
+def test_a_limit_lies_between_what_is_withstood_and_what_is_not(pictures: Pictures) -> None:
+    found = find_optics(pictures, tried(darker=1, brighter=0, noisier=1, blurred=1))
+    light = found.light
+    assert light.least is not None
+    assert light.most is not None
+    assert light.lowest - 0.2 < light.least < light.lowest - 0.1, "10 % is withstood, 20 % is not"
+    assert light.highest < light.most < light.highest + 0.1, "not even 10 % is"
+    assert found.noise.most is not None
+    assert found.noise.highest + 4 < found.noise.most < found.noise.highest + 8
+    assert found.noise.least is None
+    assert found.sharpness.least is not None
+    assert found.sharpness.least < found.sharpness.lowest
+
+
+def test_beyond_what_was_tried_nothing_is_known(pictures: Pictures) -> None:
+    found = find_optics(pictures, tried())
+    assert found.light.least is not None
+    assert found.light.least == pytest.approx(found.light.lowest - 0.3, abs=0.08)
+    assert found.noise.most is not None
+    assert found.noise.most > found.noise.highest + 10
+
+
+def test_where_good_pictures_differ_by_as_much_there_is_no_limit() -> None:
+    line, pictures = Line(4), pictures_for(options_for(None, (), height=96, width=128))
+    for i in range(1, 13):
+        pictures.add(np.clip(line.render(i) * (0.4 + i / 20), 0, 255).astype(np.uint8), str(i))
+    found = find_optics(pictures, tried(darker=0, brighter=0))
+    assert found.light.highest - found.light.lowest > 0.5
+    assert found.light.least is None
+    assert found.light.most is None
+
+
+def test_tiny_and_grey_and_deep_pictures_have_optics_too() -> None:
+    pictures = pictures_for(options_for(None, (), height=32, width=32))
+    for i in range(8):
+        pictures.add(np.random.default_rng(i).integers(0, 4000, (20, 30)).astype(np.uint16), str(i))
+    found = find_optics(pictures, tried(noisier=0))
+    assert found.noise.most is None
+    assert found.sharpness.least is None
+    assert len(found.template) == 256
