@@ -1,8 +1,8 @@
 """What the model withstands: held-out good parts, disturbed as a line disturbs them, and where to say *equipment*.
 
 Beyond what is withstood a good part would be rejected although nothing is wrong with it. So the limits of light, noise
-and sharpness (`inspectd.model.optics`) lie between the last amount that is withstood and the first one that is not; the
-daemon then answers `fault: picture`. Where good pictures differ among themselves by as much, no limit could tell, and
+and sharpness (`inspectd.model.optics`) lie between the last amount that is withstood and the first one that is not, and beyond what
+is usual in any case; the daemon then answers `fault: picture`. Where good pictures differ among themselves by as much, no limit could tell, and
 there is none.
 """
 
@@ -121,7 +121,12 @@ class _Effects:
         self._raw = [_as_levels(raw, pictures.white_level) for raw in pictures.raw]
 
     def by(self, name: str, kind: Kind, withstood: Sequence[Withstood]) -> list[tuple[float, bool]]:
-        return [(self._effect(name, one.disturbance), one.holds) for one in withstood if one.disturbance.kind is kind]
+        """Return for each amount of a kind its effect, and whether it must be judged: what is usual always must."""
+        return [
+            (self._effect(name, one.disturbance), one.holds or one.disturbance.is_usual)
+            for one in withstood
+            if one.disturbance.kind is kind
+        ]
 
     def _effect(self, name: str, disturbance: Disturbance) -> float:
         moved = []
