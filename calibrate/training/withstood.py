@@ -1,9 +1,9 @@
 """What the model withstands: held-out good parts, disturbed as a line disturbs them, and where to say *equipment*.
 
 Beyond what is withstood a good part would be rejected although nothing is wrong with it. So the limits of light, noise
-and sharpness (`inspectd.model.optics`) lie between the last amount that is withstood and the first one that is not, and beyond what
-is usual in any case; the daemon then answers `fault: picture`. Where good pictures differ among themselves by as much, no limit could tell, and
-there is none.
+and sharpness (`inspectd.model.optics`) lie between the last amount that is withstood and the first one that is not, and
+beyond what is usual in any case; the daemon then answers `fault: picture`. Where good pictures differ among themselves
+by as much, no limit could tell, and there is none.
 """
 
 from __future__ import annotations
