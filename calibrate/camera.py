@@ -121,7 +121,6 @@ def command(
     from calibrate.training.fit import learn, settled
     from calibrate.training.options import options_for
     from inspectd.atomic import check_can_write
-    from inspectd.engine.choose import choose_backend
 
     acquisition = plan_acquisition(seen, control, parts, interval, resumes=resume)
     name = run_name or slug(acquisition.public)
@@ -129,7 +128,7 @@ def command(
     target = run_path(results_path, log_project, log_group, run)
     check_can_write(target)
     defect_paths = known.find_defects(defects) if defects is not None else []
-    backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
+    backend = _backend(gpu, control)
     options = options_for(more.pop("backbone"), more.pop("layers"), sizing=sizing, roi=seen.roi, **more)
     kept = capture_folder(target)
     with ProgressBars() as bars:
@@ -172,6 +171,16 @@ def _asked_for(
         raise UsageError(f"--camera cannot be read as an address: {problem}.")
     asked = _asked(seen, size=size, format=fourcc, roi=roi)
     return asked, control or (settings.control.bind if settings else "tcp://127.0.0.1:5557")
+
+
+def _backend(gpu: int | None, control: str) -> Backend:
+    """Return what computes; where a daemon inspects on this machine, when it leaves something to compute with."""
+    from calibrate.acquire.from_daemon import give_way_to
+    from inspectd.engine.choose import choose_backend
+
+    if give_way_to(control):
+        click.echo(f"A daemon inspects on this machine ({control}): calibration gives way to it.", err=True)
+    return choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
 
 
 def _sizing(pixels: int | None, imagesize: tuple[int, int] | None, smallest_defect: float | None) -> Sizing:

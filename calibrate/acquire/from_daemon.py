@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +17,7 @@ from inspectd.errors import StartError
 from inspectd.records import Frame, Picture, Stamp
 from inspectd.wire.requests import CapturedFrame
 
+LISTENS_S = 0.2
 ASK_S = 1.0
 """A daemon on this machine answers `status` within a fraction of this."""
 
@@ -30,6 +35,43 @@ def find_holder(control: str, source: str, timeout_s: float = ASK_S) -> str | No
         if state.get("state") == "running" and is_same_camera(str(state.get("source")), source):
             return str(name)
     return None
+
+
+def give_way_to(control: str) -> bool:
+    """Where a daemon answers at `control`, give way to it; return whether one does."""
+    if not _is_taken(control):
+        return False
+    with Control(control) as daemon:
+        try:
+            daemon.status(ASK_S)
+        except (NoReplyError, RefusalError, ForeignReplyError):
+            return False
+    give_way()
+    return True
+
+
+def give_way() -> None:
+    """Compute, in this thread and those that it starts from now on, only when nothing else wants to.
+
+    Where Linux groups processes by their session, priorities count within a group only, so the group is made the least
+    important one too (`man 7 sched`, autogroup). The groups of systemd are its own to weigh.
+    """
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")
+
+
+def _is_taken(control: str) -> bool:
+    """Whether anything listens at an address of this machine, without waiting for an answer."""
+    kind, _, where = control.partition("://")
+    if kind != "tcp":
+        return Path(where).exists()
+    host, _, port = where.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), LISTENS_S):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def is_same_camera(one: str, other: str) -> bool:

@@ -8,10 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 LOG = logging.getLogger(__name__)
 PATIENCE_S = 0.25
 """Work of a small network that takes longer is not given a core."""
+WAITING = 0.25
+"""Of the time that scoring threads could run, the share that they may wait for a core."""
+LEAST_S = 0.1
+"""So much of that time is looked at together."""
+PAUSE_S = 30.0
+"""So long nobody gives way when the share was larger: other work, a calibration perhaps, is at idle priority too."""
 
 
 class IdlePriority:
@@ -30,6 +37,9 @@ class IdlePriority:
         """By native thread id, since when it has been at idle priority."""
         self._lock = threading.Lock()
         self._is_watched = False
+        self._paused_until_s = 0.0
+        self._seen: dict[int, tuple[float, float]] = {}
+        """By native thread id, how long it ran and how long it waited for a core, when that was last judged."""
 
     @contextmanager
     def scoring(self) -> Iterator[None]:
@@ -42,7 +52,7 @@ class IdlePriority:
             if not self._is_watched:
                 self._is_watched = True
                 threading.Thread(target=self._watch, name="idle priority", daemon=True).start()
-            if self._is_on:
+            if self._is_on and time.monotonic() >= self._paused_until_s:
                 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
                 self._began_s[thread] = time.monotonic()
         try:
@@ -59,16 +69,42 @@ class IdlePriority:
                 oldest_s = min(self._began_s.values(), default=float("inf"))
                 if time.monotonic() - oldest_s > PATIENCE_S:
                     self._end()
+                elif self._waits_for_cores():
+                    self._paused_until_s = time.monotonic() + PAUSE_S
+                    self._stop_giving_way()
 
-    def _end(self) -> None:
-        self._is_on = False
+    def _waits_for_cores(self) -> bool:
+        """Return whether the threads that score now have lately waited too much of the time that they could run."""
+        now = {thread: times for thread in self._began_s if (times := _ran_and_waited_s(thread)) is not None}
+        known = [(times, self._seen[thread]) for thread, times in now.items() if thread in self._seen]
+        ran, waited = (sum(times[i] - before[i] for times, before in known) for i in (0, 1))
+        self._seen |= {thread: times for thread, times in now.items() if thread not in self._seen}
+        if ran + waited < LEAST_S:
+            return False
+        self._seen = now
+        return waited > WAITING * (ran + waited)
+
+    def _stop_giving_way(self) -> None:
         for thread in self._began_s:
             os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
         self._began_s.clear()
+
+    def _end(self) -> None:
+        self._is_on = False
+        self._stop_giving_way()
         LOG.warning(
             "a picture is not scored after %g s: scoring does not give way to other work on this machine any more",
             PATIENCE_S,
         )
+
+
+def _ran_and_waited_s(thread: int) -> tuple[float, float] | None:
+    """Return how long a thread of this process has run and has waited for a core (Linux: schedstat); None: unknown."""
+    try:
+        ran, waited, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def _can_return() -> bool:
