@@ -179,7 +179,11 @@ def _backend(gpu: int | None, control: str) -> Backend:
     from inspectd.engine.choose import choose_backend
 
     if give_way_to(control):
-        click.echo(f"A daemon inspects on this machine ({control}): calibration gives way to it.", err=True)
+        click.echo(
+            f"A daemon inspects on this machine ({control}): calibration gives way to it, and takes the longer the "
+            "busier it is.",
+            err=True,
+        )
     return choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
 
 

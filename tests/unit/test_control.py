@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zmq
 
-from calibrate.acquire.from_daemon import find_holder, is_same_camera
+from calibrate.acquire.from_daemon import find_holder, give_way_to, is_same_camera
 from inspectd.daemon import commands
 from inspectd.daemon.commands import Commands
 from inspectd.errors import StartError
@@ -248,3 +248,5 @@ def test_the_holder_is_found_by_its_source(control: Control) -> None:
     assert find_holder(control.endpoint, "3") == "top"
     assert find_holder(control.endpoint, "4") is None
     assert find_holder("tcp://127.0.0.1:1", "3", timeout_s=0.1) is None
+    assert not give_way_to("tcp://127.0.0.1:1")
+    assert not give_way_to("ipc:///nowhere/control")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +62,62 @@ def test_a_picture_that_is_not_scored_in_time_ends_it_for_all_threads_and_for_go
         assert (before, policy()) == (GIVING_WAY, os.SCHED_OTHER)
     with priority.scoring():
         assert policy() == os.SCHED_OTHER
+
+
+@pytest.mark.parametrize(("waits", "too_long"), [(0.0, False), (0.1, False), (1.0, True)])
+def test_waiting_for_cores_is_a_share_of_the_time_that_threads_could_run(
+    monkeypatch: pytest.MonkeyPatch, waits: float, too_long: bool
+) -> None:
+    """`waits`: seconds for each that the thread runs."""
+    looks = iter(range(1, 10))
+
+    def ran_and_waited(_: int) -> tuple[float, float]:
+        seconds = float(next(looks))
+        return seconds, seconds * waits
+
+    monkeypatch.setattr(idle, "_ran_and_waited_s", ran_and_waited)
+    priority = IdlePriority()
+    priority._began_s = {7: time.monotonic()}
+    assert not priority._waits_for_cores(), "at first nothing is known"
+    assert [priority._waits_for_cores() for _ in range(3)] == [too_long] * 3
+
+
+@pytest.mark.skipif(not MAY_RETURN, reason="this user may not leave idle priority")
+def test_where_scoring_waits_for_cores_nobody_gives_way_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "PATIENCE_S", 60.0)
+    priority = IdlePriority()
+    is_asked = threading.Event()
+    monkeypatch.setattr(priority, "_waits_for_cores", lambda: is_asked.set() or True)
+    monkeypatch.setattr(idle.time, "sleep", lambda _: is_asked.wait(0.01))
+    with priority.scoring():
+        assert is_asked.wait(10)
+        with priority._lock:
+            assert policy() == os.SCHED_OTHER
+    with priority.scoring():
+        assert policy() == os.SCHED_OTHER
+    monkeypatch.setattr(priority, "_waits_for_cores", lambda: False)
+    with priority._lock:
+        priority._paused_until_s = 0.0
+    with priority.scoring():
+        assert policy() == os.SCHED_IDLE, "later it is tried again"
+
+
+def test_how_long_a_thread_ran_is_read_and_a_stranger_is_unknown() -> None:
+    known = idle._ran_and_waited_s(threading.get_native_id())
+    assert known is not None
+    assert known[0] > 0
+    assert known[1] >= 0
+    assert idle._ran_and_waited_s(2**30) is None
+
+
+def test_who_gives_way_has_the_least_important_session() -> None:
+    program = (
+        "import os; from calibrate.acquire.from_daemon import give_way; give_way(); "
+        "print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    )
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, start_new_session=True)
+    assert done.stdout == "True\n"
 
 
 def test_threads_that_could_not_return_never_give_way(
