@@ -34,6 +34,8 @@ from inspectd.records import Frame, Picture, Rect
 CAPTURE = ".capture"
 LIVE_PARTS = 200
 LIVE_INTERVAL_S = 0.5
+STRETCHED = 1.5
+"""By so much the widest picture's shape may differ from the narrowest one's before it is said."""
 STILL_S = 60.0
 """How long the scene may stand still before a live capture gives up (what was taken is kept)."""
 
@@ -139,8 +141,10 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
                         f"or remove {folder}."
                     )
                 raise
-    check_enough(len(pictures), acquired.left_out, acquisition.public)
-    acquired.notes += [*checks.summary(), *thinning.notes()]
+    check_enough(len(pictures), acquired.left_out, acquisition.public, len(acquired.copies))
+    acquired.notes += [*checks.summary(), *thinning.notes(), *shape_notes(pictures)]
+    if checks.scenes == 1 and not acquisition.is_live:
+        acquired.notes.append(_one_scene(acquisition, len(pictures)))
     if acquired.copies:
         more = f" and {len(acquired.copies) - 3} more" if len(acquired.copies) > 3 else ""
         acquired.notes.append(
@@ -235,6 +239,29 @@ def _only_damaged(count: int, why: str) -> str:
         f"For {STILL_S:.0f} s after {count} pictures only damaged ones have come: {why}. Mend the connection; the "
         "pictures are kept, go on with --resume."
     )
+
+
+def _one_scene(acquisition: Acquisition, count: int) -> str:
+    """Say that all pictures show the same scene; UsageError for a video, whose frames then are one part."""
+    said = f"The {count} pictures of {acquisition.public} show one still scene"
+    if acquisition.source.kind is Kind.VIDEO:
+        raise UsageError(
+            f"{said}; many pictures of one part teach nothing about the others. Take a video in which good parts pass."
+        )
+    return f"{said}: if they are of one part, they teach nothing about the others, and nothing is proven."
+
+
+def shape_notes(pictures: Pictures) -> list[str]:
+    """Say when pictures are of shapes so different that the network sees the same part stretched and squeezed."""
+    shapes = sorted((width / height, f"{width}x{height}") for height, width, *_ in pictures.sizes)
+    (narrow, first), (wide, last) = shapes[0], shapes[-1]
+    if pictures.geometry.roi is not None or wide < STRETCHED * narrow:
+        return []
+    width, height = pictures.geometry.width, pictures.geometry.height
+    return [
+        f"The pictures are of {len(shapes)} sizes and of shapes from {first} to {last}; the network sees each of them "
+        f"stretched to {width}x{height}. Cut them alike, or calibrate parts of different shapes by themselves."
+    ]
 
 
 def _begin_bar(acquisition: Acquisition, total: int, watcher: Watcher) -> None:

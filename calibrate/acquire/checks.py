@@ -81,6 +81,11 @@ class CaptureChecks:
                 said.append(f"{name}: {sentence}")
         return Look(False, tuple(said))
 
+    @property
+    def scenes(self) -> int:
+        """How many pictures were no near-copies of others."""
+        return len(self._taken)
+
     def summary(self) -> list[str]:
         """Return a sentence for each kind of trouble, with how many pictures have it."""
         return [

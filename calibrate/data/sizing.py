@@ -58,6 +58,10 @@ class Sizing:
         UsageError when what was asked for cannot be.
         """
         if self.size is not None:
+            if self.size[0] * self.size[1] > MOST:
+                raise UsageError(
+                    f"--imagesize is {self.size[0]} {self.size[1]}; expected at most {MOST / 1e6:g} million pixels."
+                )
             return self.size
         width, height = region
         if self.smallest_defect is None:

@@ -151,8 +151,11 @@ class Chosen:
         return self.pictures.load([self.positions[i] for i in positions])
 
 
-def check_enough(usable: int, left_out: Sequence[str], where: str) -> None:
-    """Refuse a set of pictures of which too many are unreadable, or too few are left (UsageError)."""
+def check_enough(usable: int, left_out: Sequence[str], where: str, copies: int = 0) -> None:
+    """Refuse a set of pictures of which too many are unreadable, or too few are left (UsageError).
+
+    `copies`: how many were left out because they are bit for bit others.
+    """
     total = usable + len(left_out)
     if len(left_out) > MOST_UNREADABLE * total:
         raise UsageError(
@@ -160,7 +163,9 @@ def check_enough(usable: int, left_out: Sequence[str], where: str) -> None:
             f"first is {left_out[0]} Nothing was changed."
         )
     if usable < FEWEST_PICTURES:
+        there = "is 1 usable picture" if usable == 1 else f"are {usable} usable pictures"
+        but = f" ({copies} more are exact copies of them, which teach nothing)" if copies else ""
         raise UsageError(
-            f"There are {usable} usable pictures of good parts in {where}; expected at least {FEWEST_PICTURES}, and "
-            "better 60 or more."
+            f"There {there} of good parts in {where}{but}; expected at least {FEWEST_PICTURES} of different parts, "
+            "and better 60 or more."
         )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from conftest import write_pictures
 from run_here import Ended, run_here
 
 from inspectd.cli import main
@@ -138,3 +144,53 @@ def test_a_network_that_breaks_the_deadline_is_refused_before_anything_is_learne
     assert "ms a part on this machine, more than the camera's deadline of 1 ms" in said
     assert "fewer --pixels" in said
     assert not (tmp_path / "results").exists()
+
+
+def copies(folder: Path) -> None:
+    write_pictures(folder, 1)
+    for i in range(19):
+        shutil.copy(next(folder.iterdir()), folder / f"copy{i}.png")
+
+
+def video(path: Path, noise: float) -> None:
+    """Write a video of one still scene."""
+    draws = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(draws.integers(0, 255, (480, 640, 3)).astype(np.uint8), (0, 0), 16)
+    out = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
+    for _ in range(20):
+        out.write(np.clip(scene + draws.normal(0, noise, scene.shape), 0, 255).astype(np.uint8))
+    out.release()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (copies, r"is 1 usable picture .* \(19 more are exact copies of them.*at least 8 of different parts"),
+        (lambda path: write_pictures(path, 2), "are 2 usable pictures .* at least 8 of different parts"),
+        (lambda path: video(path, 0.0), "is 1 usable picture .*19 more are exact copies"),
+        (
+            lambda path: video(path, 2.0),
+            "20 pictures .* show one still scene; .* Take a video in which good",
+        ),
+    ],
+    ids=["copies", "two", "frozen video", "still video"],
+)
+def test_what_cannot_be_learned_from_is_one_sentence(tmp_path: Path, make: Callable[[Path], None], says: str) -> None:
+    make(tmp_path / "source.avi")
+    ended = by_recipe(tmp_path / "source.avi", tmp_path / "results")
+    assert ended.returncode == 2
+    assert re.search(says, " ".join(ended.stderr.split()))
+    assert "Traceback" not in ended.stderr
+    assert not list((tmp_path / "results").rglob("*.json"))
+
+
+def test_pictures_of_many_shapes_are_told(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "p", 20)
+    for i, path in enumerate(sorted((tmp_path / "p").iterdir())):
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        cv2.imwrite(str(path), cv2.resize(picture, (40 + 8 * i, 90 - 2 * i)))
+    ended = by_recipe(tmp_path / "p", tmp_path / "results")
+    assert ended.returncode == 0, ended.stderr
+    assert "of 20 sizes and of shapes from 40x90 to 192x52" in ended.stdout
+    assert "Cut them alike" in ended.stdout

@@ -56,6 +56,11 @@ def test_the_smallest_defect_decides() -> None:
     assert Sizing(size=(96, 64), smallest_defect=None).input_size((1024, 768), 8) == (96, 64)
 
 
+def test_what_no_machine_could_hold_is_refused() -> None:
+    with pytest.raises(UsageError, match="at most 20 million pixels"):
+        Sizing(size=(8192, 8192)).input_size((10000, 10000), 8)
+
+
 def test_steps_become_smaller_until_hardly_anything_is_left() -> None:
     sizing: Sizing | None = Sizing()
     sizes = []
