@@ -90,8 +90,9 @@ def find_optics(pictures: Pictures, withstood: Sequence[Withstood]) -> Optics:
         if not good:
             return Limits(0.0, 0.0)
         margin = max(LEAST[name], TELLING * (max(good) - min(good)))
-        below = _limit(min(good), lower and seen.by(name, lower, withstood), margin)
-        above = _limit(max(good), upper and seen.by(name, upper, withstood), margin)
+        usual = float(np.median(good))
+        below = _limit(usual, min(good), lower and seen.by(name, lower, withstood), margin)
+        above = _limit(usual, max(good), upper and seen.by(name, upper, withstood), margin)
         return limits_of(good, below, above)
 
     return Optics(
@@ -102,15 +103,33 @@ def find_optics(pictures: Pictures, withstood: Sequence[Withstood]) -> Optics:
     )
 
 
-def _limit(good: float, steps: Sequence[tuple[float, bool]] | None, margin: float) -> float | None:
-    """Return how far a number may go: by how much each amount of a disturbance moves it, and whether that holds."""
-    last = 0.0
-    for by, holds in steps or ():
-        if not holds:
-            last = (last + by) / 2
+def _limit(usual: float, outermost: float, steps: Sequence[_Step] | None, margin: float) -> float | None:
+    """Return how far a number may go from where it usually is, by how much each amount of a disturbance moves it.
+
+    What is usual happens to the outermost good picture too, and is always judged.
+    """
+    last, always = 0.0, 0.0
+    for step in steps or ():
+        if step.is_usual:
+            always = step.by
+        elif not step.holds:
+            last = (last + step.by) / 2
             break
-        last = by
-    return good + last if abs(last) >= margin else None
+        last = step.by
+    if abs(last) < margin:
+        return None
+    both = (usual + last, outermost + always)
+    return min(both) if last < 0 else max(both)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One amount of a disturbance."""
+
+    by: float
+    """How far it moves a number."""
+    holds: bool
+    is_usual: bool
 
 
 class _Effects:
@@ -120,10 +139,9 @@ class _Effects:
         self._pictures = pictures
         self._raw = [_as_levels(raw, pictures.white_level) for raw in pictures.raw]
 
-    def by(self, name: str, kind: Kind, withstood: Sequence[Withstood]) -> list[tuple[float, bool]]:
-        """Return for each amount of a kind its effect, and whether it must be judged: what is usual always must."""
+    def by(self, name: str, kind: Kind, withstood: Sequence[Withstood]) -> list[_Step]:
         return [
-            (self._effect(name, one.disturbance), one.holds or one.disturbance.is_usual)
+            _Step(self._effect(name, one.disturbance), one.holds, one.disturbance.is_usual)
             for one in withstood
             if one.disturbance.kind is kind
         ]

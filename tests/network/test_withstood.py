@@ -98,7 +98,7 @@ def test_a_limit_lies_between_what_is_withstood_and_what_is_not(pictures: Pictur
 def test_beyond_what_was_tried_nothing_is_known(pictures: Pictures) -> None:
     found = find_optics(pictures, tried())
     assert found.light.least is not None
-    assert found.light.least == pytest.approx(found.light.lowest - 0.3, abs=0.08)
+    assert found.light.least == pytest.approx(0.75, abs=0.05), "30 % less, of a picture that is dark anyway"
     assert found.noise.most is not None
     assert found.noise.most > found.noise.highest + 10
 
