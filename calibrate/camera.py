@@ -115,12 +115,14 @@ def command(
         forget_pictures,
         plan_acquisition,
     )
+    from calibrate.acquire.from_daemon import giving_way_to
     from calibrate.evaluation import defects as known
     from calibrate.progress import ProgressBars
     from calibrate.results.overview import Overview
     from calibrate.training.fit import learn, settled
     from calibrate.training.options import options_for
     from inspectd.atomic import check_can_write
+    from inspectd.engine.choose import choose_backend
 
     acquisition = plan_acquisition(seen, control, parts, interval, resumes=resume)
     name = run_name or slug(acquisition.public)
@@ -128,7 +130,7 @@ def command(
     target = run_path(results_path, log_project, log_group, run)
     check_can_write(target)
     defect_paths = known.find_defects(defects) if defects is not None else []
-    backend = _backend(gpu, control)
+    backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
     options = options_for(more.pop("backbone"), more.pop("layers"), sizing=sizing, roi=seen.roi, **more)
     kept = capture_folder(target)
     with ProgressBars() as bars:
@@ -138,21 +140,20 @@ def command(
         check_roi(seen.roi, pictures.size)
         check_names(options.confirmed, pictures)
         camera_record = acquisition.record(pictures.size)
-        overview = Overview(pictures, target)
-        bars.report(overview.show())
-        learned = learn(pictures, options, backend, run=run, camera=camera_record, watcher=bars)
-        tested, bad = None, None
-        if defect_paths:
-            bars.stage("defects", len(defect_paths))
-            tested, bad = known.test_defects(defect_paths, learned, options, backend, bars.step)
-        examples = known.draw_examples(pictures, learned, backend, bad, tested)
-        bars.stage("writing", 1)
-        drawn = (examples, overview.sheet)
-        _write(target, backend, name, options, pictures, learned, acquired, tested, drawn, bars.take_curve())
-        if not learned.doubtful:  # else they are needed once more, with --confirm
-            forget_pictures(kept)
-        overview.forget()
-        bars.step()
+        with Overview(pictures, target) as overview, giving_way_to(control, bars.report):
+            bars.report(overview.said)
+            learned = learn(pictures, options, backend, run=run, camera=camera_record, watcher=bars)
+            tested, bad = None, None
+            if defect_paths:
+                bars.stage("defects", len(defect_paths))
+                tested, bad = known.test_defects(defect_paths, learned, options, backend, bars.step)
+            examples = known.draw_examples(pictures, learned, backend, bad, tested)
+            bars.stage("writing", 1)
+            drawn = (examples, overview.sheet)
+            _write(target, backend, name, options, pictures, learned, acquired, tested, drawn, bars.take_curve())
+            if not learned.doubtful:  # else they are needed once more, with --confirm
+                forget_pictures(kept)
+            bars.step()
     for line in _summary(target, pictures, learned, acquired, tested, acquisition.is_live, time.monotonic() - began_s):
         click.echo(line)
 
@@ -171,20 +172,6 @@ def _asked_for(
         raise UsageError(f"--camera cannot be read as an address: {problem}.")
     asked = _asked(seen, size=size, format=fourcc, roi=roi)
     return asked, control or (settings.control.bind if settings else "tcp://127.0.0.1:5557")
-
-
-def _backend(gpu: int | None, control: str) -> Backend:
-    """Return what computes; where a daemon inspects on this machine, when it leaves something to compute with."""
-    from calibrate.acquire.from_daemon import give_way_to
-    from inspectd.engine.choose import choose_backend
-
-    if give_way_to(control):
-        click.echo(
-            f"A daemon inspects on this machine ({control}): calibration gives way to it, and takes the longer the "
-            "busier it is.",
-            err=True,
-        )
-    return choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
 
 
 def _sizing(pixels: int | None, imagesize: tuple[int, int] | None, smallest_defect: float | None) -> Sizing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,8 @@ from inspectd.cameras.image_files import part_name, read_picture, survey
 from inspectd.config import CameraConfig
 from inspectd.engine.backend import Backend, Request
 from inspectd.errors import UsageError
-from inspectd.line.fitness import find_problem
-from inspectd.line.judge import judge
+from inspectd.line.fitness import find_problem, size_mismatch
+from inspectd.line.inspection import conclude
 from inspectd.line.recipe import Recipe, recipe_for
 from inspectd.line.thresholds import Known
 from inspectd.records import Finding, Outcome, Picture, Reason, fault
@@ -40,11 +40,6 @@ class Part:
     kind: str
     """Name of the folder: `good`, `ok`, or a kind of defect; empty: nothing is known."""
 
-    @property
-    def is_good(self) -> bool:
-        """Whether it is known to be good."""
-        return self.kind in GOOD_NAMES
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -62,7 +57,7 @@ def parts_below(folder: Path) -> tuple[list[Part], list[str]]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; expected one with pictures, or with sub-folders good and <defect>.")
-    if (folder / "test").is_dir():
+    if (folder / "test").is_dir() and (folder / "train").is_dir():
         folder /= "test"
     listing = survey(folder)
     if not listing.pictures:
@@ -83,46 +78,38 @@ def try_out(
     *,
     threshold: float | None = None,
     is_camera: bool = False,
-    on_part: Callable[[], None] = lambda: None,
 ) -> Iterator[Judged]:
     """Judge each picture as the daemon would; what cannot be read is a fault.
 
-    `is_camera`: look at light, lens and scene before, as is done with a live camera's pictures.
+    `is_camera`: look at size, light, lens and scene before, as is done with a live camera's pictures.
     """
     parity = backend.prepare(model)
     camera = CameraConfig(name="test", source="folder", model=str(model.name), threshold=threshold)
     recipe = recipe_for(camera, model, parity)
     waiting = iter(parts)
     while some := list(islice(waiting, TOGETHER)):
-        for judged in _judged(some, recipe, model, backend, is_camera=is_camera):
-            yield judged
-            on_part()
+        looked_at = [_look(part, recipe, is_camera=is_camera) for part in some]
+        pictures = [one for one in looked_at if not isinstance(one, Finding)]
+        (area,) = recipe.areas
+        scored = iter(backend.score([Request(model, area.geometry, picture) for picture in pictures]))
+        for part, one in zip(some, looked_at, strict=True):
+            if isinstance(one, Finding):
+                yield Judged(part, one)
+            else:
+                yield Judged(part, conclude(recipe, (one.shape[1], one.shape[0]), [next(scored)]))
 
 
-def _judged(
-    parts: Sequence[Part], recipe: Recipe, model: Bundle, backend: Backend, *, is_camera: bool
-) -> Iterator[Judged]:
-    findings: dict[int, Finding] = {}
-    pictures: dict[int, Picture] = {}
-    for number, part in enumerate(parts):
-        try:
-            picture = read_picture(part.path)
-        except UsageError as error:
-            findings[number] = fault(Reason.PICTURE, str(error), model=model.label)
-            continue
-        problem = find_problem(recipe, picture, is_camera=is_camera)
-        if problem is not None:
-            findings[number] = problem
-        else:
-            pictures[number] = picture
+def _look(part: Part, recipe: Recipe, *, is_camera: bool) -> Picture | Finding:
+    """Return a part's picture, or why it may not be judged."""
     (area,) = recipe.areas
-    if pictures and area.criterion is not None:
-        requests = [Request(model, area.geometry, picture) for picture in pictures.values()]
-        for (number, picture), scores in zip(pictures.items(), backend.score(requests), strict=True):
-            height, width = picture.shape[:2]
-            findings[number] = judge(scores, area.criterion, (width, height), area.geometry.area(width, height))
-    for number, part in enumerate(parts):
-        yield Judged(part, findings[number])
+    try:
+        picture = read_picture(part.path)
+    except UsageError as error:
+        return fault(Reason.PICTURE, str(error), model=area.model.label)
+    height, width = picture.shape[:2]
+    if is_camera and (why := size_mismatch(area, width, height)) is not None:
+        return fault(Reason.IDENTITY, why, model=area.model.label)
+    return find_problem(recipe, picture, is_camera=is_camera) or picture
 
 
 def known_of(judged: Sequence[Judged]) -> list[Known]:

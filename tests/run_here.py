@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 
+from calibrate.acquire import from_daemon
 from inspectd.cli import main
 
 
@@ -22,6 +24,7 @@ class Ended(NamedTuple):
 def run_here(*line: str) -> Ended:
     """Run `inspectd` with these arguments."""
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+    stays = mock.patch.object(from_daemon, "giving_way", nullcontext)  # the test's process gives way to nobody
+    with stays, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
         main(list(line))
     return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())

@@ -248,7 +248,7 @@ def _one_scene(acquisition: Acquisition, count: int) -> str:
         raise UsageError(
             f"{said}; many pictures of one part teach nothing about the others. Take a video in which good parts pass."
         )
-    return f"{said}: if they are of one part, they teach nothing about the others, and nothing is proven."
+    return f"{said}: if they are of one part, they teach nothing about the others, whatever is said to be proven."
 
 
 def shape_notes(pictures: Pictures) -> list[str]:

@@ -21,6 +21,8 @@ THUMBNAIL = (32, 24)
 STILL = 2.0
 """Largest difference of a thumbnail's pixel, in grey levels of 255, once brightness is made equal, that is still
 the same scene. Sensor noise of 10 levels moves a thumbnail of a 640x480 picture by 0.5."""
+COMPARED = 500
+"""With so many of the latest pictures each is compared, so that a long video takes no longer for each."""
 FLICKER = 0.1
 """Relative change of contrast that a flickering light may cause in a still scene."""
 CLIPPED = 0.5
@@ -125,9 +127,10 @@ class CaptureChecks:
     def _is_known(self, facts: _Facts) -> bool:
         if not self._taken:
             return False
-        gains = np.array([facts.contrast / one.contrast for one in self._taken])
+        lately = self._taken[-COMPARED:]
+        gains = np.array([facts.contrast / one.contrast for one in lately])
         gains[abs(gains - 1) > FLICKER] = 1.0  # more than flicker: another picture
-        known = np.stack([one.thumbnail for one in self._taken]) * gains[:, None, None]  # [n, h, w]
+        known = np.stack([one.thumbnail for one in lately]) * gains[:, None, None]  # [n, h, w]
         furthest = np.abs(known - facts.thumbnail).max(axis=(1, 2))
         return bool(furthest.min() < STILL)
 
@@ -137,7 +140,7 @@ class CaptureChecks:
             found["dark"] = f"it is very dark ({facts.dark:.0%} of it is black); more light, exposure or gain."
         if facts.mean > BRIGHT or facts.bright > CLIPPED:
             found["bright"] = f"it is overexposed ({facts.bright:.0%} of it is white); less light, exposure or gain."
-        usual = statistics.median([one.sharpness for one in self._taken] or [0.0])
+        usual = statistics.median([one.sharpness for one in self._taken[-COMPARED:]] or [0.0])
         if len(self._taken) >= FEWEST_TO_COMPARE and facts.sharpness < SOFT * usual:
             found["blurred"] = (
                 f"it is blurred ({facts.sharpness / usual:.0%} of the usual sharpness); focus, or a shorter exposure "

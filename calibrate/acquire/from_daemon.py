@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.sources import public_address
 from inspectd.client import Control, ForeignReplyError, NoReplyError, RefusalError
+from inspectd.config import is_loopback
 from inspectd.errors import StartError
 from inspectd.records import Frame, Picture, Stamp
 from inspectd.wire.requests import CapturedFrame
@@ -37,8 +38,50 @@ def find_holder(control: str, source: str, timeout_s: float = ASK_S) -> str | No
     return None
 
 
-def give_way_to(control: str) -> bool:
-    """Where a daemon answers at `control`, give way to it; return whether one does."""
+@contextmanager
+def giving_way_to(control: str, report: Callable[[str], None]) -> Iterator[None]:
+    """Where a daemon of this machine answers at `control`, give way to it meanwhile, and say so."""
+    if not _is_answered(control):
+        yield
+        return
+    report(
+        f"A daemon inspects on this machine ({control}): calibration gives way to it, and takes the longer the busier "
+        "it is."
+    )
+    with giving_way():
+        yield
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Compute, in all threads of this process, only when nothing else wants to.
+
+    Where Linux groups processes by their session, priorities count within a group only, so this session is made the
+    least important one too (`man 7 sched`, autogroup). The groups of systemd are its own to weigh.
+    """
+    policy, group = os.sched_getscheduler(0), Path("/proc/self/autogroup")
+    before: str | None = None
+    _schedule(os.SCHED_IDLE)
+    with suppress(OSError, IndexError):
+        before = group.read_text().split()[-1]
+        group.write_text("19")
+    try:
+        yield
+    finally:
+        _schedule(policy)
+        with suppress(OSError):
+            if before is not None:
+                group.write_text(before)
+
+
+def _schedule(policy: int) -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended, or may not return
+            os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
+
+
+def _is_answered(control: str) -> bool:
+    """Whether a daemon answers there, on this machine; where nothing listens, that is known at once."""
     if not _is_taken(control):
         return False
     with Control(control) as daemon:
@@ -46,19 +89,7 @@ def give_way_to(control: str) -> bool:
             daemon.status(ASK_S)
         except (NoReplyError, RefusalError, ForeignReplyError):
             return False
-    give_way()
     return True
-
-
-def give_way() -> None:
-    """Compute, in this thread and those that it starts from now on, only when nothing else wants to.
-
-    Where Linux groups processes by their session, priorities count within a group only, so the group is made the least
-    important one too (`man 7 sched`, autogroup). The groups of systemd are its own to weigh.
-    """
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text("19")
 
 
 def _is_taken(control: str) -> bool:
@@ -66,6 +97,8 @@ def _is_taken(control: str) -> bool:
     kind, _, where = control.partition("://")
     if kind != "tcp":
         return Path(where).exists()
+    if not is_loopback(where):
+        return False
     host, _, port = where.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), LISTENS_S):

@@ -1,7 +1,7 @@
 """What a line does to the picture of a good part, one thing at a time, in known amounts: lamps age, cameras move.
 
 `painting.vary` draws from these at random, to learn from; here each is as it is named, to be measured against. Pictures
-are float32 [H, W, 3], 0 … 255.
+are float32 [H, W, 3] BGR, 0 … 255.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Good pictures, painted with defects that nobody saw, and varied as a line varies: what a recipe may learn from.
 
-Pictures are float32 [H, W, 3], 0 … 255, at the network's size; all draws come from one generator.
+Pictures are float32 [H, W, 3] RGB, 0 … 255, at the network's size; all draws come from one generator.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.data.training_set import Pictures
-from inspectd.atomic import write_whole
+from inspectd.atomic import missing, remove_empty, write_whole
 
 SHOWN = 24
 COLUMNS = 6
@@ -22,24 +22,32 @@ CAPTION_PX = 22
 
 
 class Overview:
-    """A sheet that is beside where the run will be while it is calibrated, and in its report afterwards."""
+    """A sheet that lies beside where the run will be while it is calibrated, and is in its report afterwards."""
 
     def __init__(self, pictures: Pictures, run: Path) -> None:
         self.sheet = draw_overview(pictures)
         self._path = run.with_name(f"{run.name}.pictures.jpg")
+        self._made: list[Path] = []
 
-    def show(self) -> str:
-        """Write the sheet; return what to say about it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path, cv2.imencode(".jpg", self.sheet)[1].tobytes())
+    @property
+    def said(self) -> str:
+        """Where it is, and what to look for."""
         return (
             f"The pictures that differ most: {self._path}. Each must show a good part and nothing else: no hand, no "
             "empty place."
         )
 
-    def forget(self) -> None:
-        """Remove the file: the report has it."""
+    def __enter__(self) -> Overview:
+        """Write it."""
+        self._made = missing(self._path.parent)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self._path, cv2.imencode(".jpg", self.sheet)[1].tobytes())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove it, and the folders that were made for nothing."""
         self._path.unlink(missing_ok=True)
+        remove_empty(self._made)
 
 
 def most_different(pictures: Pictures, count: int = SHOWN) -> list[int]:

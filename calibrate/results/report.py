@@ -110,7 +110,7 @@ def _facts(model: ModelReport) -> dict[str, str]:
     facts = {"Pictures": f"{len(pictures)}, {how}"}
     if threshold is not None:
         facts["Threshold"] = f"{threshold.value:.4g}" + (
-            f" ({threshold.margin:.3g} above the lowest that the held-out scores allow)" if threshold.margin else ""
+            f" ({threshold.margin:.3g} above the lowest)" if threshold.margin else ""
         )
     crop = f", the centre of pictures resized to {options.resize}" if options.resize else ", everything is inspected"
     facts |= {

@@ -24,9 +24,10 @@ def measured(learned: Learned) -> str:
     if not threshold.painted:
         return f"{said}."
     lowest = threshold.value - threshold.margin
+    why = "the lowest that is proven" if threshold.is_proven else f"above which {threshold.rate:.2%} are expected"
     return (
         f"{said}, and {threshold.painted_found} of {threshold.painted} small painted defects found "
-        f"({threshold.painted_found_at_lowest} at {lowest:.4g}, the lowest that these parts allow)."
+        f"({threshold.painted_found_at_lowest} at {lowest:.4g}, {why})."
     )
 
 
@@ -51,11 +52,13 @@ def guarantee(learned: Learned) -> str:
     )
     if threshold.proven_rate >= 1:
         return f"{wanted}; with {parts} nothing is proven.{dependent}"
-    marked = len(learned.unconfirmed)
+    odd = set(learned.unconfirmed)
+    of_each = zip(learned.held_out, learned.scores, strict=True)
+    above = sum(i in odd or exceeds(score, threshold.value) for i, score in of_each)
     twice = Evidence(2 * held_out, 2 * evidence.parts, threshold.confidence)
-    then = twice.bound(twice.allowed(threshold.rate, marked))
+    then = twice.bound(twice.allowed(threshold.rate, 2 * len(odd)))
     if then > threshold.rate:
-        then = twice.bound(marked + 2 * len(_above(learned)))
+        then = twice.bound(2 * above)
     return (
         f"{wanted}; with {parts} the best provable bound is: {proven}. As many again like them would prove {then:.2%}."
         f"{dependent}"

@@ -79,7 +79,7 @@ class Learned:
     def doubtful(self) -> list[int]:
         """Positions of all held-out pictures that count as rejected and that a person should look at."""
         threshold, odd = self.threshold, set(self.unconfirmed)
-        if threshold is None or not threshold.painted:
+        if threshold is None or not threshold.painted or threshold.is_proven:
             return self.unconfirmed
         high = {i for i, s in zip(self.held_out, self.scores, strict=True) if exceeds(s, threshold.value)}
         return [i for i in self.held_out if i in odd | (high - self.confirmed)]
@@ -144,6 +144,8 @@ def _with_threshold(
     is_sure = [i in confirmed for i in positions]
     scored_by = {i: number for number, trial in enumerate(trained.trials) for i in trial.positions}
     heads = [scored_by[i] for i in positions]
+    usable = [i for i in positions if cleaning is None or i not in cleaning.unlike]
+    light_varies = options.recipe.vary_light if options.recipe else 0.0
     tried = _try(pictures, trained, draft, backend, watcher)
 
     def with_limits(calibration: Calibration, tried: _Tried) -> Calibration:
@@ -160,7 +162,7 @@ def _with_threshold(
             calibration,
             threshold=found,
             held_out_scores=tuple(sorted(good)),
-            optics=find_optics(pictures, withstood) if withstood else None,
+            optics=find_optics(pictures, usable, withstood, light_varies) if withstood else None,
         )
 
     calibration = Calibration(

@@ -127,7 +127,7 @@ def choose_threshold(
         len(painted),
         sum(score > value for score in painted),
         len(found),
-        evidence.parts,
+        None if math.isinf(independent) else evidence.parts,
     )
 
 

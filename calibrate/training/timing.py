@@ -34,9 +34,10 @@ def fit_deadline(
     told = ""
     if options.sizing is not None and not options.sizing.is_asked and took_ms > SHARE * deadline_ms:
         smaller = _smaller(options, options.sizing, fitted, took_ms, backend, picture, SHARE * deadline_ms)
-        if smaller is not None:
+        if smaller[1] <= deadline_ms < took_ms or smaller[1] <= SHARE * deadline_ms:
+            whose = "the camera's" if is_firm else "a camera's usual"
             told = (
-                f"An input of {fitted.width}x{fitted.height} takes {took_ms:.0f} ms a part, too near to the camera's "
+                f"An input of {fitted.width}x{fitted.height} takes {took_ms:.0f} ms a part, too near to {whose} "
                 f"deadline of {deadline_ms:g} ms, so it is made smaller. "
             )
             fitted, took_ms = smaller
@@ -53,13 +54,13 @@ def fit_deadline(
 
 def _smaller(
     options: Options, sizing: Sizing, fitted: Options, took_ms: float, backend: Backend, picture: Size, wanted_ms: float
-) -> tuple[Options, float] | None:
-    """Return the largest step that takes no longer than is wanted, and how long; None: none does."""
+) -> tuple[Options, float]:
+    """Return the largest step that takes no longer than is wanted, or the smallest, and how long it takes."""
     while took_ms > wanted_ms:
         now = min(sizing.pixels or PIXELS, fitted.width * fitted.height)
         step = sizing.below(now * wanted_ms / took_ms)
         if step is None:
-            return None
+            break
         sizing = step
         fitted, took_ms = _timed(dataclasses.replace(options, sizing=sizing), backend, picture)
     return fitted, took_ms

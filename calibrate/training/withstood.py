@@ -1,9 +1,9 @@
 """What the model withstands: held-out good parts, disturbed as a line disturbs them, and where to say *equipment*.
 
 Beyond what is withstood a good part would be rejected although nothing is wrong with it. So the limits of light, noise
-and sharpness (`inspectd.model.optics`) lie between the last amount that is withstood and the first one that is not, and
-beyond what is usual in any case; the daemon then answers `fault: picture`. Where good pictures differ among themselves
-by as much, no limit could tell, and there is none.
+and sharpness (`inspectd.model.optics`) lie between the last amount that is withstood and the first one that is not, or
+at the last that was tried, and beyond what is usual in any case; the daemon then answers `fault: picture`. Where good
+pictures differ among themselves by as much, no limit could tell, and there is none.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def disturbed_inputs(pictures: Pictures, position: int) -> Iterator[Tensor]:
     draws = np.random.default_rng(position)
     region = pictures.geometry.region(*pictures.size)
     scale = pictures.geometry.scaled_size(region[2], region[3])[1] / region[2]
-    picture = np.ascontiguousarray(pictures.input(position).permute(1, 2, 0).numpy())
+    bgr = np.ascontiguousarray(pictures.input(position).permute(1, 2, 0).numpy()[..., ::-1])
     for disturbance in DISTURBANCES:
-        changed = np.rint(disturbance(picture, scale, draws))
-        yield torch.from_numpy(changed).permute(2, 0, 1)
+        changed = np.rint(disturbance(bgr, scale, draws))
+        yield torch.from_numpy(np.ascontiguousarray(changed[..., ::-1])).permute(2, 0, 1)
 
 
 def withstood_of(
@@ -79,47 +79,52 @@ def withstood_of(
     ]
 
 
-def find_optics(pictures: Pictures, withstood: Sequence[Withstood]) -> Optics:
-    """Return light and lens of the good pictures, with limits where what is withstood says where they lie."""
-    usual = np.asarray(np.median(np.stack(pictures.places), axis=0), np.float32)
-    light = [optics.brighter(one, usual) for one in pictures.places]
-    lenses = [lens for lens in pictures.lenses if lens is not None]
+def find_optics(
+    pictures: Pictures, usable: Sequence[int], withstood: Sequence[Withstood], light_varies: float = 0.0
+) -> Optics:
+    """Return light and lens of the good pictures, with limits where what is withstood says where they lie.
+
+    `usable`: positions of those that do not look unlike the rest. `light_varies`: a share that is usual whatever is
+    withstood, because a person said so.
+    """
+    seen_places = [pictures.places[i] for i in usable]
+    middle = np.asarray(np.median(np.stack(seen_places), axis=0), np.float32)
+    light = [optics.brighter(one, middle) for one in seen_places]
+    lenses = [lens for i in usable if (lens := pictures.lenses[i]) is not None]
     seen = _Effects(pictures)
 
     def limits(name: str, good: Sequence[float], lower: Kind | None, upper: Kind | None) -> Limits:
         if not good:
             return Limits(0.0, 0.0)
         margin = max(LEAST[name], TELLING * (max(good) - min(good)))
+        always = light_varies if name == "light" else 0.0
         usual = float(np.median(good))
-        below = _limit(usual, min(good), lower and seen.by(name, lower, withstood), margin)
-        above = _limit(usual, max(good), upper and seen.by(name, upper, withstood), margin)
-        return limits_of(good, below, above)
+        below = lower and _limit(-usual, -min(good), seen.by(name, lower, withstood, -1), margin, always)
+        above = upper and _limit(usual, max(good), seen.by(name, upper, withstood, 1), margin, always)
+        return limits_of(good, None if below is None else -below, above)
 
     return Optics(
-        tuple(int(v) for v in np.rint(10 * usual)),
+        tuple(int(v) for v in np.rint(10 * middle)),
         limits("light", light, Kind.DARKER, Kind.BRIGHTER),
         limits("noise", [lens.noise for lens in lenses], None, Kind.NOISIER),
-        limits("sharpness", [lens.sharpness for lens in lenses], Kind.BLURRED, None),
+        limits("sharpness", [lens.sharpness for lens in lenses if lens.sharpness is not None], Kind.BLURRED, None),
     )
 
 
-def _limit(usual: float, outermost: float, steps: Sequence[_Step] | None, margin: float) -> float | None:
-    """Return how far a number may go from where it usually is, by how much each amount of a disturbance moves it.
+def _limit(usual: float, outermost: float, steps: Sequence[_Step], margin: float, always: float) -> float | None:
+    """Return up to where a number may rise from where it usually is, by how much each amount of a disturbance does it.
 
-    What is usual happens to the outermost good picture too, and is always judged.
+    What is usual happens to the outermost good picture too, and is always judged: `always`, and the steps called so.
     """
-    last, always = 0.0, 0.0
-    for step in steps or ():
+    last = 0.0
+    for step in steps:
         if step.is_usual:
-            always = step.by
+            always = max(always, step.by)
         elif not step.holds:
             last = (last + step.by) / 2
             break
         last = step.by
-    if abs(last) < margin:
-        return None
-    both = (usual + last, outermost + always)
-    return min(both) if last < 0 else max(both)
+    return max(usual + last, outermost + always) if last >= margin and usual + last > outermost else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ class _Step:
     """One amount of a disturbance."""
 
     by: float
-    """How far it moves a number."""
+    """How far it moves a number in the direction that is looked at."""
     holds: bool
     is_usual: bool
 
@@ -139,9 +144,9 @@ class _Effects:
         self._pictures = pictures
         self._raw = [_as_levels(raw, pictures.white_level) for raw in pictures.raw]
 
-    def by(self, name: str, kind: Kind, withstood: Sequence[Withstood]) -> list[_Step]:
+    def by(self, name: str, kind: Kind, withstood: Sequence[Withstood], sign: int) -> list[_Step]:
         return [
-            _Step(self._effect(name, one.disturbance), one.holds, one.disturbance.is_usual)
+            _Step(sign * self._effect(name, one.disturbance), one.holds, one.disturbance.is_usual)
             for one in withstood
             if one.disturbance.kind is kind
         ]
@@ -160,7 +165,7 @@ class _Effects:
         if name == "light":
             return optics.brighter(optics.places(picture, area, 255), optics.places(raw, area, 255))
         lens = optics.look_through(picture, area, 255)
-        return None if lens is None else float(getattr(lens, name))
+        return None if lens is None else getattr(lens, name)
 
 
 def _as_levels(raw: Levels, white_level: int) -> Levels:

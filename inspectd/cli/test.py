@@ -17,7 +17,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--model", "number", type=click.IntRange(0), help="Which model of a run that has several.")
 @click.option("--csv", "csv_path", type=FILE, help="Write a row for each picture there: its score, verdict and reason.")
 @click.option("--threshold", type=float, help="Judge by this one.  [the model's own]")
-@click.option("--as-camera", is_flag=True, help="Look at light, lens and scene too, as with a live camera's pictures.")
+@click.option("--as-camera", is_flag=True, help="Look at size, light, lens and scene too, as with live pictures.")
 @click.option("--gpu", type=int, help="CUDA device; -1: CPU.  [the first GPU if there is one]")
 def command(
     run: Path,
@@ -35,7 +35,7 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from inspectd.atomic import write_whole
+    from inspectd.atomic import check_can_write, write_whole
     from inspectd.engine.choose import choose_backend
     from inspectd.errors import UsageError
     from inspectd.line.thresholds import table_of
@@ -44,6 +44,8 @@ def command(
     from inspectd.trial import as_csv, counts_of, known_of, parts_below, try_out
 
     parts, notes = parts_below(folder)
+    if csv_path is not None:
+        check_can_write(csv_path)
     where = find_model(run, number)
     model = bundle.load(where)
     own = model.calibration.threshold if model.calibration else None

@@ -64,14 +64,16 @@ class IdlePriority:
 
     def _watch(self) -> None:
         while self._is_on:
-            time.sleep(PATIENCE_S / 2)
+            _sleep(PATIENCE_S / 2)
             with self._lock:
                 oldest_s = min(self._began_s.values(), default=float("inf"))
                 if time.monotonic() - oldest_s > PATIENCE_S:
                     self._end()
                 elif self._waits_for_cores():
                     self._paused_until_s = time.monotonic() + PAUSE_S
+                    self._seen.clear()
                     self._stop_giving_way()
+                    LOG.info("scoring waits for cores: for %g s it does not give way to other work", PAUSE_S)
 
     def _waits_for_cores(self) -> bool:
         """Return whether the threads that score now have lately waited too much of the time that they could run."""
@@ -96,6 +98,10 @@ class IdlePriority:
             "a picture is not scored after %g s: scoring does not give way to other work on this machine any more",
             PATIENCE_S,
         )
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def _ran_and_waited_s(thread: int) -> tuple[float, float] | None:

@@ -42,10 +42,11 @@ def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool) -> Findin
         label = area.model.label
         why = roi_mismatch(area.geometry, width, height)
         if why is None and is_camera:
-            bad = light_problem(area, picture) or optics_problem(area, picture)
-            if bad is not None:
+            if (bad := light_problem(area, picture)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
             why = scene_mismatch(area, picture)
+            if why is None and (bad := optics_problem(area, picture)) is not None:
+                return fault(Reason.PICTURE, bad, model=label)
         if why is not None:
             return fault(Reason.IDENTITY, why, model=label)
     return None
@@ -63,11 +64,20 @@ def camera_mismatch(area: Area, source: Source, opened: Opened) -> str | None:
             return f"the model was calibrated on {record.identity}; this camera is {names[0] if names else 'unknown'}"
         if record.format is not None and opened.format and record.format != opened.format:
             return f"the model was calibrated with format {record.format}; this camera gives {opened.format}"
+    return size_mismatch(area, opened.width, opened.height)
+
+
+def size_mismatch(area: Area, width: int, height: int) -> str | None:
+    """Return why a camera's picture of this size is not one that the model was calibrated on."""
+    calibration = area.model.calibration
+    if calibration is None:
+        return None
+    record = calibration.camera
     has_one_size = record.width > 0 and calibration.statistics.get("sizes", 1) == 1
-    if has_one_size and (record.width, record.height) != (opened.width, opened.height):
+    if has_one_size and (record.width, record.height) != (width, height):
         return (
-            f"the model was calibrated at {record.width}x{record.height}; this camera gives "
-            f"{opened.width}x{opened.height}. Set the camera to that size, or calibrate again"
+            f"the model was calibrated at {record.width}x{record.height}; this camera gives {width}x{height}. Set the "
+            "camera to that size, or calibrate again"
         )
     return None
 
@@ -100,25 +110,24 @@ def optics_problem(area: Area, picture: Picture) -> str | None:
     inspected, white_level = area.geometry.area(width, height), area.model.white_level
     light = limits.brightness(picture, inspected, white_level)
     if (how := _beyond(light, limits.light, "darker", "brighter")) is not None:
-        return (
-            f"the picture is {how} than the model withstands: {light:.2f} times as bright as is usual, at calibration "
-            f"{limits.light.lowest:.2f} to {limits.light.highest:.2f}; check lamp, exposure and lens before you touch "
-            "the threshold, or calibrate again"
-        )
+        advice = "check lamp, exposure and lens before you touch the threshold, or calibrate again"
+        return _told(how, f"{light:.2f} times as bright as usual", limits.light, advice)
     lens = look_through(picture, inspected, white_level)
     if lens is None:
         return None
     if (how := _beyond(lens.noise, limits.noise, "smoother", "noisier")) is not None:
-        return (
-            f"the picture is {how} than the model withstands: noise of {lens.noise:.1f} grey levels, at calibration "
-            f"{limits.noise.lowest:.1f} to {limits.noise.highest:.1f}; check gain, exposure and cable"
-        )
-    if (how := _beyond(lens.sharpness, limits.sharpness, "less sharp", "sharper")) is not None:
-        return (
-            f"the picture is {how} than the model withstands: sharpness {lens.sharpness:.2f}, at calibration "
-            f"{limits.sharpness.lowest:.2f} to {limits.sharpness.highest:.2f}; clean the lens and set its focus"
-        )
+        return _told(how, f"noise {lens.noise:.2f}", limits.noise, "check gain, exposure and cable")
+    sharpness = lens.sharpness
+    if sharpness is not None and (how := _beyond(sharpness, limits.sharpness, "less sharp", "sharper")) is not None:
+        return _told(how, f"sharpness {sharpness:.2f}", limits.sharpness, "clean the lens and set its focus")
     return None
+
+
+def _told(how: str, measured: str, limits: Limits, advice: str) -> str:
+    return (
+        f"the picture is {how} than the model is known to withstand: {measured}, at calibration {limits.lowest:.2f} to "
+        f"{limits.highest:.2f}; {advice}"
+    )
 
 
 def _beyond(value: float, limits: Limits, below: str, above: str) -> str | None:

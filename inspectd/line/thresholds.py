@@ -40,8 +40,9 @@ def table_of(threshold: float, kinds: Sequence[Known]) -> list[list[str]]:
     rejected = sum(exceeds(score, threshold) for score in good)
     lower = [s for s in every if s < threshold and sum(exceeds(one, s) for one in good) <= rejected + EACH_SIDE]
     higher = [s for s in every if s > threshold]
+    others = {float(f"{value:.4g}") for value in (*_spread(lower), *_spread(higher))}  # counted as they are printed
     rows = [["threshold", *(kind.title for kind in kinds)]]
-    for value in sorted({*_spread(lower), threshold, *_spread(higher)}):
+    for value in sorted({*others, threshold}):
         said = f"{value:.4g}" + (" (chosen)" if value == threshold else "")
         rows.append([said, *(f"{kind.wrong(value)} of {len(kind.scores)}" for kind in kinds)])
     return rows

@@ -72,13 +72,13 @@ class ThresholdRecord(msgspec.Struct, frozen=True):
     parts_needed: int
     """Held-out good parts that can prove `rate`."""
     margin: float
-    """How far above the lowest value that the held-out scores allow `value` was put."""
+    """How far above the lowest value (that is proven, or above which `rate` is expected) `value` was put."""
     painted: int = 0
     """Defects that were painted into held-out parts, to see how far it may be raised."""
     painted_found: int = 0
     """Of those, the ones that score above `value`."""
     painted_found_at_lowest: int = 0
-    """Of those, the ones that score above the lowest value that the held-out scores allow."""
+    """Of those, the ones that score above the lowest value."""
     independent_parts: int | None = None
     """So many independent parts the held-out scores amount to, by their autocorrelation; None: not looked at."""
 

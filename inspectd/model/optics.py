@@ -6,8 +6,8 @@ Three numbers, each chosen so that a part or a defect hardly moves it and a line
   does not count;
 - *noise*: grey levels of sensor noise, from the quieter half of the picture (Immerkær 1996, whose mean edges would
   raise);
-- *sharpness*: the steepest steps from one pixel to the next over those across four: 1 for a perfect edge, 0.25 for a
-  wide ramp, whatever the contrast.
+- *sharpness*: the steepest steps from one pixel to the next over those across four, both without what noise adds to
+  them: 1 for a perfect edge, 0.25 for a wide ramp, whatever the contrast.
 
 How far each may go was found at calibration, by good pictures that were made darker, noisier, blurred until the model
 would have rejected them (`calibrate.training.withstood`).
@@ -15,6 +15,7 @@ would have rejected them (`calibrate.training.withstood`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,10 @@ PIXELS, FEWEST_ROWS = 120_000, 5
 """… of fewer rows in a wide picture: this takes its time for every part."""
 STEEPEST = 0.01
 """Share of a picture's steps that its sharpness is measured by."""
+STEEPEST_OF_NOISE = 2.89 * math.sqrt(2)
+"""Mean of that share of the largest steps under Gaussian noise of 1 alone."""
+CLEAR = 1.5
+"""Steps across four pixels must be so many times as large as those of noise, or of rounding."""
 FEWEST_PIXELS = 40
 """Across and down: in a smaller picture neither noise nor sharpness can be measured."""
 LEVELS = np.arange(256, dtype=np.float64)
@@ -50,7 +55,8 @@ class Lens(NamedTuple):
     """What the lens and the sensor do to a picture."""
 
     noise: float
-    sharpness: float
+    sharpness: float | None
+    """None: no edge stands out from the noise."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -111,8 +117,12 @@ def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
     inner = cv2.filter2D(flat, cv2.CV_16S, LAPLACIAN).reshape(BANDS, rows, w)[:, 1:-1, 1:-1]
     bends = np.asarray(cv2.convertScaleAbs(np.ascontiguousarray(inner.reshape(-1, w - 2))), np.uint8)
     noise = _mean_of(_histogram(bends), 0.5)
-    near, far = _steps(flat, 1), _steps(flat, 4)
-    return Lens(noise / QUIETER_HALF, near / far if far > 0 else 1.0)
+    noise /= QUIETER_HALF
+    of_noise = STEEPEST_OF_NOISE * noise
+    near, far = (_steps(flat.reshape(BANDS, rows, w), by) for by in (1, 4))
+    if far < CLEAR * max(of_noise, 1.0):
+        return Lens(noise, None)
+    return Lens(noise, math.sqrt(max(0.0, near**2 - of_noise**2) / (far**2 - of_noise**2)))
 
 
 def limits_of(good: Sequence[float], least: float | None, most: float | None) -> Limits:
@@ -121,14 +131,17 @@ def limits_of(good: Sequence[float], least: float | None, most: float | None) ->
     return Limits(round(min(good), 4), round(max(good), 4), lower, upper)
 
 
-def _steps(levels: Levels, by: int) -> float:
-    """Return the mean of the steepest steps from a pixel to the one `by` places further."""
-    steps = np.asarray(cv2.absdiff(levels[:, by:], levels[:, :-by]), np.uint8)
-    return _mean_of(_histogram(steps)[::-1], STEEPEST, LEVELS[::-1])
+def _steps(bands: Levels, by: int) -> float:
+    """Return the mean of the steepest steps from a pixel to the one `by` places across or down; bands [n, h, w]."""
+    across = cv2.absdiff(bands[:, :, by:], bands[:, :, :-by])
+    down = cv2.absdiff(bands[:, by:], bands[:, :-by])
+    counts = _histogram(np.asarray(across, np.uint8)) + _histogram(np.asarray(down, np.uint8))
+    return _mean_of(counts[::-1], STEEPEST, LEVELS[::-1])
 
 
 def _histogram(levels: Levels) -> NDArray[np.float64]:
-    return np.asarray(cv2.calcHist([levels], [0], None, [256], [0, 256]), np.float64).reshape(-1)
+    flat = np.ascontiguousarray(levels).reshape(-1, 1)
+    return np.asarray(cv2.calcHist([flat], [0], None, [256], [0, 256]), np.float64).reshape(-1)
 
 
 def _mean_of(histogram: NDArray[np.float64], share: float, levels: NDArray[np.float64] = LEVELS) -> float:

@@ -24,11 +24,11 @@ from inspectd.simplenet.backbone import EMBEDDED, EMBEDDED_LAYERS
 CALIBRATE = """
 import os, sys
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-from calibrate.acquire.from_daemon import give_way
+from contextlib import nullcontext
+from calibrate.acquire.from_daemon import giving_way
 from inspectd.cli import main
-if sys.argv[1] == "gives way":
-    give_way()
-main(["calibrate", *sys.argv[2:]])
+with giving_way() if sys.argv[1] == "gives way" else nullcontext():
+    main(["calibrate", *sys.argv[2:]])
 """
 WAYS = ("alone", "beside", "gives way")
 WARM_UP_S = 12.0

@@ -29,7 +29,7 @@ def learned(above: int = 2, independent: int = 100, **more: Any) -> Learned:
 def test_first_what_was_seen() -> None:
     said = measured(learned())
     assert said.startswith("Threshold 10: of 100 held-out good parts 2 would be rejected, and 80 of 100 small painted")
-    assert "(90 at 8, the lowest that these parts allow)" in said
+    assert "(90 at 8, above which 1.00% are expected)" in said
 
 
 def test_then_what_is_proven_and_what_more_would_prove() -> None:
@@ -40,6 +40,8 @@ def test_then_what_is_proven_and_what_more_would_prove() -> None:
     )
     assert f"As many again like them would prove {proven_rate(200, 4, 0.95):.2%}" in said
     assert "follow each other" not in said
+    confirmed = guarantee(learned(confirmed=frozenset({98, 99})))
+    assert f"would prove {proven_rate(200, 4, 0.95):.2%}" in confirmed, "they are rejected all the same"
     none_above = guarantee(learned(above=0))
     assert f"As many again like them would prove {proven_rate(200, 0, 0.95):.2%}" in none_above
 

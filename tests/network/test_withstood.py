@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -82,7 +83,7 @@ def test_each_disturbance_does_what_it_is_called(pictures: Pictures) -> None:
 
 
 def test_a_limit_lies_between_what_is_withstood_and_what_is_not(pictures: Pictures) -> None:
-    found = find_optics(pictures, tried(darker=2, brighter=0, noisier=1, blurred=1))
+    found = find_optics(pictures, range(len(pictures)), tried(darker=2, brighter=0, noisier=1, blurred=1))
     light = found.light
     assert light.least is not None
     assert light.most is not None
@@ -96,7 +97,7 @@ def test_a_limit_lies_between_what_is_withstood_and_what_is_not(pictures: Pictur
 
 
 def test_beyond_what_was_tried_nothing_is_known(pictures: Pictures) -> None:
-    found = find_optics(pictures, tried())
+    found = find_optics(pictures, range(len(pictures)), tried())
     assert found.light.least is not None
     assert found.light.least == pytest.approx(0.75, abs=0.05), "30 % less, of a picture that is dark anyway"
     assert found.noise.most is not None
@@ -107,17 +108,51 @@ def test_where_good_pictures_differ_by_as_much_there_is_no_limit() -> None:
     line, pictures = Line(4), pictures_for(options_for(None, (), height=96, width=128))
     for i in range(1, 13):
         pictures.add(np.clip(line.render(i) * (0.4 + i / 20), 0, 255).astype(np.uint8), str(i))
-    found = find_optics(pictures, tried(darker=0, brighter=0))
+    found = find_optics(pictures, range(len(pictures)), tried(darker=0, brighter=0))
     assert found.light.highest - found.light.lowest > 0.5
     assert found.light.least is None
     assert found.light.most is None
+
+
+def test_an_odd_picture_decides_no_limit() -> None:
+    line, pictures = Line(4), pictures_for(options_for(None, (), height=96, width=128))
+    for i in range(1, 13):
+        pictures.add(np.clip(line.render(i) * (0.1 if i == 7 else 1), 0, 255).astype(np.uint8), str(i))
+    every, without = (
+        find_optics(pictures, usable, tried(darker=1, brighter=1))
+        for usable in (range(12), [i for i in range(12) if i != 6])
+    )
+    assert every.light.least is None
+    assert without.light.least is not None
+
+
+def test_soft_pictures_whose_sharpness_blur_does_not_lower_have_no_limit() -> None:
+    """Every good picture must be on the right side of its own limits."""
+    draws = np.random.default_rng(0)
+    pictures = pictures_for(options_for(None, (), height=96, width=128))
+    for i in range(12):
+        soft = 120 + 400 * cv2.GaussianBlur(draws.standard_normal((480, 640, 3)).astype(np.float32), (0, 0), 12)
+        pictures.add(np.clip(soft + draws.normal(0, 1, soft.shape), 0, 255).astype(np.uint8), str(i))
+    found = find_optics(pictures, range(12), tried())
+    for limits in (found.light, found.noise, found.sharpness):
+        assert limits.least is None or limits.least < limits.lowest
+        assert limits.most is None or limits.most > limits.highest
+
+
+def test_a_line_whose_light_varies_more_has_wider_limits(pictures: Pictures) -> None:
+    usual, more = (find_optics(pictures, range(12), tried(darker=0, brighter=0), share) for share in (0.12, 0.5))
+    assert usual.light.most is not None
+    assert more.light.most is not None
+    assert more.light.least is not None
+    assert more.light.most > 1.49 > usual.light.most
+    assert more.light.least < 0.51
 
 
 def test_tiny_and_grey_and_deep_pictures_have_optics_too() -> None:
     pictures = pictures_for(options_for(None, (), height=32, width=32))
     for i in range(8):
         pictures.add(np.random.default_rng(i).integers(0, 4000, (20, 30)).astype(np.uint16), str(i))
-    found = find_optics(pictures, tried(noisier=0))
+    found = find_optics(pictures, range(len(pictures)), tried(noisier=0))
     assert found.noise.most is None
     assert found.sharpness.least is None
     assert len(found.template) == 256

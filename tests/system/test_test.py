@@ -78,10 +78,15 @@ def test_pictures_of_a_camera_have_light_and_scene_looked_at(run: Path, tmp_path
     folder = tmp_path / "dark"
     folder.mkdir()
     cv2.imwrite(str(folder / "night.png"), np.zeros((48, 64, 3), np.uint8))
+    cv2.imwrite(str(folder / "other.png"), np.full((30, 40, 3), 120, np.uint8))
     plain, camera = judge(run, folder), judge(run, folder, "--as-camera", "--csv", str(tmp_path / "s.csv"))
     assert "Nothing is known of these parts" in plain.stdout
     assert "too dark" not in plain.stdout
     assert 'fault,,,picture,"the picture is too dark' in (tmp_path / "s.csv").read_text()
+    assert (
+        'other.png,,fault,,,identity,"the model was calibrated at 64x48; this camera gives 40x30'
+        in (tmp_path / "s.csv").read_text()
+    )
     assert camera.returncode == 0
 
 
@@ -94,6 +99,7 @@ def test_pictures_of_a_camera_have_light_and_scene_looked_at(run: Path, tmp_path
         (("monday/a.png", "tuesday/b.png"), ["", ""]),
         (("a.png", "b.png"), ["", ""]),
         (("good/a.png", "b.png"), ["", "good"]),
+        (("good/a.png", "test/b.png"), ["good", "test"]),
     ],
 )
 def test_folders_say_what_parts_are(tmp_path: Path, names: tuple[str, ...], kinds: list[str]) -> None:

@@ -6,13 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import zmq
 
-from calibrate.acquire.from_daemon import find_holder, give_way_to, is_same_camera
+from calibrate.acquire import from_daemon
+from calibrate.acquire.from_daemon import find_holder, giving_way_to, is_same_camera
 from inspectd.daemon import commands
 from inspectd.daemon.commands import Commands
 from inspectd.errors import StartError
@@ -244,9 +246,17 @@ def test_the_same_camera_under_other_names(one: str, other: str, same: bool) -> 
     assert is_same_camera(one, other) is same
 
 
-def test_the_holder_is_found_by_its_source(control: Control) -> None:
+def test_the_holder_is_found_by_its_source(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_holder(control.endpoint, "3") == "top"
     assert find_holder(control.endpoint, "4") is None
     assert find_holder("tcp://127.0.0.1:1", "3", timeout_s=0.1) is None
-    assert not give_way_to("tcp://127.0.0.1:1")
-    assert not give_way_to("ipc:///nowhere/control")
+    monkeypatch.setattr(from_daemon, "giving_way", nullcontext)  # not the test's own process
+    for endpoint, is_said in (
+        (control.endpoint, True),
+        ("tcp://127.0.0.1:1", False),
+        ("tcp://192.0.2.1:5557", False),
+        ("ipc:///nowhere/control", False),
+    ):
+        said: list[str] = []
+        with giving_way_to(endpoint, said.append):
+            assert bool(said) == is_said

@@ -88,7 +88,7 @@ def test_where_scoring_waits_for_cores_nobody_gives_way_for_a_while(monkeypatch:
     priority = IdlePriority()
     is_asked = threading.Event()
     monkeypatch.setattr(priority, "_waits_for_cores", lambda: is_asked.set() or True)
-    monkeypatch.setattr(idle.time, "sleep", lambda _: is_asked.wait(0.01))
+    monkeypatch.setattr(idle, "_sleep", lambda _: time.sleep(0.01))
     with priority.scoring():
         assert is_asked.wait(10)
         with priority._lock:
@@ -110,14 +110,28 @@ def test_how_long_a_thread_ran_is_read_and_a_stranger_is_unknown() -> None:
     assert idle._ran_and_waited_s(2**30) is None
 
 
-def test_who_gives_way_has_the_least_important_session() -> None:
-    program = (
-        "import os; from calibrate.acquire.from_daemon import give_way; give_way(); "
-        "print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
-    )
+def test_who_gives_way_does_so_in_all_threads_and_only_meanwhile() -> None:
+    program = """
+import os, threading, time
+from pathlib import Path
+from calibrate.acquire.from_daemon import giving_way
+group = Path("/proc/self/autogroup")
+end = threading.Event()
+other = threading.Thread(target=end.wait)
+other.start()
+def seen():
+    is_idle = [os.sched_getscheduler(thread) == os.SCHED_IDLE for thread in (0, other.native_id)]
+    return is_idle, group.read_text().split()[-1] if group.exists() else None
+before = seen()
+with giving_way():
+    inside = seen()
+print(inside, seen() == before)
+end.set()
+"""
     line = [sys.executable, "-c", program]
     done = subprocess.run(line, capture_output=True, text=True, check=True, start_new_session=True)
-    assert done.stdout == "True\n"
+    group = "'19'" if Path("/proc/self/autogroup").exists() else "None"
+    assert done.stdout == f"([True, True], {group}) {MAY_RETURN}\n"
 
 
 def test_threads_that_could_not_return_never_give_way(

@@ -73,11 +73,9 @@ def test_the_sheet_lies_beside_the_run_until_the_report_has_it(tmp_path: Path) -
     pictures = Pictures(Geometry(32, 64))
     for i in range(3):
         pictures.add(picture(90, 10 * i), f"Größe {i}.png")
-    overview = Overview(pictures, tmp_path / "group" / "run")
-    assert "Each must show a good part" in overview.show()
-    sheet = cv2.imread(str(tmp_path / "group" / "run.pictures.jpg"))
-    assert sheet is not None
-    assert sheet.shape == overview.sheet.shape
-    overview.forget()
-    overview.forget()
-    assert list((tmp_path / "group").iterdir()) == []
+    with Overview(pictures, tmp_path / "group" / "run") as overview:
+        assert "Each must show a good part" in overview.said
+        sheet = cv2.imread(str(tmp_path / "group" / "run.pictures.jpg"))
+        assert sheet is not None
+        assert sheet.shape == overview.sheet.shape
+    assert list(tmp_path.iterdir()) == [], "nor the folder that was made for it"
