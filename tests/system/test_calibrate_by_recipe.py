@@ -16,7 +16,10 @@ import torch
 from conftest import write_pictures
 from run_here import Ended, run_here
 
+from calibrate.acquire.acquire import shape_notes
+from calibrate.data.training_set import Pictures
 from inspectd.cli import main
+from inspectd.model.geometry import Geometry
 from inspectd.simplenet import bundle
 
 RECIPE = ("--camera", "{pictures}", "--steps", "3", "--run_name", "run", "--results_path", "{results}")
@@ -179,13 +182,14 @@ def test_what_cannot_be_learned_from_is_one_sentence(tmp_path: Path, make: Calla
     assert not list((tmp_path / "results").rglob("*.json"))
 
 
-def test_pictures_of_many_shapes_are_told(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "p", 20)
-    for i, path in enumerate(sorted((tmp_path / "p").iterdir())):
-        picture = cv2.imread(str(path))
-        assert picture is not None
-        cv2.imwrite(str(path), cv2.resize(picture, (40 + 8 * i, 90 - 2 * i)))
-    ended = by_recipe(tmp_path / "p", tmp_path / "results")
-    assert ended.returncode == 0, ended.stderr
-    assert "of 20 sizes and of shapes from 40x90 to 192x52" in ended.stdout
-    assert "Cut them alike" in ended.stdout
+def test_pictures_of_many_shapes_are_told() -> None:
+    pictures = Pictures(Geometry(64, 96))
+    for i in range(20):
+        pictures.add(np.full((90 - 2 * i, 40 + 8 * i), 7 * i, np.uint8), str(i))
+    (said,) = shape_notes(pictures)
+    assert "of 20 sizes and of shapes from 40x90 to 192x52; the network sees each of them stretched to 96x64" in said
+    assert "Cut them alike" in said
+    alike = Pictures(Geometry(64, 96))
+    for i in range(3):
+        alike.add(np.full((90 + i, 100), i, np.uint8), str(i))
+    assert shape_notes(alike) == []

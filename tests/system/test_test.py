@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import write_pictures
+from conftest import write_pictures, write_small_model
 from run_here import Ended, run_here
 
 from inspectd.trial import parts_below
@@ -16,13 +17,13 @@ from inspectd.trial import parts_below
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose model was calibrated on twelve pictures."""
-    folder = tmp_path_factory.mktemp("calibrated")
-    write_pictures(folder / "pictures", 12)
-    line = ("--camera", str(folder / "pictures"), "--steps", "3", "--run_name", "run", "--pixels", "5000")
-    ended = run_here("calibrate", *line, "--results_path", str(folder / "results"))
-    assert ended.returncode == 0, ended.stderr
-    return folder / "results/project/group/run"
+    """A run folder with one model, whose good parts were 64 x 48 and of middle grey."""
+    folder = tmp_path_factory.mktemp("calibrated") / "run"
+    statistics = {"grey_lowest": 100.0, "grey_highest": 150.0, "contrast_mean": 40.0, "sizes": 1.0}
+    write_small_model(folder / "models" / "0", threshold=0.0, statistics=statistics)
+    index = [{"i": 0, "class": "small", "backbone": "tf_efficientnet_lite0"}]
+    (folder / "models" / "index.json").write_text(json.dumps(index))
+    return folder
 
 
 @pytest.fixture
