@@ -87,9 +87,9 @@ def vary(picture: Picture, draws: np.random.Generator, by: Variation) -> Picture
     if draws.random() < OFTEN:
         varied = blurred(varied, draws.uniform(by.focus / 3, by.focus))
     varied = noisier(varied, draws.uniform(0, by.noise), draws)
-    return (
-        compressed(varied, int(draws.integers(by.quality, 96))) if draws.random() < OFTEN else np.clip(varied, 0, 255)
-    )
+    if draws.random() < OFTEN:  # a JPEG is made of BGR
+        varied = compressed(varied[..., ::-1], int(draws.integers(by.quality, 96)))[..., ::-1]
+    return np.ascontiguousarray(np.clip(varied, 0, 255))
 
 
 def _patched(picture: Picture, other: Picture, size: float, draws: np.random.Generator) -> Picture:

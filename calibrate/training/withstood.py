@@ -22,7 +22,7 @@ from inspectd.model import optics
 from inspectd.model.optics import Limits, Optics, limits_of
 from inspectd.records import Picture as Levels
 
-SHAKEN = 20
+DISTURBED = 20
 """So many held-out pictures are disturbed, in each way."""
 MORE = 2
 """Times as many rejects as of the same parts undisturbed are still withstood; one always is."""
@@ -50,7 +50,7 @@ class Withstood:
 
 def chosen_of(held_out: Sequence[int]) -> list[int]:
     """Return which held-out pictures are disturbed: evenly over time."""
-    count = min(SHAKEN, len(held_out))
+    count = min(DISTURBED, len(held_out))
     return [held_out[n * len(held_out) // count] for n in range(count)]
 
 
