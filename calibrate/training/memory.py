@@ -11,13 +11,13 @@ from torch import Tensor
 def coreset(rows: Tensor, count: int) -> Tensor:
     """Return the positions of `count` of the rows [N, k]: each is the one that is farthest from those before it."""
     squares = rows.square().sum(1)
-    chosen = [0]
+    chosen = [torch.zeros((), dtype=torch.long, device=rows.device)]  # there: a GPU is never waited for
     nearest = torch.full_like(squares, torch.inf)
     for _ in range(1, min(count, len(rows))):
         last = chosen[-1]
         nearest = torch.minimum(nearest, squares - 2 * (rows @ rows[last]) + squares[last])
-        chosen.append(int(nearest.argmax()))
-    return torch.tensor(chosen, device=rows.device)
+        chosen.append(nearest.argmax())
+    return torch.stack(chosen)
 
 
 def random_projection(width: int, to: int) -> Tensor:

@@ -29,12 +29,17 @@ def fused(model: nn.Module, example: Tensor) -> nn.Module:
         )
         parent, _, child = names[norm].rpartition(".")
         # timm's BatchNormAct2d carries the activation that follows
-        setattr(model.get_submodule(parent), child, getattr(norm, "act", nn.Identity()))
+        left = getattr(norm, "act", nn.Identity())
+        left._forward_hooks.update(norm._forward_hooks)  # who reads the norm's output reads this one's
+        setattr(model.get_submodule(parent), child, left)
     return model
 
 
 def _pairs(model: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Return each convolution whose output went into a batch norm, each called once, with that batch norm."""
+    """Return each convolution whose output went into a batch norm, each called once, with that batch norm.
+
+    A convolution whose output somebody reads stays as it is.
+    """
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
@@ -45,7 +50,9 @@ def _pairs(model: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchN
         if id(inputs[0]) in outputs:
             pairs.append((outputs[id(inputs[0])][0], cast("nn.BatchNorm2d", norm)))
 
-    handles = [m.register_forward_hook(on_conv) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    handles = [
+        m.register_forward_hook(on_conv) for m in model.modules() if isinstance(m, nn.Conv2d) and not m._forward_hooks
+    ]
     handles += [m.register_forward_pre_hook(on_norm) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     with torch.no_grad():
         model(example)

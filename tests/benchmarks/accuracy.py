@@ -98,10 +98,11 @@ class Result(msgspec.Struct, frozen=True):
 class Results:
     """A folder with a file for each result."""
 
-    def __init__(self, folder: Path, data: Path, options: Options) -> None:
+    def __init__(self, folder: Path, data: Path, options: Options, *, with_disturbances: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         settings = repr(dataclasses.replace(options, seed=0, weights=None)) + str(data.resolve())
+        settings += "" if with_disturbances else " undisturbed"
         self._settings = hashlib.sha256(settings.encode()).hexdigest()[:10]
 
     def once(self, method: str, of: str, seed: int, compute: Callable[[], Result]) -> Result:
@@ -155,7 +156,7 @@ class Class:
         )
 
 
-def calibrated(of: Class, seed: int) -> Result:
+def calibrated(of: Class, seed: int, *, with_disturbances: bool) -> Result:
     """Calibrate and test as the product does."""
     options = dataclasses.replace(of.options, seed=seed)
     backend = choose_backend("auto")
@@ -169,7 +170,8 @@ def calibrated(of: Class, seed: int) -> Result:
     evaluation = evaluate(of.folder, learned.model, backend, workers=2)
     result = of.summed("inspectd", seed, evaluation, threshold, seconds)
     raw = Raw(learned.scores, learned.painted, list(evaluation.scores), list(evaluation.is_defective))
-    return msgspec.structs.replace(result, raw=raw, disturbed=disturb(of.folder, learned.model, backend))
+    disturbed = disturb(of.folder, learned.model, backend) if with_disturbances else ()
+    return msgspec.structs.replace(result, raw=raw, disturbed=disturbed)
 
 
 class Distances:
@@ -185,7 +187,7 @@ class Distances:
         learned_from = [i for i in range(len(good)) if i not in set(held)]
         train = cache_features(Chosen(good, learned_from), self._embedder)
         chosen = torch.randperm(train.shape[1], generator=torch.Generator().manual_seed(0))[:PATCHES_PER_PICTURE]
-        self._train = train[:, chosen]
+        self._train = train[:, chosen.to(train.device)]
         self._held = cache_features(Chosen(good, held), self._embedder)
         tests, self._truths, self._bad = read_tests(of.folder, options)
         self._test = cache_features(tests, self._embedder)
@@ -198,7 +200,7 @@ class Distances:
         held = [float(distance(patches.float()).max()) for patches in self._held]
         threshold = choose_threshold(held, self._of.options.rate, self._of.options.confidence).value
         grid = self._embedder.grid
-        raw = [distance(patches.float()).view(1, *grid).numpy() for patches in self._test]
+        raw = [distance(patches.float()).view(1, *grid).cpu().numpy() for patches in self._test]
         maps = [smoothed(one, self._of.options.geometry())[0] for one in raw]
         bad = tuple(self._bad)
         scores = [float(one.max()) for one in raw]
@@ -251,12 +253,13 @@ def main() -> None:
     ask.add_argument("--classes", default=",".join(CLASSES))
     ask.add_argument("--backbone")
     ask.add_argument("--weights", type=Path)
-    ask.add_argument("--seeds", type=int, default=3)
+    ask.add_argument("--seeds", default="0,1,2")
     ask.add_argument("--pixels", type=int, default=PIXELS, help="Of the network's input, about.")
     ask.add_argument("--without", default="", help="Methods to leave out, comma between: PatchCore 10 %% takes long.")
+    ask.add_argument("--undisturbed", action="store_true", help="Leave out what takes longest: the line's changes.")
     given = ask.parse_args()
     options = options_for(given.backbone, (), weights=given.weights, sizing=Sizing(given.pixels))
-    kept = Results(given.out, given.data, options)
+    kept = Results(given.out, given.data, options, with_disturbances=not given.undisturbed)
     methods = [method for method in DISTANCES if method not in given.without.split(",")]
     results: list[Result] = []
     for name in given.classes.split(","):
@@ -264,8 +267,12 @@ def main() -> None:
         size = typical_size(folder.train)
         assert size is not None
         of = Class(folder, options.fitted(size))
-        for seed in range(given.seeds):
-            results.append(kept.once("inspectd", name, seed, lambda of=of, seed=seed: calibrated(of, seed)))  # type: ignore[misc]
+        for seed in map(int, given.seeds.split(",")):
+
+            def calibrate(of: Class = of, seed: int = seed) -> Result:
+                return calibrated(of, seed, with_disturbances=not given.undisturbed)
+
+            results.append(kept.once("inspectd", name, seed, calibrate))
             say(results[-1])
         features: list[Distances] = []  # computed when the first of them is missing
         for method in methods:

@@ -23,9 +23,9 @@ LEAST_VARIANCE = 1e-3
 def patchcore(good: Tensor, share: float, on_step: Callable[[int, int], None] = lambda *_: None) -> Distance:
     """Learn from good patches [N, D]; `share` of them are kept."""
     draws = torch.Generator().manual_seed(0)
-    small = good @ torch.randn(good.shape[1], PROJECTED, generator=draws)
+    small = good @ torch.randn(good.shape[1], PROJECTED, generator=draws).to(good.device)
     squares, chosen = small.square().sum(1), [0]
-    nearest = torch.full((len(small),), torch.inf)
+    nearest = torch.full_like(squares, torch.inf)
     count = max(1, int(len(good) * share))
     for number in range(1, count):
         last = chosen[-1]
