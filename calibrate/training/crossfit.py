@@ -1,9 +1,9 @@
 """A head that was cross-fitted: every good picture is learned from, and has a score of a head that never saw it.
 
-The judge is the mean of an ensemble's discriminators plus the distance to the nearest patch of a memory bank, each in
-the unit in which the held-out pictures' own scores vary. For each fold there is a head of the same kind whose
-members and memory bank know nothing of it. From all pictures come the standardisation, the directions of the whitening,
-and the two units.
+The judge is the mean of an ensemble's discriminators plus `memory_weight` times the distance to the nearest patch of a
+memory bank, each in the unit in which the held-out pictures' own scores vary. For each fold there is a head of the
+same kind whose members and memory bank know nothing of it. From all pictures come the standardisation, the principal
+directions, and the two units.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from calibrate.training.ensemble import Whitening, find_whitening, outputs, together, train_members
 from calibrate.training.loss import StepLoss
 from calibrate.training.material import Material
-from calibrate.training.memory import coreset, random_projection
+from calibrate.training.memory import coreset
 from calibrate.training.recipe import FOLDS, MEMBERS, Recipe, unseeing
 from inspectd.simplenet.network import Discriminator, Head, HeadShape, MemoryBank, average_scores
 
@@ -43,7 +43,7 @@ def shape_for(shape: HeadShape, recipe: Recipe, remembered: int) -> HeadShape:
         dsc_layers=2,
         dsc_hidden=recipe.hidden * len(MEMBERS),
         memory_patches=remembered,
-        memory_width=recipe.memory_width,
+        memory_width=min(recipe.memory_width, shape.target_embed_dimension),
         score_window=recipe.score_window,
     )
 
@@ -62,14 +62,15 @@ def cross_fit(
     kind = shape_for(shape, recipe, len(banks[-1].patches))
     with torch.no_grad():
         of_members, of_banks = _held_out(material, whiten, members, banks, kind.score_window)
-    units = [max(SMALLEST_UNIT, float(scores.std())) for scores in (of_members, of_banks)]
+    unit, of_bank = (max(SMALLEST_UNIT, float(scores.std())) for scores in (of_members, of_banks))
+    of_bank /= recipe.memory_weight
 
     def head(chosen: Sequence[Discriminator], bank: MemoryBank) -> Head:
         made = Head(kind)
-        together([member.cpu() for member in chosen], _on_cpu(whiten), units[0], made)
+        together([member.cpu() for member in chosen], whiten.cpu(), unit, made)
         assert made.memory is not None
-        made.memory.matrix.copy_(bank.matrix / units[1])
-        made.memory.patches.copy_(bank.patches / units[1])
+        made.memory.matrix.copy_(bank.matrix / of_bank)
+        made.memory.patches.copy_(bank.patches / of_bank)
         return made.eval()
 
     without = tuple(
@@ -82,14 +83,14 @@ def cross_fit(
 def _banks(material: Material, whiten: Whitening, recipe: Recipe) -> list[MemoryBank]:
     """Choose memory banks of the same size from good and varied patches: for each fold of all others, and of all."""
     device, width = whiten.mean.device, len(whiten.mean)
-    matrix = random_projection(width, recipe.memory_width).to(device)
+    matrix = whiten.principal(recipe.memory_width, recipe.memory_whitening)
     seen = [[other for other in range(FOLDS) if other != fold] for fold in range(FOLDS)] + [list(range(FOLDS))]
     rows = [material.sample(recipe.memory_from, torch.Generator().manual_seed(0), folds) for folds in seen]
     count = min(recipe.memory_patches, *(len(some) for some in rows))
     banks = []
     for some in rows:
-        few = ((some.to(device) - whiten.mean) / whiten.spread) @ matrix.T
-        bank = MemoryBank(width, recipe.memory_width, count).to(device)
+        few = whiten.standardise(some.to(device)) @ matrix.T
+        bank = MemoryBank(width, len(matrix), count).to(device)
         bank.matrix.copy_(matrix)
         bank.patches.copy_(few[coreset(few, count)])
         banks.append(bank)
@@ -112,11 +113,7 @@ def _held_out(
         unseen = [members[number] for number in unseeing(fold)]
         for found, scores in (
             (of_members, outputs(unseen, whiten(rows))),
-            (of_banks, banks[fold]((rows - whiten.mean) / whiten.spread)[:, 0]),
+            (of_banks, banks[fold](whiten.standardise(rows))[:, 0]),
         ):
             found.append(average_scores(scores.view(1, *material.grid), window).amax().cpu())
     return torch.stack(of_members), torch.stack(of_banks)
-
-
-def _on_cpu(whiten: Whitening) -> Whitening:
-    return Whitening(whiten.mean.cpu(), whiten.spread.cpu(), whiten.matrix.cpu())

@@ -32,12 +32,34 @@ class Whitening:
     mean: Tensor
     spread: Tensor
     """Of the features [D]: what a head standardises by."""
-    matrix: Tensor
-    """Standardised rows to whitened ones [D, D]."""
+    variances: Tensor
+    """Of standardised rows along each of `directions`, rising, and a little more: what is divided by [D]."""
+    directions: Tensor
+    """The principal ones, as columns [D, D]."""
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Whiten rows [N, D]."""
-        return ((rows - self.mean) / self.spread) @ self.matrix
+        return self.standardise(rows) @ self.matrix
+
+    @property
+    def matrix(self) -> Tensor:
+        """Standardised rows to whitened ones [D, D]."""
+        return self.directions / self.variances.sqrt()
+
+    def standardise(self, rows: Tensor) -> Tensor:
+        """Bring each feature of rows [N, D] to mean 0 and spread 1."""
+        return (rows - self.mean) / self.spread
+
+    def principal(self, count: int, share: float) -> Tensor:
+        """Return what maps standardised rows to their `count` principal components, whitened in part [count, D].
+
+        `share` 0: distances among good patches are kept; 1: every direction counts alike.
+        """
+        return (self.directions[:, -count:] * self.variances[-count:] ** (-share / 2)).T
+
+    def cpu(self) -> Whitening:
+        """Return the same on the CPU."""
+        return Whitening(self.mean.cpu(), self.spread.cpu(), self.variances.cpu(), self.directions.cpu())
 
 
 def find_whitening(material: Material, recipe: Recipe, draws: torch.Generator) -> Whitening:
@@ -46,7 +68,7 @@ def find_whitening(material: Material, recipe: Recipe, draws: torch.Generator) -
     mean, spread = rows.mean(0), rows.std(0).clamp(min=MIN_SPREAD)
     rows = (rows - mean) / spread
     values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
-    return Whitening(mean, spread, vectors / (values.clamp(min=0) + recipe.least_variance).sqrt())
+    return Whitening(mean, spread, values.clamp(min=0) + recipe.least_variance, vectors)
 
 
 def train_members(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -18,9 +16,3 @@ def coreset(rows: Tensor, count: int) -> Tensor:
         nearest = torch.minimum(nearest, squares - 2 * (rows @ rows[last]) + squares[last])
         chosen.append(nearest.argmax())
     return torch.stack(chosen)
-
-
-def random_projection(width: int, to: int) -> Tensor:
-    """Return a matrix [to, width] that keeps distances well enough (Johnson-Lindenstrauss); always the same one."""
-    directions = torch.randn(width, to, generator=torch.Generator().manual_seed(0))
-    return directions.T / math.sqrt(to)

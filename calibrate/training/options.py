@@ -38,7 +38,7 @@ PUBLISHED_SCHEDULE = HEADS_OF_EPOCHS | {field.name for field in dataclasses.fiel
 MOST = 65_536
 """More than this of anything is a slip of the keyboard, and no machine has the memory."""
 MOST_STEPS = 10_000_000
-MAY_BE_ZERO = ("pre_proj", "proj_layer_type", "memory_patches", "varied", "painted")
+MAY_BE_ZERO = ("pre_proj", "proj_layer_type", "memory_patches", "memory_whitening", "varied", "painted")
 FEWEST_PATCHES = 64
 """Of a step: every member of the ensemble must see some."""
 MOST_SEEDS = 2**63  # what torch takes
@@ -215,9 +215,11 @@ def _check_recipe(options: Options, recipe: Recipe) -> None:
     for name, least in (("patches_per_step", FEWEST_PATCHES), ("memory_patches", 1), ("memory_from", 2)):
         if getattr(recipe, name) < least:
             raise UsageError(f"{name} is {getattr(recipe, name)}; expected a whole number of at least {least}.")
-    for name in ("varied", "painted", "weakest", "least_variance"):
+    for name in ("varied", "painted", "weakest", "least_variance", "memory_whitening"):
         if not 0 <= getattr(recipe, name) <= 1 or (name not in MAY_BE_ZERO and getattr(recipe, name) == 0):
             raise UsageError(f"{name} is {getattr(recipe, name):g}; expected a share between 0 and 1.")
+    if not 0 < recipe.memory_weight < math.inf:
+        raise UsageError(f"memory_weight is {recipe.memory_weight:g}; expected a number above 0.")
     for name, (lowest, highest) in ALLOWED.items():
         value = getattr(recipe, f"vary_{name}")
         if not lowest <= value <= highest:

@@ -53,6 +53,11 @@ class Recipe:
     """Added to the good patches' variance in each direction before they are whitened."""
     memory_patches: int = 1000
     memory_width: int = 128
+    """Principal components in which they are compared."""
+    memory_whitening: float = 0.25
+    """How far these are whitened: at 0 the largest variances decide what is near, at 1 all directions count alike."""
+    memory_weight: float = 2.0
+    """How much the distance counts beside the ensemble, each in the unit of good parts' own scores."""
     memory_from: int = 40_000
     """So many good patches are drawn, and the memory bank is chosen from them."""
     score_window: int = 3

@@ -141,8 +141,8 @@ class Discriminator(nn.Module):
 class MemoryBank(nn.Module):
     """How far a patch is from the nearest of some good ones, in a few dimensions that a matrix chooses.
 
-    The patches are a coreset as PatchCore keeps one (Roth et al., CVPR 2022, section 3.2), the few dimensions random
-    ones, which keep distances well enough (Johnson-Lindenstrauss). The unit of the distance is in both.
+    The patches are a coreset as PatchCore keeps one (Roth et al., CVPR 2022, section 3.2). The unit of the distance is
+    in both.
     """
 
     matrix: Tensor

@@ -288,7 +288,8 @@ def main() -> None:
     (given.out / "accuracy.json").write_text(json.dumps([msgspec.to_builtins(r) for r in figures], indent=1))
     console = Console(width=150)
     console.print(table(results))
-    console.print(disturbance_table([(r.of, r.threshold, r.disturbed) for r in results if r.disturbed]))
+    if not given.undisturbed:
+        console.print(disturbance_table([(r.of, r.threshold, r.disturbed) for r in results if r.disturbed]))
 
 
 if __name__ == "__main__":

@@ -24,15 +24,15 @@ def patchcore(good: Tensor, share: float, on_step: Callable[[int, int], None] = 
     """Learn from good patches [N, D]; `share` of them are kept."""
     draws = torch.Generator().manual_seed(0)
     small = good @ torch.randn(good.shape[1], PROJECTED, generator=draws).to(good.device)
-    squares, chosen = small.square().sum(1), [0]
+    squares, chosen = small.square().sum(1), [torch.zeros((), dtype=torch.long, device=good.device)]
     nearest = torch.full_like(squares, torch.inf)
     count = max(1, int(len(good) * share))
     for number in range(1, count):
         last = chosen[-1]
         nearest = torch.minimum(nearest, squares - 2 * (small @ small[last]) + squares[last])
-        chosen.append(int(nearest.argmax()))
+        chosen.append(nearest.argmax())
         on_step(number, count)
-    memory = good[chosen]
+    memory = good[torch.stack(chosen)]
     return lambda patches: torch.cdist(patches, memory).amin(1)
 
 

@@ -105,6 +105,8 @@ def test_what_only_the_published_schedule_has_asks_for_it(asked: dict[str, int])
         ({"patches_per_step": 63}, "of at least 64"),
         ({"memory_patches": 0}, "memory_patches is 0; expected a whole number of at least 1"),
         ({"memory_patches": -1}, "memory_patches is -1"),
+        ({"memory_weight": 0.0}, "memory_weight is 0; expected a number above 0"),
+        ({"memory_whitening": 1.5}, "memory_whitening is 1.5; expected a share"),
         ({"score_window": 2}, "score_window is 2; expected an odd number"),
         ({"score_window": 65}, "score_window is 65; expected an odd number of at most 63"),
         ({"varied": 1.5}, "varied is 1.5; expected a share"),
