@@ -2,8 +2,8 @@
 
 Beyond what is withstood a good part would be rejected although nothing is wrong with it. So the limits of light, noise
 and sharpness (`inspectd.model.optics`) lie between the last amount that is withstood and the first one that is not, or
-at the last that was tried, and beyond what is usual in any case; the daemon then answers `fault: picture`. Where good
-pictures differ among themselves by as much, no limit could tell, and there is none.
+at the last that was tried, and beyond what anything usual does in any case; the daemon then answers `fault: picture`.
+Where good pictures differ among themselves by as much, no limit could tell, and there is none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calibrate.data.disturbance import DISTURBANCES, Disturbance, Kind
@@ -22,6 +23,9 @@ from inspectd.model import optics
 from inspectd.model.optics import Limits, Optics, limits_of
 from inspectd.records import Picture as Levels
 
+Numbers = dict[str, float | None]
+"""Light, noise and sharpness of one picture."""
+Moved = NDArray[np.float64]
 DISTURBED = 20
 """So many held-out pictures are disturbed, in each way."""
 MORE = 2
@@ -97,10 +101,16 @@ def find_optics(
         if not good:
             return Limits(0.0, 0.0)
         margin = max(LEAST[name], TELLING * (max(good) - min(good)))
-        always = light_varies if name == "light" else 0.0
+        varies = light_varies if name == "light" else 0.0
         usual = float(np.median(good))
-        below = lower and _limit(-usual, -min(good), seen.by(name, lower, withstood, -1), margin, always)
-        above = upper and _limit(usual, max(good), seen.by(name, upper, withstood, 1), margin, always)
+
+        def limit(kind: Kind | None, sign: int, outermost: float) -> float | None:
+            if kind is None:
+                return None
+            always = max(varies, seen.usual(name, sign))
+            return _limit(sign * usual, sign * outermost, seen.by(name, kind, withstood, sign), margin, always)
+
+        below, above = limit(lower, -1, min(good)), limit(upper, 1, max(good))
         return limits_of(good, None if below is None else -below, above)
 
     return Optics(
@@ -114,13 +124,11 @@ def find_optics(
 def _limit(usual: float, outermost: float, steps: Sequence[_Step], margin: float, always: float) -> float | None:
     """Return up to where a number may rise from where it usually is, by how much each amount of a disturbance does it.
 
-    What is usual happens to the outermost good picture too, and is always judged: `always`, and the steps called so.
+    What is usual happens to the outermost good picture too, is always judged, and moves the number by up to `always`.
     """
     last = 0.0
     for step in steps:
-        if step.is_usual:
-            always = max(always, step.by)
-        elif not step.holds:
+        if not step.is_usual and not step.holds:
             last = (last + step.by) / 2
             break
         last = step.by
@@ -143,29 +151,43 @@ class _Effects:
     def __init__(self, pictures: Pictures) -> None:
         self._pictures = pictures
         self._raw = [_as_levels(raw, pictures.white_level) for raw in pictures.raw]
+        self._seen: dict[Disturbance | None, list[Numbers]] = {}
 
     def by(self, name: str, kind: Kind, withstood: Sequence[Withstood], sign: int) -> list[_Step]:
+        """Return how far each amount of one kind moves a number."""
         return [
-            _Step(sign * self._effect(name, one.disturbance), one.holds, one.disturbance.is_usual)
+            _Step(sign * float(np.median(self._moved(name, one.disturbance))), one.holds, one.disturbance.is_usual)
             for one in withstood
             if one.disturbance.kind is kind
         ]
 
-    def _effect(self, name: str, disturbance: Disturbance) -> float:
-        moved = []
-        for number, raw in enumerate(self._raw):
-            changed = np.rint(disturbance(raw.astype(np.float32), 1.0, np.random.default_rng(number)))
-            before, after = (self._number(name, raw, one) for one in (raw, changed.astype(np.uint8)))
-            if before is not None and after is not None:
-                moved.append(after - before)
-        return float(np.median(moved)) if moved else 0.0
+    def usual(self, name: str, sign: int) -> float:
+        """Return how far anything usual moves a number, of whatever kind it is: noise blurs edges too."""
+        return max(float((sign * self._moved(name, one)).max()) for one in DISTURBANCES if one.is_usual)
 
-    def _number(self, name: str, raw: Levels, picture: Levels) -> float | None:
+    def _moved(self, name: str, disturbance: Disturbance) -> Moved:
+        """Return how far each picture's number is moved; 0 where it cannot be measured before or afterwards."""
+        moved = []
+        for before, after in zip(self._numbers(None), self._numbers(disturbance), strict=True):
+            pair = before[name], after[name]
+            moved.append(0.0 if pair[0] is None or pair[1] is None else pair[1] - pair[0])
+        return np.asarray(moved)
+
+    def _numbers(self, disturbance: Disturbance | None) -> list[Numbers]:
+        """Return the numbers of each picture, measured once."""
+        if disturbance not in self._seen:
+            self._seen[disturbance] = [self._measured(n, raw, disturbance) for n, raw in enumerate(self._raw)]
+        return self._seen[disturbance]
+
+    def _measured(self, number: int, raw: Levels, disturbance: Disturbance | None) -> Numbers:
+        picture = raw
+        if disturbance is not None:
+            changed = disturbance(raw.astype(np.float32), 1.0, np.random.default_rng(number))
+            picture = np.rint(changed).astype(np.uint8)
         area = self._pictures.geometry.area(picture.shape[1], picture.shape[0])
-        if name == "light":
-            return optics.brighter(optics.places(picture, area, 255), optics.places(raw, area, 255))
+        light = optics.brighter(optics.places(picture, area, 255), optics.places(raw, area, 255))
         lens = optics.look_through(picture, area, 255)
-        return None if lens is None else getattr(lens, name)
+        return {"light": light, "noise": lens and lens.noise, "sharpness": lens and lens.sharpness}
 
 
 def _as_levels(raw: Levels, white_level: int) -> Levels:

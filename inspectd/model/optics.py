@@ -38,8 +38,10 @@ STEEPEST = 0.01
 """Share of a picture's steps that its sharpness is measured by."""
 STEEPEST_OF_NOISE = 2.89 * math.sqrt(2)
 """Mean of that share of the largest steps under Gaussian noise of 1 alone."""
-CLEAR = 1.5
-"""Steps across four pixels must be so many times as large as those of noise, or of rounding."""
+CLEAR = 4.0
+"""Steps across four pixels must be so many times as large as those of noise, or it decides what is left without it."""
+OF_ROUNDING = 1 / math.sqrt(12)
+"""Noise that whole grey levels make."""
 FEWEST_PIXELS = 40
 """Across and down: in a smaller picture neither noise nor sharpness can be measured."""
 LEVELS = np.arange(256, dtype=np.float64)
@@ -119,8 +121,9 @@ def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
     noise = _mean_of(_histogram(bends), 0.5)
     noise /= QUIETER_HALF
     of_noise = STEEPEST_OF_NOISE * noise
+    of_rounding = STEEPEST_OF_NOISE * OF_ROUNDING
     near, far = (_steps(flat.reshape(BANDS, rows, w), by) for by in (1, 4))
-    if far < CLEAR * max(of_noise, 1.0):
+    if far < CLEAR * max(of_noise, of_rounding):
         return Lens(noise, None)
     return Lens(noise, math.sqrt(max(0.0, near**2 - of_noise**2) / (far**2 - of_noise**2)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ from calibrate.data.training_set import Pictures
 from calibrate.training.fit import pictures_for
 from calibrate.training.options import options_for
 from calibrate.training.withstood import Withstood, chosen_of, disturbed_inputs, find_optics, withstood_of
+from inspectd.model.optics import look_through
 from inspectd.sim.line import Line
 
 NUMBER = {disturbance.name: i for i, disturbance in enumerate(DISTURBANCES)}
@@ -137,6 +139,39 @@ def test_soft_pictures_whose_sharpness_blur_does_not_lower_have_no_limit() -> No
     for limits in (found.light, found.noise, found.sharpness):
         assert limits.least is None or limits.least < limits.lowest
         assert limits.most is None or limits.most > limits.highest
+
+
+def finely_grained(count: int) -> Pictures:
+    """Faint edges at the limit of what a lens resolves: a little noise hides how sharp they are."""
+    pictures = pictures_for(options_for(None, (), height=96, width=128))
+    for i in range(count):
+        draws = np.random.default_rng(i)
+        grain = cv2.GaussianBlur(draws.standard_normal((480, 640, 3)).astype(np.float32), (0, 0), 2)
+        pictures.add(np.clip(150 + 90 * grain, 0, 255).astype(np.uint8), str(i))
+    return pictures
+
+
+@pytest.mark.parametrize("scene", [parts, finely_grained])
+def test_nothing_usual_is_beyond_a_limit(scene: Callable[[int], Pictures]) -> None:
+    """Not even of another number: noise blurs, blur takes noise away."""
+    pictures = scene(8)
+    found = find_optics(pictures, range(len(pictures)), tried(**{kind.value: 1 for kind in Kind}))
+    assert any(limits.least or limits.most for limits in (found.light, found.noise, found.sharpness))
+    for number, raw in enumerate(pictures.raw):
+        height, width = raw.shape[:2]
+        area = (0, 0, width, height)
+        for usual in (one for one in DISTURBANCES if one.is_usual):
+            changed = np.rint(usual(raw.astype(np.float32), 1.0, np.random.default_rng(99 + number))).astype(np.uint8)
+            lens = look_through(changed, area, 255)
+            assert lens is not None
+            for name, limits, value in (
+                ("light", found.light, found.brightness(changed, area, 255)),
+                ("noise", found.noise, lens.noise),
+                ("sharpness", found.sharpness, lens.sharpness),
+            ):
+                if value is not None:
+                    assert limits.least is None or value >= limits.least, (usual.name, name)
+                    assert limits.most is None or value <= limits.most, (usual.name, name)
 
 
 def test_a_line_whose_light_varies_more_has_wider_limits(pictures: Pictures) -> None:
