@@ -14,6 +14,7 @@ The patches take gigabytes in `--cache`, and results there are not computed agai
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from calibrate.data.dataset import add_files, find_class
 from calibrate.data.sizing import PIXELS, Sizing, typical_size
 from calibrate.evaluation.metrics import image_auroc, pixel_auroc
 from calibrate.evaluation.testset import smoothed
-from calibrate.training.crossfit import cross_fit
+from calibrate.training.crossfit import CrossFitted, cross_fit
 from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.features import cache_features
 from calibrate.training.fit import pictures_for
@@ -44,19 +45,29 @@ from inspectd.simplenet.network import Head, average_scores
 CLASSES = ("bottle", "magnetic_tile", "ball_screw", "screw")
 
 
+Fit = Callable[[Recipe, int], tuple[CrossFitted, float]]
+
+
 @dataclass(frozen=True)
 class Variation:
-    """A recipe, and which of the head's two halves judge."""
+    """A recipe, and how much each of the head's two halves counts beside what it usually does."""
 
     recipe: Recipe = field(default_factory=Recipe)
-    ensemble: bool = True
-    memory: bool = True
+    ensemble: float = 1.0
+    memory: float = 1.0
 
 
 VARIATIONS: dict[str, Variation] = {
     "as it is": Variation(),
-    "no memory bank": Variation(memory=False),
-    "the memory bank alone": Variation(ensemble=False),
+    "no memory bank": Variation(memory=0.0),
+    "the memory bank half": Variation(memory=0.5),
+    "the memory bank twice": Variation(memory=2.0),
+    "the memory bank alone": Variation(ensemble=0.0),
+    "bank not whitened": Variation(Recipe(memory_whitening=0.0)),
+    "bank half whitened": Variation(Recipe(memory_whitening=0.5)),
+    "bank of 500": Variation(Recipe(memory_patches=500)),
+    "bank of 2000": Variation(Recipe(memory_patches=2000)),
+    "bank in 64 dimensions": Variation(Recipe(memory_width=64)),
     "scores as they are": Variation(Recipe(score_window=1)),
     "no painted defects": Variation(Recipe(painted=0)),
     "nothing varied": Variation(Recipe(varied=0)),
@@ -65,9 +76,6 @@ VARIATIONS: dict[str, Variation] = {
     "hidden 24": Variation(Recipe(hidden=24)),
     "hidden 96": Variation(Recipe(hidden=96)),
     "noise .3 to 2": Variation(Recipe(noise_std=2)),
-    "bank of 500": Variation(Recipe(memory_patches=500)),
-    "bank of 2000": Variation(Recipe(memory_patches=2000)),
-    "64 dimensions": Variation(Recipe(memory_width=64)),
 }
 
 
@@ -92,12 +100,9 @@ class Class:
     is_defective: list[bool]
     options: Options
 
-    def measure(self, variation: Variation, seed: int) -> Measured:
-        """Cross-fit and judge."""
-        began = time.perf_counter()
+    def measure(self, variation: Variation, fitted: CrossFitted, seconds: float) -> Measured:
+        """Judge."""
         some = self.material
-        fitted = cross_fit(some, self.options.shape, variation.recipe, seed, lambda *_: None)
-        seconds = time.perf_counter() - began
         held = [
             float(scores(fitted.without[int(fold)], rows, some.grid, variation).max())
             for rows, fold in zip(some.good, some.folds, strict=True)
@@ -123,9 +128,9 @@ def scores(head: Head, rows: Tensor, grid: tuple[int, int], variation: Variation
     assert head.memory is not None
     rows, total = rows.float(), torch.zeros(len(rows))
     if variation.ensemble:
-        total = total - head.discriminator(head.adapt(rows))[:, 0]
+        total = total - variation.ensemble * head.discriminator(head.adapt(rows))[:, 0]
     if variation.memory:
-        total = total + head.memory(head.standardise(rows))[:, 0]
+        total = total + variation.memory * head.memory(head.standardise(rows))[:, 0]
     return average_scores(total.view(1, *grid), head.shape.score_window)[0]
 
 
@@ -174,10 +179,11 @@ def main() -> None:
     reached: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in variations}
     for of in names:
         found = load(given.data, of, given.pixels, given.cache, options)
+        fit = functools.lru_cache(maxsize=given.seeds)(functools.partial(timed_fit, found))
         for name, variation in variations.items():
 
-            def compute(seed: int, found: Class = found, variation: Variation = variation) -> Measured:
-                return found.measure(variation, seed)
+            def compute(seed: int, found: Class = found, variation: Variation = variation, fit: Fit = fit) -> Measured:
+                return found.measure(variation, *fit(variation.recipe, seed))
 
             each = [
                 once(given.cache / f"{of} {options.backbone} {given.pixels} {name} {seed}.json", compute, seed)
@@ -190,6 +196,13 @@ def main() -> None:
         for of in names:
             best = max(variations, key=lambda name: fmean(sum(reached[name][o]) for o in names if o != of))
             print(f"  {of:14s} {best:24s} {reached[best][of][0]:.3f} / {reached[best][of][1]:.3f}")
+
+
+def timed_fit(found: Class, recipe: Recipe, seed: int) -> tuple[CrossFitted, float]:
+    """Cross-fit; return how many seconds it took."""
+    began = time.perf_counter()
+    fitted = cross_fit(found.material, found.options.shape, recipe, seed, lambda *_: None)
+    return fitted, time.perf_counter() - began
 
 
 def once(path: Path, compute: Callable[[int], Measured], seed: int) -> Measured:
