@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from calibrate.training.fit import Learned
 from calibrate.training.threshold import Evidence
 from inspectd.line.judge import exceeds
+from inspectd.model.calibration import ThresholdRecord
 
 DEPENDENT = 0.8
 """Less than this share of the pictures are independent parts: then it is said."""
@@ -24,7 +26,8 @@ def measured(learned: Learned) -> str:
     if not threshold.painted:
         return f"{said}."
     lowest = threshold.value - threshold.margin
-    why = "the lowest that is proven" if threshold.is_proven else f"above which {threshold.rate:.2%} are expected"
+    is_proven = evidence_of(learned, threshold).bound(_count_above(learned, lowest)) <= threshold.rate
+    why = "the lowest that is proven" if is_proven else f"above which {threshold.rate:.2%} are expected"
     return (
         f"{said}, and {threshold.painted_found} of {threshold.painted} small painted defects found "
         f"({threshold.painted_found_at_lowest} at {lowest:.4g}, {why})."
@@ -36,7 +39,7 @@ def guarantee(learned: Learned) -> str:
     threshold, held_out = learned.threshold, len(learned.held_out)
     if threshold is None:
         return "No good part was held out, so there is no threshold, and the daemon answers fault: no_threshold."
-    evidence = Evidence(held_out, threshold.independent_parts or held_out, threshold.confidence)
+    evidence = evidence_of(learned, threshold)
     proven = f"at most {threshold.proven_rate:.2%} of good parts are rejected, {threshold.confidence:.0%} sure"
     parts, dependent = f"{held_out} held-out good parts", ""
     if evidence.parts < DEPENDENT * held_out:
@@ -52,17 +55,31 @@ def guarantee(learned: Learned) -> str:
     )
     if threshold.proven_rate >= 1:
         return f"{wanted}; with {parts} nothing is proven.{dependent}"
-    odd = set(learned.unconfirmed)
-    of_each = zip(learned.held_out, learned.scores, strict=True)
-    above = sum(i in odd or exceeds(score, threshold.value) for i, score in of_each)
+    unlike, above = set(learned.unconfirmed), _count_above(learned, threshold.value)
+    allowed = evidence.allowed(threshold.rate, len(unlike))
+    if evidence.bound(allowed) <= threshold.rate:
+        usual = [score for i, score in zip(learned.held_out, learned.scores, strict=True) if i not in unlike]
+        value = sorted(usual)[-1 - (allowed - len(unlike))]
+        there, told = sum(exceeds(score, value) for score in learned.painted), _rounded_up(value)
+        return (
+            f"At this threshold, from {parts}: {proven}. {threshold.rate:.2%} is proven at {told} (threshold: "
+            f"{told} for the camera in the configuration), where {there} of {threshold.painted} small painted "
+            f"defects are found.{dependent}"
+        )
     twice = Evidence(2 * held_out, 2 * evidence.parts, threshold.confidence)
-    then = twice.bound(twice.allowed(threshold.rate, 2 * len(odd)))
+    then = twice.bound(twice.allowed(threshold.rate, 2 * len(unlike)))
     if then > threshold.rate:
         then = twice.bound(2 * above)
     return (
         f"{wanted}; with {parts} the best provable bound is: {proven}. As many again like them would prove {then:.2%}."
         f"{dependent}"
     )
+
+
+def evidence_of(learned: Learned, threshold: ThresholdRecord) -> Evidence:
+    """Return how much the held-out parts prove."""
+    count = len(learned.held_out)
+    return Evidence(count, threshold.independent_parts or count, threshold.confidence)
 
 
 def doubtful(learned: Learned, names: Sequence[str], how: str = "") -> str | None:
@@ -96,9 +113,22 @@ def equipment(learned: Learned) -> str | None:
     return f"Good parts would be rejected if the picture were {', '.join(broken)}; all that was tried is in the report."
 
 
+def _count_above(learned: Learned, value: float) -> int:
+    """Return how many held-out parts count as rejected at a threshold: odd ones whatever they score."""
+    odd = set(learned.unconfirmed)
+    of_each = zip(learned.held_out, learned.scores, strict=True)
+    return sum(i in odd or exceeds(score, value) for i, score in of_each)
+
+
 def _above(learned: Learned) -> list[int]:
     """Return the doubtful ones that are so by their score."""
     return [i for i in learned.doubtful if i not in learned.unconfirmed]
+
+
+def _rounded_up(value: float) -> str:
+    """Return a threshold in four digits that is not below it."""
+    step = 10.0 ** (math.floor(math.log10(abs(value) or 1.0)) - 3)
+    return f"{math.ceil(value / step) * step:.4g}"
 
 
 def _some(names: Sequence[str]) -> str:

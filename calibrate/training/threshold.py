@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy.special import betaincinv, stdtr, stdtrit
+from scipy.special import bdtr, betaincinv, stdtr, stdtrit
 
 from inspectd.model.calibration import ThresholdRecord
 
@@ -33,6 +33,10 @@ WORTH = 0.4
 """Of a score for the spread that is read there: so much of a sample that is measured as well as can be."""
 HEAVY = 4.0
 """Degrees of freedom of the tail that good scores are expected to have at worst."""
+CERTAIN = 0.999
+"""So sure it must be that a threshold rejects more than was asked for before odd good parts raise it unasked."""
+WORTH_PROVING = 0.8
+"""Share of the painted defects that the expected threshold finds: so many must be left at the lowest proven one."""
 PRICE = 5.0
 """Painted defects that may be missed for a good part that is no more rejected, share for share."""
 
@@ -55,6 +59,13 @@ class Evidence:
         if self.parts < min(self.count, FEWEST_INDEPENDENT):
             return 1.0
         return proven_rate(self.parts, math.ceil(above * self.parts / self.count), self.confidence)
+
+    def at_most(self, rate: float) -> int:
+        """Return how many scores may lie above a threshold that `rate` of all parts exceed: with more it is another."""
+        above = 0
+        while bdtr(above, self.parts, rate) < CERTAIN:
+            above += 1
+        return above * self.count // self.parts
 
     def allowed(self, rate: float, marked: int) -> int:
         """Return how many scores, `marked` ones included, may lie above a threshold that still proves `rate`.
@@ -87,11 +98,12 @@ def choose_threshold(
     score is: then the largest one, raised to where a normal tail through the scores' median and maximum
     would leave `rate`. That raise is an estimate; it can only lower the false rejects, so the bound stands.
 
-    `painted`: scores of good parts that a defect was painted into; they say how much room there is. With too few parts
-    the lowest threshold is then where a tail through the scores' median and upper tenth leaves `rate`: a few odd parts
-    lie above it, count as rejected, and are for a person to look at. Of `confirmed` ones no more than that share does.
-    Above the lowest threshold, found defects are given up for fewer rejects at a price; where hardly any is found,
-    none is.
+    `painted`: scores of good parts that a defect was painted into; they say how much room there is. The lowest
+    threshold is then where a tail through the scores' median and upper tenth leaves `rate`: some odd parts may lie
+    above it (as long as `rate` can explain them), count as rejected, and are for a person to look at. Of `confirmed`
+    ones no more than that share does. With enough parts it is the proven one, unless hardly any painted defect is found
+    there. Above the lowest threshold, found defects are given up for fewer rejects at a price; where hardly any is
+    found, none is.
     """
     if not len(scores) or not all(map(math.isfinite, scores)):
         raise ValueError("a threshold needs at least one held-out score, all finite")
@@ -107,9 +119,15 @@ def choose_threshold(
     above = min(evidence.allowed(rate, marked), marked + len(ascending) - 1)
     is_proven = evidence.bound(above) <= rate
     lowest = float(ascending[len(ascending) - 1 - (above - marked)])
-    if painted and not is_proven:
+    if painted:
         sure = [s for s, is_sure in zip(scores, confirmed, strict=True) if is_sure] if confirmed else []
-        lowest = max(_expected(ascending, rate, evidence.parts), _allowing(sure, math.floor(rate * count)))
+        expected = max(
+            _expected(ascending, rate, evidence.parts),
+            _allowing(ascending.tolist(), evidence.at_most(rate)),
+            _allowing(sure, math.floor(rate * count)),
+        )
+        if not is_proven or not _is_worth_proving(lowest, expected, painted):
+            lowest, is_proven = expected, False
     found = [score for score in painted if score > lowest]
     if painted:
         value = _worth_it(lowest, ascending, found)
@@ -152,9 +170,15 @@ def _expected(ascending: Scores, rate: float, parts: int) -> float:
     return float(median) + spread * reach
 
 
-def _allowing(sure: Sequence[float], above: int) -> float:
-    """Return the lowest threshold that so many of these scores exceed."""
-    return sorted(sure)[-1 - above] if len(sure) > above else -math.inf
+def _allowing(scores: Sequence[float], above: int) -> float:
+    """Return the lowest threshold that no more than so many of these scores exceed."""
+    return sorted(scores)[-1 - above] if len(scores) > above else -math.inf
+
+
+def _is_worth_proving(proven: float, expected: float, painted: Sequence[float]) -> bool:
+    """Whether enough of the painted defects that an expected threshold finds are found at the proven one."""
+    there, here = (sum(score > threshold for score in painted) for threshold in (proven, expected))
+    return there >= WORTH_PROVING * here or here < FEWEST_FOUND
 
 
 def _worth_it(lowest: float, ascending: Scores, found: Sequence[float]) -> float:

@@ -46,6 +46,21 @@ def test_then_what_is_proven_and_what_more_would_prove() -> None:
     assert f"As many again like them would prove {proven_rate(200, 0, 0.95):.2%}" in none_above
 
 
+def test_what_could_be_proven_but_would_find_too_little_is_said() -> None:
+    scores = [*(i / 100 for i in range(316)), 11.0, 12.0, 13.0, 14.00001]
+    threshold = ThresholdRecord(10.0, 0.01, 0.95, proven_rate(320, 4, 0.95), 299, 2.0, 100, 80, 90, None)
+    model = cast("Bundle", None)
+    several = Learned(model, threshold, scores, list(range(320)), None, "last", [12.0] * 80 + [20.0] * 20)
+    said = guarantee(several)
+    assert said.startswith("At this threshold, from 320 held-out good parts: at most 2.84% of good parts are rejected")
+    assert "1.00% is proven at 14.01 (threshold: 14.01 for the camera in the configuration), where 20 of 100" in said
+    assert "above which 1.00% are expected" in measured(several)
+    odd = Learned(
+        model, threshold, scores, list(range(320)), Cleaning((0.0,) * 320, 1.0, frozenset({3}), frozenset({3})), "last"
+    )
+    assert "you need 299 held-out good parts" in guarantee(odd), "one counts as rejected whatever it scores"
+
+
 def test_pictures_of_few_parts_are_called_so() -> None:
     few = guarantee(learned(independent=24))
     assert "with 100 held-out pictures of about 24 independent parts the best provable bound" in few

@@ -244,6 +244,33 @@ def test_a_still_picture_is_one_part_and_heads_differences_are_none() -> None:
     assert independent_parts(scores, heads) > 150
 
 
+def test_more_parts_do_not_find_less() -> None:
+    """Enough parts could prove the rate at the oddest one's score, where no defect is found: then it is not proven."""
+    draws = np.random.default_rng(8)
+    painted = draws.normal(4, 1.5, 100).tolist()
+    values = []
+    for count in (120, 298, 300, 320, 640):
+        good = [*draws.normal(size=count - count // 60).tolist(), *(9 + draws.random(count // 60)).tolist()]
+        chosen = choose_threshold(good, 0.01, 0.95, painted=painted)
+        assert chosen.painted_found > 60, count
+        assert not chosen.is_proven
+        assert chosen.proven_rate == proven_rate(count, sum(score > chosen.value for score in good), 0.95)
+        values.append(chosen.value)
+        confirmed = choose_threshold(good, 0.01, 0.95, painted=painted, confirmed=[score > 8 for score in good])
+        assert confirmed.value > 8, "a person says that they are good parts"
+    assert max(values) - min(values) < 1
+    assert choose_threshold(draws.normal(size=300).tolist(), 0.01, 0.95, painted=painted).is_proven, "it costs little"
+
+
+def test_what_a_rate_cannot_explain_raises_the_threshold() -> None:
+    """With 2,000 parts of which 3 % are odd, 1 % is no true word for a threshold below them."""
+    draws = np.random.default_rng(9)
+    good = [*draws.normal(size=1940).tolist(), *(9 + draws.random(60)).tolist()]
+    chosen = choose_threshold(good, 0.01, 0.95, painted=draws.normal(4, 1.5, 100).tolist())
+    assert chosen.value > 9
+    assert sum(score > chosen.value for score in good) / 2000 < 0.02
+
+
 def test_with_enough_parts_no_more_are_rejected_than_can_be_proven() -> None:
     draws = np.random.default_rng(0)
     good = draws.normal(size=1000).tolist()
