@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from calibrate.data.disturbance import DISTURBANCES, Disturbance, Kind
@@ -25,7 +25,6 @@ from inspectd.records import Picture as Levels
 
 Numbers = dict[str, float | None]
 """Light, noise and sharpness of one picture."""
-Moved = NDArray[np.float64]
 DISTURBED = 20
 """So many held-out pictures are disturbed, in each way."""
 MORE = 2
@@ -156,22 +155,19 @@ class _Effects:
     def by(self, name: str, kind: Kind, withstood: Sequence[Withstood], sign: int) -> list[_Step]:
         """Return how far each amount of one kind moves a number."""
         return [
-            _Step(sign * float(np.median(self._moved(name, one.disturbance))), one.holds, one.disturbance.is_usual)
+            _Step(sign * median(self._moved(name, one.disturbance) or [0.0]), one.holds, one.disturbance.is_usual)
             for one in withstood
             if one.disturbance.kind is kind
         ]
 
     def usual(self, name: str, sign: int) -> float:
         """Return how far anything usual moves a number, of whatever kind it is: noise blurs edges too."""
-        return max(float((sign * self._moved(name, one)).max()) for one in DISTURBANCES if one.is_usual)
+        return max((sign * by for one in DISTURBANCES if one.is_usual for by in self._moved(name, one)), default=0.0)
 
-    def _moved(self, name: str, disturbance: Disturbance) -> Moved:
-        """Return how far each picture's number is moved; 0 where it cannot be measured before or afterwards."""
-        moved = []
-        for before, after in zip(self._numbers(None), self._numbers(disturbance), strict=True):
-            pair = before[name], after[name]
-            moved.append(0.0 if pair[0] is None or pair[1] is None else pair[1] - pair[0])
-        return np.asarray(moved)
+    def _moved(self, name: str, disturbance: Disturbance) -> list[float]:
+        """Return how far each picture's number is moved, where it can be measured before and afterwards."""
+        pairs = [(b[name], a[name]) for b, a in zip(self._numbers(None), self._numbers(disturbance), strict=True)]
+        return [after - before for before, after in pairs if before is not None and after is not None]
 
     def _numbers(self, disturbance: Disturbance | None) -> list[Numbers]:
         """Return the numbers of each picture, measured once."""
