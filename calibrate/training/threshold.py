@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -37,6 +37,9 @@ CERTAIN = 0.999
 """So sure it must be that a threshold rejects more than was asked for before odd good parts raise it unasked."""
 WORTH_PROVING = 0.8
 """Share of the painted defects that the expected threshold finds: so many must be left at the lowest proven one."""
+CAREFUL = 5.0
+"""So many times more seldom the bound may fail where a proven threshold was not taken: a choice fails where either
+does."""
 PRICE = 5.0
 """Painted defects that may be missed for a good part that is no more rejected, share for share."""
 
@@ -126,8 +129,11 @@ def choose_threshold(
             _allowing(ascending.tolist(), evidence.at_most(rate)),
             _allowing(sure, math.floor(rate * count)),
         )
-        if not is_proven or not _is_worth_proving(lowest, expected, painted):
-            lowest, is_proven = expected, False
+        if is_proven and not _is_worth_proving(lowest, expected, painted):
+            evidence = replace(evidence, confidence=1 - (1 - confidence) / CAREFUL)
+            is_proven = False
+        if not is_proven:
+            lowest = expected
     found = [score for score in painted if score > lowest]
     if painted:
         value = _worth_it(lowest, ascending, found)

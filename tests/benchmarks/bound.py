@@ -5,7 +5,8 @@
 Held-out and fresh good scores are drawn from a smooth fit through the held-out scores of a real run (its own
 quantiles, with a normal tail beyond the last), so that the true rate of false rejects above any threshold is
 known. Coverage: the share of repetitions in which that rate is within the bound that was proven. Once without painted
-defects, and once with such as cross-fitted calibrations have, which choose the threshold by the bulk of the scores. Then
+defects, and once with such as cross-fitted calibrations have, which choose the threshold by the bulk of the scores; once
+more with some odd good parts, for which a proven threshold would lie above the defects. Then
 with autocorrelated scores, as neighbouring frames have: the bound assumes exchangeable parts, and this shows what it is
 worth where they are not, and what is left of it when the number of independent parts is estimated.
 """
@@ -38,6 +39,12 @@ class Distribution:
         inside = np.interp(z, self._at, self._known)
         beyond = np.maximum(z - self._at[-1], 0) + np.minimum(z - self._at[0], 0)
         return np.asarray(inside + beyond * self._slope + 1e-9 * z)  # strictly increasing
+
+    def odd(self, share: float) -> list[float]:
+        """Return scores of odd parts, so many that they are this share beside the others: beyond all of these."""
+        spread = float(self._known.std())
+        count = round(share * len(self._known) / (1 - share))
+        return [float(self._known[-1]) + spread * (1 + i) for i in range(count)]
 
     def rate_above(self, threshold: float) -> float:
         """Return the true share of parts that score above a threshold."""
@@ -83,6 +90,7 @@ def main() -> None:
     ask.add_argument("--repeats", type=int, default=2000)
     ask.add_argument("--rate", type=float, default=0.01)
     ask.add_argument("--confidence", type=float, default=0.95)
+    ask.add_argument("--odd", type=float, default=0.02, help="Share of good parts that score high for a reason.")
     given = ask.parse_args()
     calibration = bundle.load(given.model).calibration
     if calibration is None or len(calibration.held_out_scores) < 8:
@@ -90,10 +98,15 @@ def main() -> None:
     of = Distribution(list(calibration.held_out_scores))
     needed = parts_needed(given.rate, given.confidence)
     print(f"{len(calibration.held_out_scores)} held-out scores of {calibration.run}; {given.repeats} repetitions each")
-    for with_painted in (False, True):
-        print("with painted defects" if with_painted else "without")
+    odd = Distribution([*calibration.held_out_scores, *of.odd(given.odd)])
+    for name, scores, with_painted in (
+        ("without", of, False),
+        ("with painted defects", of, True),
+        (f"with painted defects and {given.odd:.0%} odd parts", odd, True),
+    ):
+        print(name)
         for count in (15, 60, 120, needed, 640, 1500):
-            kept, bound = coverage(of, count, given, with_painted=with_painted)
+            kept, bound = coverage(scores, count, given, with_painted=with_painted)
             print(f"{count:5} held-out parts: coverage {kept:.1%} of {given.confidence:.0%}, median bound {bound:.2%}")
     for count in (120, 640):
         for keep in (0.0, 0.5, 0.9, 0.98):
