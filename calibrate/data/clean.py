@@ -73,8 +73,9 @@ def _oddness(features: Tensor, training: Sequence[int]) -> list[float]:
     for i in range(count):
         worst = 0.0
         for part in torch.split(features[i, ::EVERY].float() @ project, _CHUNK):
-            near = part.square().sum(1)[:, None] - 2 * part @ rows.T + squares  # [p, T·m]
+            near = torch.addmm(squares, part, rows.T, alpha=-2)  # [p, T·m]; |part|² is the same for all of a row
             near = near.view(len(part), len(training), -1).amin(2)  # [p, T]: to each training picture
+            near += part.square().sum(1)[:, None]
             if i in of_training:
                 near[:, of_training[i]] = torch.inf  # a picture is no witness for itself
             worst = max(worst, float(near.kthvalue(witnesses, dim=1).values.max()))

@@ -13,14 +13,12 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 import msgspec
 import torch
 
 from calibrate.data.clean import Cleaning
-from calibrate.data.disturbance import DISTURBANCES
 from calibrate.data.sizing import Sizing
 from calibrate.data.training_set import Pictures, check_enough
 from calibrate.progress import Unwatched, Watcher
@@ -28,13 +26,12 @@ from calibrate.training.by_epochs import EpochTraining, Keeper, KeepLast
 from calibrate.training.by_recipe import train_by_recipe
 from calibrate.training.independence import independent_parts
 from calibrate.training.options import Options, options_for
-from calibrate.training.scoring import score_pixels
 from calibrate.training.threshold import choose_threshold, held_out_positions
 from calibrate.training.trained import Trained, confirmed_of
-from calibrate.training.withstood import Withstood, find_optics, withstood_of
-from inspectd.engine.backend import Backend, Variant
+from calibrate.training.tried import Tried, try_out
+from calibrate.training.withstood import Withstood, find_optics
+from inspectd.engine.backend import Backend
 from inspectd.engine.choose import torch_device
-from inspectd.errors import StartError
 from inspectd.line.judge import exceeds
 from inspectd.model.artefact import sha256
 from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
@@ -44,9 +41,6 @@ from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
 from inspectd.version import VERSION
-
-TOGETHER = 8
-"""Pictures that are given to the engine at once, which scores those of a small network side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +140,9 @@ def _with_threshold(
     heads = [scored_by[i] for i in positions]
     usable = [i for i in positions if cleaning is None or i not in cleaning.unlike]
     light_varies = options.recipe.vary_light if options.recipe else 0.0
-    tried = _try(pictures, trained, draft, backend, watcher)
+    tried = try_out(pictures, trained, draft, backend, watcher)
 
-    def with_limits(calibration: Calibration, tried: _Tried) -> Calibration:
+    def with_limits(calibration: Calibration, tried: Tried) -> Calibration:
         good = [tried.good[i] for i in positions]
         # The published way of holding out is left as it is.
         parts = independent_parts(good, heads) if options.recipe else math.inf
@@ -195,7 +189,7 @@ def _with_threshold(
     if judges != variant:  # the threshold shows that the faster one is too far from the textbook: set it in the other
         calibration = msgspec.structs.replace(calibration, device=judges.device, precision=judges.precision)
         model = dataclasses.replace(model, calibration=calibration)
-        tried = _try(pictures, trained, model, backend, watcher)
+        tried = try_out(pictures, trained, model, backend, watcher)
         model = dataclasses.replace(model, calibration=with_limits(calibration, tried))
     backend.forget(draft)
     assert model.calibration is not None
@@ -212,52 +206,6 @@ def _with_threshold(
         tried.withstood(threshold),
         frozenset(confirmed),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """Scores of what the trials tried."""
-
-    good: dict[int, float] = dataclasses.field(default_factory=dict)
-    """By position."""
-    painted: list[float] = dataclasses.field(default_factory=list)
-    disturbed: dict[int, list[float]] = dataclasses.field(default_factory=dict)
-    """By position: a score for each disturbance."""
-
-    def withstood(self, threshold: ThresholdRecord | None) -> list[Withstood]:
-        return [] if threshold is None else withstood_of(threshold.value, self.good, self.disturbed)
-
-
-def _try(pictures: Pictures, trained: Trained, like: Bundle, backend: Backend, watcher: Watcher) -> _Tried:
-    """Return the scores of what the trials try, as `like` is judged."""
-    watcher.stage("threshold", sum(map(len, trained.trials)))
-    tried = _Tried()
-    for number, trial in enumerate(trained.trials):
-        is_judge = trial.head is trained.head
-        model = like if is_judge else dataclasses.replace(like, head=trial.head, digest=f"{like.digest} {number}")
-        _check_alike(backend.prepare(model, is_draft=True).variant, backend.prepare(like).variant)
-        found: list[float] = []
-        inputs = trial.inputs(pictures)
-        while some := list(islice(inputs, TOGETHER)):
-            found += score_pixels(backend, model, torch.stack(some)).reshape(len(some), -1).max(axis=1).tolist()
-            for _ in some:
-                watcher.step()
-        scores = iter(found)
-        tried.good.update(zip(trial.positions, scores, strict=False))
-        tried.painted.extend(islice(scores, len(trial.painted)))
-        for position in trial.disturbed:
-            tried.disturbed[position] = list(islice(scores, len(DISTURBANCES)))
-        if not is_judge:
-            backend.forget(model)
-    return tried
-
-
-def _check_alike(ours: Variant, judges: Variant) -> None:
-    if ours != judges:
-        raise StartError(
-            f"Heads of one model are scored in {ours} and in {judges}, so no threshold can be set; nothing was "
-            "changed. Please report this."
-        )
 
 
 def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundle:
