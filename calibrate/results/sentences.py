@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from calibrate.training.fit import Learned
-from calibrate.training.threshold import Evidence
+from calibrate.training.threshold import Evidence, is_worth_proving
 from inspectd.line.judge import exceeds
 from inspectd.model.calibration import ThresholdRecord
 
@@ -54,13 +54,13 @@ def guarantee(learned: Learned) -> str:
         f"For {threshold.rate:.2%} at {threshold.confidence:.0%} you need {threshold.parts_needed} held-out good parts"
     )
     if threshold.proven_rate >= 1:
-        return f"{wanted}; with {parts} nothing is proven.{dependent}"
+        return f"{wanted}; from {parts} nothing is proven.{dependent}"
     unlike, above = set(learned.unconfirmed), _count_above(learned, threshold.value)
+    usual = sorted(score for i, score in zip(learned.held_out, learned.scores, strict=True) if i not in unlike)
     allowed = evidence.allowed(threshold.rate, len(unlike))
     if evidence.bound(allowed) <= threshold.rate:
-        usual = [score for i, score in zip(learned.held_out, learned.scores, strict=True) if i not in unlike]
-        value = sorted(usual)[-1 - (allowed - len(unlike))]
-        there, told = sum(exceeds(score, value) for score in learned.painted), _rounded_up(value)
+        told = _rounded_up(usual[-1 - (allowed - len(unlike))])
+        there = sum(exceeds(score, float(told)) for score in learned.painted)
         return (
             f"At this threshold, from {parts}: {proven}. {threshold.rate:.2%} is proven at {told} (threshold: "
             f"{told} for the camera in the configuration), where {there} of {threshold.painted} small painted "
@@ -70,8 +70,10 @@ def guarantee(learned: Learned) -> str:
     then = twice.bound(twice.allowed(threshold.rate, 2 * len(unlike)))
     if then > threshold.rate:
         then = twice.bound(2 * above)
+    elif not is_worth_proving(usual[-1], threshold.value, learned.painted):
+        then = twice.careful().bound(2 * above)
     return (
-        f"{wanted}; with {parts} the best provable bound is: {proven}. As many again like them would prove {then:.2%}."
+        f"{wanted}; from {parts}, at this threshold {proven}. As many again like them would prove {then:.2%}."
         f"{dependent}"
     )
 

@@ -62,15 +62,15 @@ def cross_fit(
     kind = shape_for(shape, recipe, len(banks[-1].patches))
     with torch.no_grad():
         of_members, of_banks = _held_out(material, whiten, members, banks, kind.score_window)
-    unit, of_bank = (max(SMALLEST_UNIT, float(scores.std())) for scores in (of_members, of_banks))
-    of_bank /= recipe.memory_weight
+    unit, bank_unit = (max(SMALLEST_UNIT, float(scores.std())) for scores in (of_members, of_banks))
+    bank_unit /= recipe.memory_weight
 
     def head(chosen: Sequence[Discriminator], bank: MemoryBank) -> Head:
         made = Head(kind)
         together([member.cpu() for member in chosen], whiten.cpu(), unit, made)
         assert made.memory is not None
-        made.memory.matrix.copy_(bank.matrix / of_bank)
-        made.memory.patches.copy_(bank.patches / of_bank)
+        made.memory.matrix.copy_(bank.matrix / bank_unit)
+        made.memory.patches.copy_(bank.patches / bank_unit)
         return made.eval()
 
     without = tuple(

@@ -39,7 +39,7 @@ WORTH_PROVING = 0.8
 """Share of the painted defects that the expected threshold finds: so many must be left at the lowest proven one."""
 CAREFUL = 5.0
 """So many times more seldom the bound may fail where a proven threshold was not taken: a choice fails where either
-does."""
+does, at worst in so much more than the one that was promised."""
 PRICE = 5.0
 """Painted defects that may be missed for a good part that is no more rejected, share for share."""
 
@@ -62,6 +62,10 @@ class Evidence:
         if self.parts < min(self.count, FEWEST_INDEPENDENT):
             return 1.0
         return proven_rate(self.parts, math.ceil(above * self.parts / self.count), self.confidence)
+
+    def careful(self) -> Evidence:
+        """Return the same for a bound of a threshold that was chosen in place of a proven one."""
+        return replace(self, confidence=1 - (1 - self.confidence) / CAREFUL)
 
     def at_most(self, rate: float) -> int:
         """Return how many scores may lie above a threshold that `rate` of all parts exceed: with more it is another."""
@@ -104,9 +108,9 @@ def choose_threshold(
     `painted`: scores of good parts that a defect was painted into; they say how much room there is. The lowest
     threshold is then where a tail through the scores' median and upper tenth leaves `rate`: some odd parts may lie
     above it (as long as `rate` can explain them), count as rejected, and are for a person to look at. Of `confirmed`
-    ones no more than that share does. With enough parts it is the proven one, unless hardly any painted defect is found
-    there. Above the lowest threshold, found defects are given up for fewer rejects at a price; where hardly any is
-    found, none is.
+    ones no more than that share does. With enough parts it is the proven one, unless too few are found there of the
+    painted defects that the other finds. Above the lowest threshold, found defects are given up for fewer rejects at a
+    price; where hardly any is found, none is.
     """
     if not len(scores) or not all(map(math.isfinite, scores)):
         raise ValueError("a threshold needs at least one held-out score, all finite")
@@ -121,26 +125,24 @@ def choose_threshold(
     ascending = np.sort(np.asarray(counted, np.float64))
     above = min(evidence.allowed(rate, marked), marked + len(ascending) - 1)
     is_proven = evidence.bound(above) <= rate
-    lowest = float(ascending[len(ascending) - 1 - (above - marked)])
+    lowest = proven = float(ascending[len(ascending) - 1 - (above - marked)])
     if painted:
         sure = [s for s, is_sure in zip(scores, confirmed, strict=True) if is_sure] if confirmed else []
         expected = max(
             _expected(ascending, rate, evidence.parts),
-            _allowing(ascending.tolist(), evidence.at_most(rate)),
+            _allowing(ascending.tolist(), max(0, evidence.at_most(rate) - marked)),
             _allowing(sure, math.floor(rate * count)),
         )
-        if is_proven and not _is_worth_proving(lowest, expected, painted):
-            evidence = replace(evidence, confidence=1 - (1 - confidence) / CAREFUL)
-            is_proven = False
-        if not is_proven:
+        if not is_proven or not is_worth_proving(lowest, expected, painted):
             lowest = expected
     found = [score for score in painted if score > lowest]
     if painted:
         value = _worth_it(lowest, ascending, found)
     else:
         value = lowest if is_proven else float(ascending[-1]) + _normal_margin(ascending, rate)
-    if not is_proven:
+    if not is_proven or value < proven:
         above = min(count, marked + int((ascending > value).sum()))
+        evidence = evidence.careful() if is_proven else evidence
     return ThresholdRecord(
         value,
         rate,
@@ -181,7 +183,7 @@ def _allowing(scores: Sequence[float], above: int) -> float:
     return sorted(scores)[-1 - above] if len(scores) > above else -math.inf
 
 
-def _is_worth_proving(proven: float, expected: float, painted: Sequence[float]) -> bool:
+def is_worth_proving(proven: float, expected: float, painted: Sequence[float]) -> bool:
     """Whether enough of the painted defects that an expected threshold finds are found at the proven one."""
     there, here = (sum(score > threshold for score in painted) for threshold in (proven, expected))
     return there >= WORTH_PROVING * here or here < FEWEST_FOUND

@@ -31,6 +31,8 @@ MORE = 2
 """Times as many rejects as of the same parts undisturbed are still withstood; one always is."""
 TELLING = 0.5
 """A limit must lie this far outside the good pictures' range, as a share of it; else it tells nothing."""
+EDGES_LEFT = 0.5
+"""Of the good pictures' fewest: with less, an edge that all of them have is gone."""
 LEAST = {"light": 0.03, "noise": 1.0, "sharpness": 0.02}
 """And at least so far."""
 
@@ -94,7 +96,9 @@ def find_optics(
     middle = np.asarray(np.median(np.stack(seen_places), axis=0), np.float32)
     light = [optics.brighter(one, middle) for one in seen_places]
     lenses = [lens for i in usable if (lens := pictures.lenses[i]) is not None]
-    seen = _Effects(pictures)
+    seen = _Effects(pictures, usable)
+    edges = [lens.edges for lens in lenses]
+    stand_out = bool(lenses) and all(lens.sharpness is not None for lens in lenses)
 
     def limits(name: str, good: Sequence[float], lower: Kind | None, upper: Kind | None) -> Limits:
         if not good:
@@ -117,6 +121,7 @@ def find_optics(
         limits("light", light, Kind.DARKER, Kind.BRIGHTER),
         limits("noise", [lens.noise for lens in lenses], None, Kind.NOISIER),
         limits("sharpness", [lens.sharpness for lens in lenses if lens.sharpness is not None], Kind.BLURRED, None),
+        limits_of(edges or [0.0], EDGES_LEFT * min(edges) if stand_out else None, None),
     )
 
 
@@ -147,22 +152,26 @@ class _Step:
 class _Effects:
     """By how much each disturbance moves each number, measured on a few pictures as the camera gave them."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: Pictures, usable: Sequence[int]) -> None:
         self._pictures = pictures
-        self._raw = [_as_levels(raw, pictures.white_level) for raw in pictures.raw]
+        seen = [raw for i, raw in enumerate(pictures.raw) if i in usable] or pictures.raw
+        self._raw = [_as_levels(raw, pictures.white_level) for raw in seen]
         self._seen: dict[Disturbance | None, list[Numbers]] = {}
 
     def by(self, name: str, kind: Kind, withstood: Sequence[Withstood], sign: int) -> list[_Step]:
-        """Return how far each amount of one kind moves a number."""
-        return [
-            _Step(sign * median(self._moved(name, one.disturbance) or [0.0]), one.holds, one.disturbance.is_usual)
-            for one in withstood
-            if one.disturbance.kind is kind
-        ]
+        """Return how far each amount of one kind moves a number, up to where it cannot be measured any more."""
+        steps = []
+        for one in withstood:
+            if one.disturbance.kind is kind:
+                if not (moved := self._moved(name, one.disturbance)):
+                    break
+                steps.append(_Step(sign * median(moved), one.holds, one.disturbance.is_usual))
+        return steps
 
     def usual(self, name: str, sign: int) -> float:
         """Return how far anything usual moves a number, of whatever kind it is: noise blurs edges too."""
-        return max((sign * by for one in DISTURBANCES if one.is_usual for by in self._moved(name, one)), default=0.0)
+        every = (self._moved(name, one) for one in DISTURBANCES if one.is_usual)
+        return max((sign * median(moved) for moved in every if moved), default=0.0)
 
     def _moved(self, name: str, disturbance: Disturbance) -> list[float]:
         """Return how far each picture's number is moved, where it can be measured before and afterwards."""

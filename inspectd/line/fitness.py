@@ -109,17 +109,22 @@ def optics_problem(area: Area, picture: Picture) -> str | None:
     height, width = picture.shape[:2]
     inspected, white_level = area.geometry.area(width, height), area.model.white_level
     light = limits.brightness(picture, inspected, white_level)
-    if (how := _beyond(light, limits.light, "darker", "brighter")) is not None:
-        advice = "check lamp, exposure and lens before you touch the threshold, or calibrate again"
-        return _told(how, f"{light:.2f} times as bright as usual", limits.light, advice)
-    lens = look_through(picture, inspected, white_level)
-    if lens is None:
-        return None
-    if (how := _beyond(lens.noise, limits.noise, "smoother", "noisier")) is not None:
-        return _told(how, f"noise {lens.noise:.2f}", limits.noise, "check gain, exposure and cable")
-    sharpness = lens.sharpness
-    if sharpness is not None and (how := _beyond(sharpness, limits.sharpness, "less sharp", "sharper")) is not None:
-        return _told(how, f"sharpness {sharpness:.2f}", limits.sharpness, "clean the lens and set its focus")
+    lamp = "check lamp, exposure and lens before you touch the threshold, or calibrate again"
+    measured = [(light, limits.light, ("darker", "brighter"), f"{light:.2f} times as bright as usual", lamp)]
+    if (lens := look_through(picture, inspected, white_level)) is not None:
+        noise, edges, gain = (
+            f"noise {lens.noise:.2f}",
+            f"edges of {lens.edges:.0f} grey levels",
+            "check gain, exposure and cable",
+        )
+        focus, soft = "clean the lens and set its focus", ("less sharp", "sharper")
+        measured.append((lens.noise, limits.noise, ("smoother", "noisier"), noise, gain))
+        if lens.sharpness is not None:
+            measured.append((lens.sharpness, limits.sharpness, soft, f"sharpness {lens.sharpness:.2f}", focus))
+        measured.append((lens.edges, limits.edges, soft, edges, focus))
+    for value, allowed, (below, above), seen, advice in measured:
+        if (how := _beyond(value, allowed, below, above)) is not None:
+            return _told(how, seen, allowed, advice)
     return None
 
 

@@ -1,16 +1,17 @@
 """Light and lens of a camera: is a picture lit, and as sharp and free of noise, as the good ones were at calibration?
 
-Three numbers, each chosen so that a part or a defect hardly moves it and a line's wear does:
+Four numbers, each chosen so that a part or a defect hardly moves it and a line's wear does:
 
 - *light*: how many times as bright as the usual good picture, in the middle of many places: what lies in a few of them
   does not count;
 - *noise*: grey levels of sensor noise, from the quieter half of the picture (Immerkær 1996, whose mean edges would
   raise);
 - *sharpness*: the steepest steps from one pixel to the next over those across four, both without what noise adds to
-  them: 1 for a perfect edge, 0.25 for a wide ramp, whatever the contrast.
+  them: 1 for a perfect edge, 0.25 for a wide ramp, whatever the contrast;
+- *edges*: the steps across four pixels themselves, noise and all: where blur has left none, there is no sharpness.
 
 How far each may go was found at calibration, by good pictures that were made darker, noisier, blurred until the model
-would have rejected them (`calibrate.training.withstood`).
+would have rejected them (`calibrate.training.withstood`); edges may fall to half of the good pictures' fewest.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Lens(NamedTuple):
     noise: float
     sharpness: float | None
     """None: no edge stands out from the noise."""
+    edges: float
+    """Grey levels of the steepest steps across four pixels."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -78,6 +81,7 @@ class Optics(msgspec.Struct, frozen=True):
     light: Limits
     noise: Limits
     sharpness: Limits
+    edges: Limits = Limits(0.0, 0.0)
 
     @property
     def usual(self) -> Places:
@@ -124,8 +128,8 @@ def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
     of_rounding = STEEPEST_OF_NOISE * OF_ROUNDING
     near, far = (_steps(flat.reshape(BANDS, rows, w), by) for by in (1, 4))
     if far < CLEAR * max(of_noise, of_rounding):
-        return Lens(noise, None)
-    return Lens(noise, math.sqrt(max(0.0, near**2 - of_noise**2) / (far**2 - of_noise**2)))
+        return Lens(noise, None, far)
+    return Lens(noise, math.sqrt(max(0.0, near**2 - of_noise**2) / (far**2 - of_noise**2)), far)
 
 
 def limits_of(good: Sequence[float], least: float | None, most: float | None) -> Limits:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from calibrate.training.memory import coreset
+
 Distance = Callable[[Tensor], Tensor]
 """Patches [P, D] of a picture to their scores [P]."""
 PROJECTED = 128
@@ -20,19 +22,11 @@ LEAST_VARIANCE = 1e-3
 """Of a standardised feature's: what lies along a direction in which nothing varies must not count for ever."""
 
 
-def patchcore(good: Tensor, share: float, on_step: Callable[[int, int], None] = lambda *_: None) -> Distance:
+def patchcore(good: Tensor, share: float) -> Distance:
     """Learn from good patches [N, D]; `share` of them are kept."""
     draws = torch.Generator().manual_seed(0)
     small = good @ torch.randn(good.shape[1], PROJECTED, generator=draws).to(good.device)
-    squares, chosen = small.square().sum(1), [torch.zeros((), dtype=torch.long, device=good.device)]
-    nearest = torch.full_like(squares, torch.inf)
-    count = max(1, int(len(good) * share))
-    for number in range(1, count):
-        last = chosen[-1]
-        nearest = torch.minimum(nearest, squares - 2 * (small @ small[last]) + squares[last])
-        chosen.append(nearest.argmax())
-        on_step(number, count)
-    memory = good[torch.stack(chosen)]
+    memory = good[coreset(small, max(1, int(len(good) * share)))]
     return lambda patches: torch.cdist(patches, memory).amin(1)
 
 

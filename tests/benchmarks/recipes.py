@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -181,12 +182,15 @@ def main() -> None:
         found = load(given.data, of, given.pixels, given.cache, options)
         fit = functools.lru_cache(maxsize=given.seeds)(functools.partial(timed_fit, found))
         for name, variation in variations.items():
+            settings = hashlib.sha256(repr(variation).encode()).hexdigest()[:10]
 
             def compute(seed: int, found: Class = found, variation: Variation = variation, fit: Fit = fit) -> Measured:
                 return found.measure(variation, *fit(variation.recipe, seed))
 
             each = [
-                once(given.cache / f"{of} {options.backbone} {given.pixels} {name} {seed}.json", compute, seed)
+                once(
+                    given.cache / f"{of} {options.backbone} {given.pixels} {name} {settings} {seed}.json", compute, seed
+                )
                 for seed in range(given.seeds)
             ]
             reached[name][of] = fmean(m.image for m in each), fmean(m.pixel for m in each)

@@ -35,7 +35,7 @@ def test_first_what_was_seen() -> None:
 def test_then_what_is_proven_and_what_more_would_prove() -> None:
     said = guarantee(learned())
     assert (
-        "you need 299 held-out good parts; with 100 held-out good parts the best provable bound is: at most 6.16%"
+        "you need 299 held-out good parts; from 100 held-out good parts, at this threshold at most 6.16% of good"
         in said
     )
     assert f"As many again like them would prove {proven_rate(200, 4, 0.95):.2%}" in said
@@ -44,6 +44,14 @@ def test_then_what_is_proven_and_what_more_would_prove() -> None:
     assert f"would prove {proven_rate(200, 4, 0.95):.2%}" in confirmed, "they are rejected all the same"
     none_above = guarantee(learned(above=0))
     assert f"As many again like them would prove {proven_rate(200, 0, 0.95):.2%}" in none_above
+
+
+def test_more_of_what_is_odd_would_not_prove_more_than_they_will() -> None:
+    """The proof would lie above the odd ones, where no painted defect is found, so it would not be taken."""
+    scores = [*(i / 100 for i in range(157)), 9.0, 9.5, 10.0]
+    threshold = ThresholdRecord(5.0, 0.01, 0.95, proven_rate(160, 3, 0.95), 299, 2.0, 100, 80, 90, None)
+    several = Learned(cast("Bundle", None), threshold, scores, list(range(160)), None, "last", [8.0] * 80)
+    assert f"As many again like them would prove {proven_rate(320, 6, 0.99):.2%}" in guarantee(several)
 
 
 def test_what_could_be_proven_but_would_find_too_little_is_said() -> None:
@@ -63,10 +71,10 @@ def test_what_could_be_proven_but_would_find_too_little_is_said() -> None:
 
 def test_pictures_of_few_parts_are_called_so() -> None:
     few = guarantee(learned(independent=24))
-    assert "with 100 held-out pictures of about 24 independent parts the best provable bound" in few
+    assert "from 100 held-out pictures of about 24 independent parts, at this threshold at most" in few
     assert "take pictures of more parts" in few
     hardly_any = guarantee(learned(independent=4))
-    assert "with 100 held-out pictures of about 4 independent parts nothing is proven" in hardly_any
+    assert "from 100 held-out pictures of about 4 independent parts nothing is proven" in hardly_any
 
 
 def test_who_must_be_looked_at_is_named_with_what_to_do() -> None:

@@ -278,6 +278,23 @@ def test_more_parts_do_not_find_less() -> None:
     assert choose_threshold(draws.normal(size=300).tolist(), 0.01, 0.95, painted=painted).is_proven, "it costs little"
 
 
+def test_a_threshold_above_a_proven_one_is_proven() -> None:
+    """Painted defects far above raise it beyond: no other threshold is then told."""
+    good = [*np.random.default_rng(3).normal(size=36).tolist(), 4.15]
+    chosen = choose_threshold(good, 0.1, 0.95, painted=[1.65] * 26 + np.linspace(8, 12, 74).tolist())
+    assert chosen.value > 4.15
+    assert chosen.is_proven
+    assert chosen.proven_rate == proven_rate(37, 0, 0.95)
+
+
+def test_marked_parts_count_among_those_that_a_rate_explains() -> None:
+    draws = np.random.default_rng(9)
+    good = [*draws.normal(size=1930).tolist(), *(9 + draws.random(70)).tolist()]
+    marked = [i >= 1960 for i in range(2000)]
+    chosen = choose_threshold(good, 0.01, 0.95, marked, painted=draws.normal(4, 1.5, 100).tolist())
+    assert chosen.value > 9
+
+
 def test_what_a_rate_cannot_explain_raises_the_threshold() -> None:
     """With 2,000 parts of which 3 % are odd, 1 % is no true word for a threshold below them."""
     draws = np.random.default_rng(9)

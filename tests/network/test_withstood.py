@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -119,13 +120,47 @@ def test_where_good_pictures_differ_by_as_much_there_is_no_limit() -> None:
 def test_an_odd_picture_decides_no_limit() -> None:
     line, pictures = Line(4), pictures_for(options_for(None, (), height=96, width=128))
     for i in range(1, 13):
-        pictures.add(np.clip(line.render(i) * (0.1 if i == 7 else 1), 0, 255).astype(np.uint8), str(i))
+        pictures.add(np.clip(line.render(i) * (0.1 if i == 1 else 1), 0, 255).astype(np.uint8), str(i))
     every, without = (
         find_optics(pictures, usable, tried(darker=1, brighter=1))
-        for usable in (range(12), [i for i in range(12) if i != 6])
+        for usable in (range(12), [i for i in range(12) if i != 0])
     )
     assert every.light.least is None
     assert without.light.least is not None
+    assert without == find_optics(parts(13), range(1, 12), tried(darker=1, brighter=1)), "as if it were not there"
+
+
+@pytest.mark.parametrize("sigma", [12, 20, 30])
+def test_a_picture_without_edges_is_not_as_sharp_as_one_with(pictures: Pictures, sigma: float) -> None:
+    """Where none stands out from the noise there is no sharpness to measure, and all good pictures had some."""
+    found = find_optics(pictures, range(len(pictures)), tried())
+    draws = np.random.default_rng(0)
+    for raw in pictures.raw:
+        soft = cv2.GaussianBlur(raw.astype(np.float32), (0, 0), sigma) + draws.normal(0, 1, raw.shape)
+        lens, good = (
+            look_through(np.rint(np.clip(one, 0, 255)).astype(np.uint8), (0, 0, raw.shape[1], raw.shape[0]), 255)
+            for one in (soft, raw)
+        )
+        assert lens is not None
+        assert good is not None
+        assert found.edges.least is not None
+        assert lens.edges < found.edges.least < good.edges
+
+
+def test_what_cannot_be_measured_any_more_sets_no_limit_inside_what_holds(pictures: Pictures) -> None:
+    """Steps that hold, then one under which no edge is left: the limit is where the last one was."""
+    few = pictures_for(options_for(None, (), height=96, width=128))
+    draws = np.random.default_rng(5)
+    for i in range(8):
+        blocks = cv2.resize(draws.uniform(100, 132, (48, 64, 3)), (640, 480), interpolation=cv2.INTER_NEAREST)
+        few.add(np.rint(np.clip(blocks + draws.normal(0, 1, blocks.shape), 0, 255)).astype(np.uint8), str(i))
+    found = find_optics(few, range(len(few)), tried())
+    for raw in few.raw:
+        held = DISTURBANCES[NUMBER["blurred by 2 pixels (σ)"]](raw.astype(np.float32), 1.0, draws)
+        lens = look_through(np.rint(held).astype(np.uint8), (0, 0, 640, 480), 255)
+        assert lens is not None
+        if lens.sharpness is not None and found.sharpness.least is not None:
+            assert lens.sharpness >= found.sharpness.least - 0.01
 
 
 def test_soft_pictures_whose_sharpness_blur_does_not_lower_have_no_limit() -> None:
@@ -147,7 +182,7 @@ def finely_grained(count: int) -> Pictures:
     for i in range(count):
         draws = np.random.default_rng(i)
         grain = cv2.GaussianBlur(draws.standard_normal((480, 640, 3)).astype(np.float32), (0, 0), 2)
-        pictures.add(np.clip(150 + 90 * grain, 0, 255).astype(np.uint8), str(i))
+        pictures.add(np.clip(128 + 240 * grain, 0, 255).astype(np.uint8), str(i))
     return pictures
 
 
@@ -156,7 +191,7 @@ def test_nothing_usual_is_beyond_a_limit(scene: Callable[[int], Pictures]) -> No
     """Not even of another number: noise blurs, blur takes noise away."""
     pictures = scene(8)
     found = find_optics(pictures, range(len(pictures)), tried(**{kind.value: 1 for kind in Kind}))
-    assert any(limits.least or limits.most for limits in (found.light, found.noise, found.sharpness))
+    compared: Counter[str] = Counter()
     for number, raw in enumerate(pictures.raw):
         height, width = raw.shape[:2]
         area = (0, 0, width, height)
@@ -168,10 +203,14 @@ def test_nothing_usual_is_beyond_a_limit(scene: Callable[[int], Pictures]) -> No
                 ("light", found.light, found.brightness(changed, area, 255)),
                 ("noise", found.noise, lens.noise),
                 ("sharpness", found.sharpness, lens.sharpness),
+                ("edges", found.edges, lens.edges),
             ):
                 if value is not None:
+                    compared[f"{name} {usual.kind.value}"] += 1
                     assert limits.least is None or value >= limits.least, (usual.name, name)
                     assert limits.most is None or value <= limits.most, (usual.name, name)
+    assert compared["sharpness noisier"] > 0, "noise has not hidden all edges"
+    assert found.edges.least is not None
 
 
 def test_a_line_whose_light_varies_more_has_wider_limits(pictures: Pictures) -> None:
