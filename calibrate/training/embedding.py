@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from inspectd.engine import devices
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.runtime import CannotRunError, Trunk
+from inspectd.engine.strips import PROBED, Room, Strips, find_strips
 from inspectd.simplenet.folded import fold_embedding
 from inspectd.simplenet.fusing import fused
 from inspectd.simplenet.network import HeadShape
@@ -24,22 +25,27 @@ class FoldedEmbedder:
         self, backbone: nn.Module, shape: HeadShape, input_shape: tuple[int, int, int], device: torch.device
     ) -> None:
         self.device = device
-        network = _Network(Trunk(backbone, shape, input_shape), shape)
-        self.grid = network.trunk.grids[0]
+        strips = find_strips(
+            lambda: _Network(backbone, shape, Strips.whole((3, PROBED, PROBED))), input_shape, Room.on_cpu()
+        )
+        network = _Network(backbone, shape, strips)
+        self.grid = strips.whole_grid(network.trunk.grids[0])
+        self._strips = strips
         self._normalise = Normalise(device)
         self._embed = _compiled(network, device)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return float32 [b, P, D] for pictures [b, 3, H, W], 0 … 255: P patches of D values each."""
         with torch.no_grad():
-            return self._embed(self._normalise(pixels.to(self.device))).flatten(2).transpose(1, 2)
+            pictures = self._normalise(pixels.to(self.device))
+            return self._strips.pass_through(pictures, self._embed, torch.cat).flatten(2).transpose(1, 2)
 
 
 class _Network(nn.Module):
-    def __init__(self, trunk: Trunk, shape: HeadShape) -> None:
+    def __init__(self, backbone: nn.Module, shape: HeadShape, strips: Strips) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.embedding = fold_embedding(shape, trunk.channels)
+        self.trunk = Trunk(backbone, shape, strips)
+        self.embedding = fold_embedding(shape, self.trunk.channels)
 
     def forward(self, pictures: Tensor) -> Tensor:
         embedded: Tensor = self.embedding(self.trunk(pictures))

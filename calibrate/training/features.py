@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 
+from inspectd.engine.strips import free_memory
 from inspectd.errors import StartError
 from inspectd.simplenet.network import HeadShape, embed
 from inspectd.simplenet.preprocess import Normalise
@@ -106,18 +106,6 @@ def choose_place(size: int, device: torch.device, wanted: Cache = "auto") -> Pla
     if wanted == "memory" or size <= SHARE_OF_MEMORY * free_memory():
         return Place("memory", size)
     return Place("file", size)
-
-
-def free_memory() -> int:
-    """Return how many bytes a program may still take here: the machine's, or its control group's if fewer."""
-    free: int = psutil.virtual_memory().available
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no control group of version 2, or "max"
-        return free
-    return max(0, min(free, limit - used))
 
 
 def cache_features(

@@ -18,8 +18,9 @@ from calibrate.data.disturbance import Picture
 from calibrate.data.painting import paint, paint_one, vary
 from calibrate.data.training_set import Chosen, Pictures
 from calibrate.training.embedding import FoldedEmbedder
-from calibrate.training.features import BYTES_PER_VALUE, Cache, cache_features, free_memory
+from calibrate.training.features import BYTES_PER_VALUE, Cache, cache_features
 from calibrate.training.recipe import BLOCKS, FOLDS, Recipe
+from inspectd.engine.strips import free_memory
 
 SHARE_FOR_MADE = 0.25
 """Of the memory that is free when all pictures as they are have been embedded."""

@@ -27,6 +27,7 @@ from inspectd.bench.stages import stages_ms
 from inspectd.engine.backend import Backend, Request, Variant
 from inspectd.engine.choose import torch_device
 from inspectd.engine.runtime import Trunk, tracks_for, usable_cores
+from inspectd.engine.strips import Strips
 from inspectd.percentiles import percentile
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
@@ -143,7 +144,7 @@ def _measure(backend: Backend, job: Job, pictures: NDArray[np.uint8]) -> Iterato
 
 def _tracks(model: Bundle) -> int:
     """Return how many pictures of a model a CPU scores at once."""
-    return tracks_for(Trunk(model.backbone, model.head_shape, model.params.input_shape), usable_cores(0))
+    return tracks_for(Trunk(model.backbone, model.head_shape, Strips.whole(model.params.input_shape)), usable_cores(0))
 
 
 def trace(backend: Backend, job: Job, path: Path) -> None:

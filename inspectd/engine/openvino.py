@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from inspectd.engine.backend import Floats, Variant
 from inspectd.engine.runtime import CannotRunError, Head, Trunk, tracks_for, usable_cores
+from inspectd.engine.strips import Room
 from inspectd.model.artefact import first_line
 from inspectd.simplenet.folded import FoldedHead
 
@@ -40,6 +42,10 @@ class OpenVinoRuntime:
         self._on_all_cores = precision_hint | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
         # Unpinned: else the tracks are all bound to the first core.
         self._on_one_core = precision_hint | {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
+
+    def room(self) -> Room:
+        """Return what memory there is."""
+        return Room.on_cpu()
 
     def compile(self, trunk: Trunk) -> OpenVinoTrunk:
         """Compile a trunk for one picture at a time on each track."""
@@ -122,7 +128,8 @@ class OpenVinoTrunk:
         with self._track() as track:
             for one, head in zip(inputs, heads, strict=True):
                 ours = cast("OpenVinoHead", head)
-                scores.append(track.infer(ours.kind, one, ours.weights)[0].copy())  # [h, w]
+                infer = partial(track.infer, ours.kind, ours.weights)
+                scores.append(self._trunk.strips.pass_through(one, infer, np.concatenate))  # [h, w]
         return np.stack(scores)
 
     def _compile(self, kind: Hashable, module: nn.Module, inputs: Sequence[Shape], **narrow: Iterable[int]) -> None:
@@ -159,8 +166,8 @@ class _Track:
         self._loaded: dict[Hashable, Sequence[Any]] = {}
         """By kind of head, the weights that its request was given last."""
 
-    def infer(self, kind: Hashable, one: Floats, weights: Sequence[Any] = ()) -> Floats:
-        """Return the first output for a picture [3, H, W]; valid until the next call."""
+    def infer(self, kind: Hashable, weights: Sequence[Any], one: Floats) -> Floats:
+        """Return the scores [h, w] of a picture [3, H, W], or of a strip of it."""
         request = self.requests[kind]
         picture = np.ascontiguousarray(one.transpose(1, 2, 0)[None])  # [1, H, W, 3]
         request.set_input_tensor(0, _openvino().Tensor(picture, shared_memory=True))
@@ -169,7 +176,7 @@ class _Track:
                 request.set_input_tensor(i, weight)
             self._loaded[kind] = weights
         request.infer()
-        return cast("Floats", request.get_output_tensor(0).data)
+        return cast("Floats", request.get_output_tensor(0).data[0].copy())
 
 
 class _Scoring(nn.Module):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from inspectd.engine.backend import Floats, Parity, Variant
+from inspectd.engine.strips import Room, find_strips
 from inspectd.records import Picture
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
@@ -26,12 +27,14 @@ WIDEST_WITHOUT_THRESHOLD = 0.1
 """Largest band of a model that gives scores and no verdicts, as a share of the spread of its patch scores."""
 SYNTHETIC = 4
 """Pictures of noise for a model that came without pictures of its own."""
+MOST_PIXELS = 4_000_000
+"""Of all pictures that are compared, or one picture: the textbook takes its time."""
 
 
 def parity_inputs(model: Bundle) -> tuple[Floats, bool]:
     """Return normalised pictures [N, 3, H, W] to compare forms of this model on, and whether they are its own."""
     own = model.parity()
-    pictures = own or _noise(SYNTHETIC)
+    pictures = (own or _noise(SYNTHETIC))[: max(1, MOST_PIXELS // (model.geometry.height * model.geometry.width))]
     inputs = [network_input(one, model.geometry, model.white_level, *model.normalisation) for one in pictures]
     return np.stack(inputs), bool(own)
 
@@ -45,8 +48,9 @@ def _noise(count: int) -> list[Picture]:
 
 def textbook_scores(model: Bundle, inputs: Floats) -> Floats:
     """Return raw patch scores [N, h, w] of the textbook form in float32, on the CPU."""
+    strips = find_strips(lambda: model.network, model.params.input_shape, Room.on_cpu())
     with torch.inference_mode():
-        scores = [model.network(torch.from_numpy(one)[None])[0] for one in inputs]
+        scores = [strips.pass_through(torch.from_numpy(one)[None], model.network, torch.cat)[0] for one in inputs]
     stacked: Floats = torch.stack(scores).numpy()
     return stacked
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 from inspectd.engine.backend import Parity, Variant
 from inspectd.engine.parity import compare, parity_inputs, textbook_scores
-from inspectd.engine.runtime import CannotRunError, Compiled, Head, Runtime, Trunk, trunk_key
+from inspectd.engine.runtime import CannotRunError, Compiled, Head, Runtime, Trunk, strips_for, trunk_key
+from inspectd.engine.strips import Strips
 from inspectd.errors import UsageError
 from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.folded import fold_head
 
 LOG = logging.getLogger(__name__)
+Key = tuple[Hashable, Strips, Variant]
+"""What models that share a compiled trunk have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Prepared:
     """A model that may judge."""
 
     model: Bundle
-    key: tuple[Hashable, Variant]
+    key: Key
     trunk: Compiled
     head: Head
     parity: Parity
@@ -34,7 +37,7 @@ class PreparedModels:
     def __init__(self, runtimes: Sequence[Runtime]) -> None:
         """`runtimes`: in the order in which they are tried."""
         self._runtimes = runtimes
-        self._trunks: dict[tuple[Hashable, Variant], tuple[Trunk, Compiled]] = {}
+        self._trunks: dict[Key, tuple[Trunk, Compiled]] = {}
         self._prepared: dict[str, Prepared] = {}
 
     @property
@@ -54,9 +57,10 @@ class PreparedModels:
         textbook = textbook_scores(model, inputs)
         refused: list[str] = []
         for runtime in sorted(self._runtimes, key=lambda runtime: not _is_calibrated_in(model, runtime.variant)):
-            key = (trunk_key(model), runtime.variant)
+            strips = strips_for(model, runtime.room())
+            key = (trunk_key(model), strips, runtime.variant)
             try:
-                trunk, compiled = self._trunk(key, model, runtime)
+                trunk, compiled = self._trunk(key, model, runtime, strips)
                 head = compiled.add(fold_head(model.head, trunk.channels))
             except CannotRunError as error:
                 refused.append(str(error))
@@ -88,9 +92,9 @@ class PreparedModels:
         self._prepared.pop(model.digest, None)
         self._drop_unused_trunks()
 
-    def _trunk(self, key: tuple[Hashable, Variant], model: Bundle, runtime: Runtime) -> tuple[Trunk, Compiled]:
+    def _trunk(self, key: Key, model: Bundle, runtime: Runtime, strips: Strips) -> tuple[Trunk, Compiled]:
         if key not in self._trunks:
-            trunk = Trunk(model.backbone, model.head_shape, model.params.input_shape)
+            trunk = Trunk(model.backbone, model.head_shape, strips)
             self._trunks[key] = (trunk, runtime.compile(trunk))
         return self._trunks[key]
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from inspectd.engine.backend import Floats, Variant
+from inspectd.engine.strips import PROBED, Network, Room, Strips, find_strips
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
-from inspectd.simplenet.folded import FoldedHead, Pooling, fold_pooling
+from inspectd.simplenet.folded import FoldedHead, Pooling, fold_head, fold_pooling
 from inspectd.simplenet.network import HeadShape, grid_size
 
 
@@ -32,15 +33,17 @@ Size = tuple[int, int]
 class Trunk(nn.Module):
     """What models with one backbone share: normalised pictures [B, 3, H, W] to one pooled map per layer."""
 
-    def __init__(self, backbone: nn.Module, shape: HeadShape, input_shape: tuple[int, int, int]) -> None:
-        """`input_shape`: channels, height, width."""
+    def __init__(self, backbone: nn.Module, shape: HeadShape, strips: Strips) -> None:
+        """`strips`: what goes through at once."""
         super().__init__()
-        self.input_shape = input_shape
+        self.strips = strips
+        self.input_shape = strips.shape
+        """Channels, height and width of one strip, or of the whole picture."""
         self.backbone = backbone
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            features: list[Tensor] = backbone(torch.zeros(1, *input_shape))
+            features: list[Tensor] = backbone(torch.zeros(1, *strips.shape))
         self.products = counter.get_total_flops() // 2
-        """How many numbers the backbone multiplies and adds for one picture."""
+        """How many numbers the backbone multiplies and adds for what goes through at once."""
         self.channels = tuple(x.shape[1] for x in features)
         sizes = [cast("Size", tuple(x.shape[-2:])) for x in features]
         self.grids = tuple(grid_size(size, shape.patchsize, shape.patchstride) for size in sizes)
@@ -59,8 +62,19 @@ class Trunk(nn.Module):
         return pooled
 
 
+def strips_for(model: Bundle, room: Room) -> Strips:
+    """Return how a model's pictures go through its folded network where there is so much room."""
+
+    def prepare() -> Network:
+        trunk = Trunk(model.backbone, model.head_shape, Strips.whole((3, PROBED, PROBED)))
+        head = fold_head(model.head, trunk.channels)
+        return lambda pictures: head.scores(trunk(pictures))
+
+    return find_strips(prepare, model.params.input_shape, room)
+
+
 def trunk_key(model: Bundle) -> Hashable:
-    """Return what is equal for models that can share a trunk."""
+    """Return what is equal for models that can share a trunk, if they go through it in the same strips."""
     shape = model.head_shape
     pooling = (shape.pretrain_embed_dimension, shape.target_embed_dimension, shape.patchsize, shape.patchstride)
     return backbone_key(model), model.params.input_shape, pooling
@@ -104,6 +118,9 @@ class Runtime(Protocol):
     """A program that runs networks in one variant."""
 
     variant: Variant
+
+    def room(self) -> Room:
+        """Return what memory there is now."""
 
     def compile(self, trunk: Trunk) -> Compiled:
         """Make a trunk ready, and leave the trunk itself as it is; CannotRunError when that is impossible."""

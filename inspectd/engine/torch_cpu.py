@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from queue import SimpleQueue
 from typing import cast
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from inspectd.engine.backend import Floats, Variant
 from inspectd.engine.runtime import Head, Trunk, tracks_for, usable_cores
+from inspectd.engine.strips import Room
 from inspectd.simplenet.folded import FoldedHead
 from inspectd.simplenet.fusing import fused
 
@@ -28,6 +30,10 @@ class TorchRuntime:
         self.variant = Variant("cpu:torch", precision)
         self._dtype = DTYPES[precision]
         self._cores = usable_cores(threads)
+
+    def room(self) -> Room:
+        """Return what memory there is."""
+        return Room.on_cpu()
 
     def compile(self, trunk: Trunk) -> TorchTrunk:
         """Fuse batch norms, and lay the weights out as a CPU's convolutions want them."""
@@ -44,6 +50,7 @@ class TorchTrunk:
     def __init__(self, trunk: Trunk, dtype: torch.dtype, tracks: int, cores: int) -> None:
         self.tracks = tracks
         self._dtype = dtype
+        self._strips = trunk.strips
         module = fused(trunk, torch.zeros(1, *trunk.input_shape))
         module = module.to(dtype).to(memory_format=torch.channels_last)
         self._idle: SimpleQueue[nn.Module] = SimpleQueue()
@@ -64,17 +71,22 @@ class TorchTrunk:
     def _score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
         with torch.inference_mode():
             scores = [
-                cast("FoldedHead", head).scores(self._pooled(one))[0] for one, head in zip(inputs, heads, strict=True)
+                self._strips.pass_through(
+                    torch.from_numpy(one), partial(self._scored, cast("FoldedHead", head)), torch.cat
+                )
+                for one, head in zip(inputs, heads, strict=True)
             ]
             return cast("Floats", torch.stack(scores).numpy())
 
-    def _pooled(self, one: Floats) -> list[Tensor]:
-        picture = torch.from_numpy(one)[None].to(self._dtype, memory_format=torch.channels_last)
+    def _scored(self, head: FoldedHead, one: Tensor) -> Tensor:
+        """Return the scores [h, w] of a picture [3, H, W], or of a strip of it."""
+        picture = one[None].to(self._dtype, memory_format=torch.channels_last)
         module = self._idle.get()
         try:
-            return cast("list[Tensor]", module(picture))
+            pooled = cast("list[Tensor]", module(picture))
         finally:
             self._idle.put(module)
+        return head.scores(pooled)[0]
 
 
 def sharing_weights(module: nn.Module) -> nn.Module:

@@ -23,6 +23,8 @@ from inspectd.errors import UsageError
 EMBEDDED = "tf_efficientnet_lite0"
 EMBEDDED_LAYERS = ("blocks.2", "blocks.4")
 PUBLISHED_LAYERS = ("layer2", "layer3")
+LARGEST_EXAMPLE = 512
+"""Rows and columns of the picture that a backbone which takes any is tried on."""
 
 # What the published names mean in timm: the paper's weights, not the newer recipes of timm's bare names.
 PUBLISHED_NAMES = {
@@ -67,10 +69,15 @@ class Backbone(nn.Module):
     gives the patch grid). The model is cut behind the last of them, so `state_dict()` holds what is used.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], input_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, model: nn.Module, layers: Sequence[str], input_shape: tuple[int, int, int], *, takes_any: bool = False
+    ) -> None:
+        """`takes_any`: pictures of other sizes too."""
         super().__init__()
         self.layers = tuple(layers)
         self.model = model
+        self.example_shape = _smaller(input_shape) if takes_any else input_shape
+        """Channels, height and width of a picture that it takes: the input, or a part of it that costs less memory."""
         self._found: dict[str, Tensor] = {}
         self._layouts: dict[str, Callable[[Tensor], Tensor]] = {}
         for module in model.modules():
@@ -152,13 +159,16 @@ class Backbone(nn.Module):
         was_training = self.model.training
         self.model.eval()
         try:
-            found = self._probe(input_shape)
+            found = self._probe(self.example_shape)
+            if any(isinstance(one, Tensor) and one.dim() == 3 for one in found.values()):  # tokens of one size
+                self.example_shape = input_shape
+                found = self._probe(input_shape)
             for handle in handles:
                 handle.remove()
             for name in self.layers:
                 if name not in found:
                     raise UsageError(f"The backbone never calls its layer {name!r} by itself; name another layer.")
-                self._layouts[name] = self.find_layout(name, found[name], input_shape)
+                self._layouts[name] = self.find_layout(name, found[name], self.example_shape)
             replaced = []
             for parent in (self.model, *self.model.modules()):
                 if parent is self.model or isinstance(parent, nn.Sequential | nn.ModuleList):
@@ -167,7 +177,7 @@ class Backbone(nn.Module):
                             replaced.append((parent, name, child))
                             setattr(parent, name, nn.Identity())
             try:
-                self._probe(input_shape)
+                self._probe(self.example_shape)
             except UsageError:  # something is used without being called: it all stays
                 for parent, name, child in replaced:
                     setattr(parent, name, child)
@@ -190,6 +200,11 @@ class Backbone(nn.Module):
             ) from error
         found, self._found = self._found, {}
         return dict(found)
+
+
+def _smaller(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    channels, height, width = shape
+    return channels, min(height, LARGEST_EXAMPLE), min(width, LARGEST_EXAMPLE)
 
 
 def _as_it_is(features: Tensor) -> Tensor:
@@ -236,17 +251,17 @@ def stride(name: str, layers: Sequence[str]) -> int:
 
 def create(name: str, layers: Sequence[str], input_shape: tuple[int, int, int]) -> Backbone:
     """Build a backbone with random weights, cut behind the last of `layers`; evaluation mode."""
-    timm_name = resolve(name)
+    timm_name, takes_any = resolve(name), False
     try:  # what has a fixed grid of patches must be told the picture's size
         model = timm.create_model(timm_name, pretrained=False, img_size=input_shape[1:])
     except TypeError:
-        model = timm.create_model(timm_name, pretrained=False)
+        model, takes_any = timm.create_model(timm_name, pretrained=False), True
     except (ValueError, AssertionError, RuntimeError) as error:
         raise UsageError(
             f"The backbone {name!r} cannot take pictures of {input_shape[2]}x{input_shape[1]}: {error}. Choose another "
             "--imagesize."
         ) from error
-    return Backbone(model, layers, input_shape).eval()
+    return Backbone(model, layers, input_shape, takes_any=takes_any).eval()
 
 
 def pretrained(

@@ -67,6 +67,7 @@ class FakeDevice:
         self.captures = 0
         self.allocations = 0
         """Of page-locked memory."""
+        self.memory = 1 << 40
 
     def reseed(self, seed: int) -> None:
         """Let the streams take other turns from now on."""
@@ -90,6 +91,10 @@ class FakeDevice:
             work()
         self.captures += 1
         return work
+
+    def free_memory(self) -> int:
+        """Return what a test says."""
+        return self.memory
 
     def synchronise(self) -> None:
         """Work off everything."""

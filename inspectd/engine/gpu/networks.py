@@ -19,6 +19,7 @@ from torch import Tensor
 from inspectd.engine.backend import Floats, Variant
 from inspectd.engine.gpu.streams import Device, Event, Stream
 from inspectd.engine.runtime import Head, Trunk
+from inspectd.engine.strips import Room
 from inspectd.engine.torch_cpu import DTYPES
 from inspectd.errors import UsageError
 from inspectd.simplenet.folded import FoldedHead
@@ -68,6 +69,10 @@ class CudaRuntime:
         self.limit = limit
         self.compute = compute
 
+    def room(self) -> Room:
+        """Return what memory there is on the device."""
+        return Room(self.device.free_memory(), self.dtype.itemsize)
+
     def compile(self, trunk: Trunk) -> CudaTrunk:
         """Fuse batch norms, and bring the weights onto the device in the layout of its matrix units."""
         return CudaTrunk(trunk, self)
@@ -108,8 +113,9 @@ class CudaTrunk:
     tracks = 1
 
     def __init__(self, trunk: Trunk, runtime: CudaRuntime) -> None:
-        self.input_shape = trunk.input_shape
-        self.grid = trunk.grids[0]
+        self.input_shape = trunk.strips.picture
+        self.grid = trunk.strips.whole_grid(trunk.grids[0])
+        self._strips = trunk.strips
         self._runtime = runtime
         module = fused(trunk, torch.zeros(1, *trunk.input_shape))
         target = runtime.device.torch_device
@@ -175,7 +181,7 @@ class CudaTrunk:
         runtime.device.synchronise()  # the zeros were written on another stream
 
         def work() -> None:
-            scores.copy_(bank(self._module(inputs), rows))
+            scores.copy_(self._strips.pass_through(inputs, lambda some: bank(self._module(some), rows), torch.cat))
 
         return Graph(inputs, rows, scores, runtime.device.graph(runtime.compute, work))
 

@@ -54,6 +54,9 @@ class Device(Protocol):
     def graph(self, stream: Stream, work: Callable[[], object]) -> Callable[[], object]:
         """Record what `work` does, once; the result does it again, on the same memory, in one launch."""
 
+    def free_memory(self) -> int:
+        """Return how many bytes of the device nobody has taken."""
+
     def synchronise(self) -> None:
         """Let the host wait for all that is queued."""
 
@@ -94,6 +97,11 @@ class CudaDevice:
             with torch.inference_mode(), torch.cuda.graph(graph, self._pool, raw, capture_error_mode="thread_local"):
                 work()
         return graph.replay
+
+    def free_memory(self) -> int:
+        """Return what the driver has; torch's own reserve is left for what is there already."""
+        free, _ = torch.cuda.mem_get_info(self.torch_device)
+        return free
 
     def synchronise(self) -> None:
         """Wait for all streams of the device."""

@@ -1,0 +1,283 @@
+"""Pictures larger than memory: in strips, whose scores are the whole picture's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import small_backbone, small_params
+from fakes.streams import FakeDevice
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from calibrate.training.embedding import FoldedEmbedder
+from inspectd.engine import parity, strips
+from inspectd.engine.backend import Floats
+from inspectd.engine.cpu import CpuBackend
+from inspectd.engine.gpu.backend import GpuBackend
+from inspectd.engine.openvino import OpenVinoRuntime
+from inspectd.engine.prepared import PreparedModels
+from inspectd.engine.strips import GRANULE, Room, Strips, find_reach, find_strips, values_a_pixel
+from inspectd.engine.torch_cpu import TorchRuntime
+from inspectd.errors import UsageError
+from inspectd.simplenet import backbone as backbones
+from inspectd.simplenet.bundle import Bundle, head_shape
+from inspectd.simplenet.network import Head, embed
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+EQUAL = 1e-5
+TALL = (3, 1056, 64)
+ROWS = 608
+"""Of a strip of it."""
+
+
+def model(shape: tuple[int, int, int] = TALL) -> Bundle:
+    """The embedded backbone, and a head with everything that a patch is judged by; nothing of it is zero."""
+    params = msgspec.structs.replace(
+        small_params(), input_shape=shape, memory_patches=20, memory_width=16, score_window=3
+    )
+    torch.manual_seed(0)
+    head = Head(head_shape(params)).eval()
+    assert head.memory is not None
+    head.memory.matrix.normal_(std=0.1)
+    head.memory.patches.normal_()
+    return Bundle(
+        params=params, calibration=None, name="tall", digest=f"tall {shape}", head=head, backbone=small_backbone()
+    )
+
+
+def pictures(shape: tuple[int, int, int] = TALL) -> Floats:
+    return np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+
+
+def error(ours: Floats, theirs: Floats) -> float:
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Tensor], Tensor], int], int]:
+    """Leaves memory for so many rows of TALL in a network, and returns how much that is."""
+    monkeypatch.setattr(strips, "FEW_PIXELS", 0)
+
+    def leave(network: Callable[[Tensor], Tensor], rows: int) -> int:
+        needed = rows * TALL[2] * values_a_pixel(network) * strips.SPARE * 4 / strips.SHARE_OF_MEMORY
+        free = int(needed * 1.001)
+        monkeypatch.setattr(strips, "free_memory", lambda: free)
+        return free
+
+    return leave
+
+
+# The cut
+
+
+@given(
+    height=st.integers(2, 40),
+    thick=st.integers(1, 39),
+    reach=st.integers(0, 3),
+    stride=st.sampled_from([1, 4, 8, 32]),
+    data=st.data(),
+)
+def test_every_row_is_seen_once_and_as_if_the_picture_were_whole(
+    height: int, thick: int, reach: int, stride: int, data: st.DataObject
+) -> None:
+    """The network adds up what it reaches, padded with zeros, so a row that is missing or cut short shows."""
+    shape = (1, GRANULE * height, 1)
+    if thick <= 2 * reach and thick < height:
+        with pytest.raises(ValueError, match="too few"):
+            Strips.cut(shape, GRANULE * thick, GRANULE * reach, stride)
+        return
+    picture = torch.tensor(data.draw(st.randoms()).choices(range(1000), k=shape[1]), dtype=torch.float64)
+    kernel = torch.ones(1, 1, stride + 2 * GRANULE * reach, 1, dtype=torch.float64)
+
+    def network(some: Tensor) -> Tensor:
+        assert some.shape[-2] <= GRANULE * max(thick, min(height, thick))
+        return F.conv2d(some, kernel, stride=(stride, 1), padding=(GRANULE * reach, 0))
+
+    cut = Strips.cut(shape, GRANULE * thick, GRANULE * reach, stride)
+    whole = F.conv2d(picture.view(1, *shape), kernel, stride=(stride, 1), padding=(GRANULE * reach, 0))
+    assert torch.equal(cut.pass_through(picture.view(1, *shape), network, torch.cat), whole)
+    assert cut.whole_grid((cut.shape[1] // stride, 1)) == tuple(whole.shape[-2:])
+
+
+# The reach
+
+
+def stack(*kernels: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(*(nn.Conv2d(3, 3, (k, 1), padding=(k // 2, 0)) for k in kernels))
+
+
+def test_the_reach_is_what_the_layers_say() -> None:
+    assert find_reach(stack(3, 3, 3)) == strips.Reach(32, 1)  # three rows, as whole cells
+    assert find_reach(stack(65)) == strips.Reach(32, 1)
+    assert find_reach(stack(65, 3)) == strips.Reach(64, 1)
+    strided = nn.Sequential(nn.Conv2d(3, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 3, stride=4, padding=1))
+    assert find_reach(strided) == strips.Reach(32, 8)
+
+
+class SeesAll(nn.Module):
+    """Squeeze and excitation, roughly."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures * pictures.mean((2, 3), keepdim=True)
+
+
+class KnowsWhere(nn.Module):
+    """Adds where in the picture a patch lies."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures + torch.arange(pictures.shape[-2])[:, None]
+
+
+class RunningSum(nn.Module):
+    """Sees everything above."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures.cumsum(-2)
+
+
+class OneSize(nn.Module):
+    def forward(self, pictures: Tensor) -> Tensor:
+        if pictures.shape[-1] != 224:
+            raise AssertionError("expected 224")
+        return pictures
+
+
+class Deaf(nn.Module):
+    """Turns a NaN into a number, so that nothing is known of its reach."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures.nan_to_num()
+
+
+@pytest.mark.parametrize("network", [SeesAll(), KnowsWhere(), RunningSum(), OneSize(), Deaf()], ids=repr)
+def test_what_cannot_be_cut_is_found_out(network: nn.Module) -> None:
+    assert find_reach(network) is None
+
+
+def test_a_stride_that_does_not_divide_the_strips_is_found_out() -> None:
+    assert find_reach(nn.Conv2d(3, 3, 3, stride=3)) is None
+    assert find_reach(nn.Conv2d(3, 3, 64, stride=64)) is None
+
+
+def test_the_embedded_backbone_can_be_cut_and_one_with_squeeze_and_excitation_cannot() -> None:
+    reach = find_reach(model().network)
+    assert reach is not None
+    assert 128 <= reach.rows <= 256
+    squeezing = backbones.create("efficientnet_b0", ("blocks.1",), (3, 64, 64))
+    assert find_reach(lambda pictures: squeezing(pictures)[0]) is None
+
+
+# All forms of a network
+
+
+def test_strips_of_the_textbook_are_the_whole(memory: Callable[..., int]) -> None:
+    one, inputs = model(), pictures()
+    with torch.inference_mode():
+        whole = one.network(torch.from_numpy(inputs)).numpy()
+    memory(one.network, ROWS)
+    seen = find_strips(lambda: one.network, TALL, Room.on_cpu())
+    assert seen.shape[1] <= ROWS
+    assert len(seen.each) > 1
+    assert error(parity.textbook_scores(one, inputs), whole) <= EQUAL
+
+
+@pytest.mark.parametrize("runtime", [TorchRuntime, OpenVinoRuntime])
+def test_strips_of_a_runtime_are_the_whole(
+    memory: Callable[..., int], runtime: type[TorchRuntime | OpenVinoRuntime]
+) -> None:
+    one, inputs = model(), pictures()
+    with torch.inference_mode():
+        whole = one.network(torch.from_numpy(inputs)).numpy()
+    backend = CpuBackend([runtime("float32")], threads=1)
+    free = memory(one.network, ROWS)
+    backend.prepare(one)
+    (prepared,) = backend._models._prepared.values()
+    assert len(prepared.key[1].each) > 1, free
+    assert error(backend.score_normalised(one, inputs), whole) <= EQUAL
+
+
+def test_strips_on_a_gpu_are_the_whole(memory: Callable[..., int]) -> None:
+    one, inputs = model(), pictures()
+    with torch.inference_mode():
+        whole = one.network(torch.from_numpy(inputs)).numpy()
+    device = FakeDevice()
+    device.memory = memory(one.network, ROWS)
+    backend = GpuBackend(device, ["float32"], max_batch=2)
+    backend.prepare(one)
+    (prepared,) = backend._models._prepared.values()
+    assert len(prepared.key[1].each) > 1
+    assert error(backend.score_normalised(one, inputs), whole) <= EQUAL
+
+
+def test_strips_of_what_is_learned_from_are_the_whole(memory: Callable[..., int]) -> None:
+    one, shape = model(), model().head_shape
+    pixels = torch.randint(0, 256, (1, *TALL)).float()
+    rows, grid = embed(one.backbone(FoldedEmbedder(one.backbone, shape, TALL, torch.device("cpu"))._normalise(pixels)), shape)
+    memory(one.network, ROWS)
+    embedder = FoldedEmbedder(one.backbone, shape, TALL, torch.device("cpu"))
+    assert len(embedder._strips.each) > 1
+    assert embedder.grid == grid
+    assert error(embedder(pixels)[0].numpy(), rows.detach().numpy()) <= EQUAL
+
+
+def test_models_that_go_through_whole_and_in_strips_have_trunks_of_their_own(memory: Callable[..., int]) -> None:
+    one, inputs = model(), pictures()
+    models = PreparedModels([TorchRuntime("float32")])
+    memory(one.network, 100_000)
+    whole = models.prepare(one)
+    memory(one.network, ROWS)
+    cut = models.prepare(dataclasses.replace(one, digest="another"))
+    assert whole.trunk is not cut.trunk
+    heads = [whole.head] * len(inputs), [cut.head] * len(inputs)
+    assert error(cut.trunk.score(inputs, heads[1]), whole.trunk.score(inputs, heads[0])) <= EQUAL
+
+
+# What cannot be
+
+
+def test_as_a_rule_a_picture_goes_through_whole() -> None:
+    def never() -> Callable[[Tensor], Tensor]:
+        raise AssertionError("nothing is measured for a picture that fits everywhere")
+
+    assert find_strips(never, (3, 704, 704), Room(0)) == Strips.whole((3, 704, 704))
+
+
+@pytest.mark.usefixtures("memory")
+@pytest.mark.parametrize(
+    ("shape", "network", "free", "says"),
+    [
+        (TALL, stack(65, 65), 60_000, r"64x1056 takes about .* even a strip of its 160 rows .* Use fewer --pixels"),
+        (TALL, SeesAll(), 100_000, r"sees all of it at once\. Use a smaller --imagesize or another backbone\.$"),
+        ((3, 1000, 64), stack(3), 100_000, r"1000 rows are no multiple of 32\. Use an --imagesize of multiples of 32"),
+    ],
+)
+def test_what_memory_cannot_hold_is_one_sentence(
+    shape: tuple[int, int, int], network: nn.Module, free: int, says: str
+) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        find_strips(lambda: network, shape, Room(free))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("memory")
+def test_what_cannot_be_cut_goes_through_whole_where_there_may_just_be_room() -> None:
+    needed = strips.SPARE * values_a_pixel(SeesAll()) * TALL[1] * TALL[2] * 4
+    assert find_strips(SeesAll, TALL, Room(int(needed * 1.01))) == Strips.whole(TALL)
+    assert find_strips(OneSize, TALL, Room(0)) == Strips.whole(TALL), "its maker said for which size"
+
+
+def test_memory_is_measured() -> None:
+    """A pass holds the input of a layer and its output; what is not needed any more does not count."""
+    one = nn.Conv2d(3, 32, 1)
+    more = nn.Sequential(one, nn.Conv2d(32, 3, 1), nn.Conv2d(3, 3, 1))
+    assert values_a_pixel(one) == pytest.approx(32, rel=0.01)
+    assert values_a_pixel(more) == pytest.approx(35, rel=0.01)
