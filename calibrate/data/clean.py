@@ -62,7 +62,9 @@ def _oddness(features: Tensor, training: Sequence[int]) -> list[float]:
     draws = torch.Generator().manual_seed(0)
     project = torch.randn(width, WIDTH, generator=draws).div_(math.sqrt(WIDTH)).to(features.device)
     chosen = torch.randint(patches, (len(training), min(PATCHES_PER_PICTURE, patches)), generator=draws)
-    spread = features[list(training)[:8]].flatten(0, 1).float().std(0).clamp(min=1e-6)
+    spread = (
+        features[list(training)[:8], :: max(1, patches // _CHUNK // 4)].flatten(0, 1).float().std(0).clamp(min=1e-6)
+    )
     project = project / spread[:, None]
     seen = torch.stack([features[i][chosen[n].to(features.device)].float() @ project for n, i in enumerate(training)])
     rows = seen.flatten(0, 1)  # [T·m, WIDTH]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calibrate.training.ensemble import Whitening, find_whitening, outputs, together, train_members
+from calibrate.training.ensemble import Whitening, find_whitening, together, train_members
 from calibrate.training.loss import StepLoss
 from calibrate.training.material import Material
 from calibrate.training.memory import coreset
@@ -23,6 +23,8 @@ from calibrate.training.recipe import FOLDS, MEMBERS, Recipe, unseeing
 from inspectd.simplenet.network import Discriminator, Head, HeadShape, MemoryBank, average_scores
 
 SMALLEST_UNIT = 1e-6
+MOST_ROWS = 16_384
+"""Patches that are compared with a memory bank at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,11 @@ def cross_fit(
 
     def head(chosen: Sequence[Discriminator], bank: MemoryBank) -> Head:
         made = Head(kind)
-        together([member.cpu() for member in chosen], whiten.cpu(), unit, made)
+        made.discriminator.load_state_dict(
+            together([member.cpu() for member in chosen], whiten.cpu(), unit).state_dict()
+        )
+        made.feature_mean.copy_(whiten.mean)
+        made.feature_spread.copy_(whiten.spread)
         assert made.memory is not None
         made.memory.matrix.copy_(bank.matrix / bank_unit)
         made.memory.patches.copy_(bank.patches / bank_unit)
@@ -105,15 +111,15 @@ def _held_out(
     window: int,
 ) -> tuple[Tensor, Tensor]:
     """Return the scores [n] of the usable pictures by what never saw them: of the members, and of the banks."""
-    of_members: list[Tensor] = []
-    of_banks: list[Tensor] = []
+    judges = [together([members[number] for number in unseeing(fold)], whiten) for fold in range(FOLDS)]
+    found = []
     for i in material.usable.tolist():
-        fold = int(material.folds[i])
-        rows = material.good[i].to(whiten.mean.device).float()
-        unseen = [members[number] for number in unseeing(fold)]
-        for found, scores in (
-            (of_members, outputs(unseen, whiten(rows))),
-            (of_banks, banks[fold](whiten.standardise(rows))[:, 0]),
-        ):
-            found.append(average_scores(scores.view(1, *material.grid), window).amax().cpu())
-    return torch.stack(of_members), torch.stack(of_banks)
+        judge, bank = judges[int(material.folds[i])], banks[int(material.folds[i])]
+        rows = whiten.standardise(material.good[i].to(whiten.mean.device).float())
+        scores = torch.cat(
+            [torch.cat([-judge(some), bank(some)], 1) for some in torch.split(rows, MOST_ROWS)]
+        )  # [P, 2]
+        averaged = average_scores(scores.T.reshape(2, *material.grid), window)
+        found.append(averaged.flatten(1).amax(1).cpu())
+    of_members, of_banks = torch.stack(found).unbind(1)
+    return of_members, of_banks

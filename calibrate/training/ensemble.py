@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from calibrate.training.loss import StepLoss
 from calibrate.training.material import Material
 from calibrate.training.recipe import FOLDS, MEMBERS, Recipe
 from calibrate.training.train import DISCRIMINATOR_DECAY, MIN_SPREAD
 from inspectd.engine import devices
-from inspectd.simplenet.network import Discriminator, Head
+from inspectd.simplenet.network import Discriminator
 
 ROWS_FOR_STATISTICS = 120_000
 
@@ -154,23 +154,18 @@ def _noise(rows: Tensor, recipe: Recipe, draws: torch.Generator) -> Tensor:
     return (torch.randn(rows.shape, generator=draws) * strength).to(rows)
 
 
-def together(members: Sequence[Discriminator], whiten: Whitening, unit: float, head: Head) -> None:
-    """Make a head's discriminator the mean of the members, in `unit`s, and its standardisation the whitening's."""
+def together(members: Sequence[Discriminator], whiten: Whitening, unit: float = 1.0) -> Discriminator:
+    """Return one discriminator of standardised rows, in evaluation mode: the mean of the members, in `unit`s."""
     blocks = [member.body[0] for member in members]
     linears = [block[0] for block in blocks]  # type: ignore[index]
     norms = [block[1] for block in blocks]  # type: ignore[index]
-    target = head.discriminator.body[0]
+    tails = torch.cat([member.tail.weight for member in members], dim=1)
+    made = Discriminator(len(whiten.mean), 2, tails.shape[1]).to(tails.device)
+    target = made.body[0]
     with torch.no_grad():
-        head.feature_mean.copy_(whiten.mean)
-        head.feature_spread.copy_(whiten.spread)
         target[0].weight.copy_(torch.cat([linear.weight for linear in linears]) @ whiten.matrix.T)  # type: ignore[index]
         target[0].bias.copy_(torch.cat([linear.bias for linear in linears]))  # type: ignore[index]
         for name in ("weight", "bias", "running_mean", "running_var"):
             getattr(target[1], name).copy_(torch.cat([getattr(norm, name) for norm in norms]))  # type: ignore[index]
-        tails = torch.cat([member.tail.weight for member in members], dim=1)
-        head.discriminator.tail.weight.copy_(tails / (len(members) * unit))
-
-
-def outputs(members: Sequence[nn.Module], rows: Tensor) -> Tensor:
-    """Return minus the mean output [N] of the members for whitened rows [N, D]: higher is worse."""
-    return -torch.stack([member(rows)[:, 0] for member in members]).mean(0)
+        made.tail.weight.copy_(tails / (len(members) * unit))
+    return made.eval()

@@ -24,6 +24,8 @@ from inspectd.engine.strips import free_memory
 
 SHARE_FOR_MADE = 0.25
 """Of the memory that is free when all pictures as they are have been embedded."""
+MOST_PATCHES = 16_384
+"""Of each varied picture: a million pixels, more or less. Of larger ones some are drawn."""
 AHEAD = 4
 """So many pictures are made before they are needed."""
 CHANGED = 6.0
@@ -44,7 +46,7 @@ class Material:
     usable: Tensor
     """Positions of the pictures that are learned from: what looks unlike the rest is not among them."""
     varied: Tensor
-    """[M, P, D]."""
+    """[M, P, D]; of large pictures fewer patches."""
     varied_folds: Tensor
     painted: Tensor
     """[K, D]: patches that show a painted defect."""
@@ -107,7 +109,8 @@ def embed_good(
 
 def fitting(made: int, good: Tensor) -> int:
     """Return how many varied pictures there is memory for beside these patches; at least one for each fold's blocks."""
-    size = good[0].numel() * BYTES_PER_VALUE * 2  # once each, and all together
+    patches, width = good.shape[1:]
+    size = min(patches, MOST_PATCHES) * width * BYTES_PER_VALUE * 2  # once each, and all together
     free = torch.cuda.mem_get_info(good.device)[0] if good.device.type == "cuda" else free_memory()
     return max(FOLDS * BLOCKS, min(made, int(SHARE_FOR_MADE * free / size)))
 
@@ -142,12 +145,13 @@ def make_material(
     def embed(picture: Picture) -> Tensor:
         return embedder(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].half()
 
+    patches = torch.Generator().manual_seed(seed)
     varied: list[Tensor] = []
     painted: list[Tensor] = []
     painted_folds: list[int] = []
     positions = made_from(usable, recipe)
     for i, (picture, moved, with_defects) in zip(positions, ahead(make, positions), strict=True):
-        varied.append(embed(moved))
+        varied.append(_some(embed(moved), patches))
         on_picture()
         shown = embed(with_defects)[_changed(picture, with_defects, embedder.grid).to(embedder.device)]
         painted.append(shown)
@@ -164,6 +168,13 @@ def make_material(
         embedder.grid,
         embedder.device,
     )
+
+
+def _some(rows: Tensor, draws: torch.Generator) -> Tensor:
+    """Return a picture's patches [P, D], or some where there are more than enough."""
+    if len(rows) <= MOST_PATCHES:
+        return rows
+    return rows[torch.randperm(len(rows), generator=draws)[:MOST_PATCHES].to(rows.device)]
 
 
 def ahead(make: Callable[[int], Made], positions: Sequence[int]) -> Iterator[Made]:

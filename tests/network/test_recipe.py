@@ -14,9 +14,9 @@ from calibrate.data.painting import Variation, paint, paint_one, vary
 from calibrate.progress import Unwatched
 from calibrate.training import fit
 from calibrate.training.by_recipe import check_left, train_by_recipe
-from calibrate.training.crossfit import cross_fit, shape_for
+from calibrate.training.crossfit import cross_fit
 from calibrate.training.embedding import FoldedEmbedder
-from calibrate.training.ensemble import find_whitening, outputs, together, train_members
+from calibrate.training.ensemble import find_whitening, together, train_members
 from calibrate.training.features import Embedder
 from calibrate.training.fit import pictures_for
 from calibrate.training.material import Material, made_from
@@ -27,7 +27,7 @@ from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
 from inspectd.model.calibration import CameraRecord
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.network import Discriminator, Head, HeadShape, average_scores
+from inspectd.simplenet.network import Discriminator, HeadShape, average_scores
 from inspectd.simplenet.preprocess import normalised
 
 WIDTH = 12
@@ -92,11 +92,11 @@ def test_the_mean_of_the_members_is_one_discriminator() -> None:
     some = material()
     whiten = find_whitening(some, SMALL, torch.Generator().manual_seed(0))
     members = train_members(some, whiten, SMALL, 0, lambda *_: None)
-    head = Head(dataclasses.replace(shape_for(SHAPE, SMALL, 0), memory_patches=0)).eval()
-    together(members, whiten, 2.5, head)
+    one = together(members, whiten, 2.5)
     rows = some.good[:4].flatten(0, 1).float()
     with torch.no_grad():
-        assert torch.allclose(head.score(rows), outputs(members, whiten(rows)) / 2.5, atol=1e-5)
+        mean = torch.stack([member(whiten(rows)) for member in members]).mean(0)
+        assert torch.allclose(one(whiten.standardise(rows)), mean / 2.5, atol=1e-5)
 
 
 def test_scores_are_in_the_units_in_which_held_out_parts_vary() -> None:

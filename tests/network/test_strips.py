@@ -221,7 +221,9 @@ def test_strips_on_a_gpu_are_the_whole(memory: Callable[..., int]) -> None:
 def test_strips_of_what_is_learned_from_are_the_whole(memory: Callable[..., int]) -> None:
     one, shape = model(), model().head_shape
     pixels = torch.randint(0, 256, (1, *TALL)).float()
-    rows, grid = embed(one.backbone(FoldedEmbedder(one.backbone, shape, TALL, torch.device("cpu"))._normalise(pixels)), shape)
+    rows, grid = embed(
+        one.backbone(FoldedEmbedder(one.backbone, shape, TALL, torch.device("cpu"))._normalise(pixels)), shape
+    )
     memory(one.network, ROWS)
     embedder = FoldedEmbedder(one.backbone, shape, TALL, torch.device("cpu"))
     assert len(embedder._strips.each) > 1
