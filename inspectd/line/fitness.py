@@ -5,6 +5,9 @@ Functions that return a text return the reason why not, as a part of a sentence,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from inspectd.cameras.discovery import stable_paths
@@ -12,7 +15,7 @@ from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe
 from inspectd.model.geometry import Geometry
-from inspectd.model.optics import Limits, look_through
+from inspectd.model.optics import Limits, Optics, look_through
 from inspectd.records import Finding, Picture, Reason, fault
 
 SAMPLES = 128
@@ -25,6 +28,28 @@ LEAST_CONTRAST = 0.25
 """Of the calibration's usual contrast: with less, hardly anything can be seen."""
 BLAND = 4.0
 """Grey levels of contrast below which a scene shows nothing anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How one number of `optics` is told."""
+
+    below: str
+    above: str
+    seen: str
+    advice: str
+
+
+FOCUS = "clean the lens and set its focus"
+LIGHT = _Kind(
+    "darker",
+    "brighter",
+    "{:.2f} times as bright as usual",
+    "check lamp, exposure and lens before you touch the threshold, or calibrate again",
+)
+NOISE = _Kind("smoother", "noisier", "noise {:.2f}", "check gain, exposure and cable")
+SHARPNESS = _Kind("less sharp", "sharper", "sharpness {:.2f}", FOCUS)
+EDGES = _Kind("less sharp", "sharper", "edges of {:.0f} grey levels", FOCUS)
 
 
 def find_mismatch(recipe: Recipe, source: Source, opened: Opened) -> str | None:
@@ -106,39 +131,33 @@ def optics_problem(area: Area, picture: Picture) -> str | None:
     limits = calibration.optics if calibration else None
     if limits is None:
         return None
-    height, width = picture.shape[:2]
-    inspected, white_level = area.geometry.area(width, height), area.model.white_level
-    light = limits.brightness(picture, inspected, white_level)
-    lamp = "check lamp, exposure and lens before you touch the threshold, or calibrate again"
-    measured = [(light, limits.light, ("darker", "brighter"), f"{light:.2f} times as bright as usual", lamp)]
-    if (lens := look_through(picture, inspected, white_level)) is not None:
-        noise, edges, gain = (
-            f"noise {lens.noise:.2f}",
-            f"edges of {lens.edges:.0f} grey levels",
-            "check gain, exposure and cable",
-        )
-        focus, soft = "clean the lens and set its focus", ("less sharp", "sharper")
-        measured.append((lens.noise, limits.noise, ("smoother", "noisier"), noise, gain))
-        if lens.sharpness is not None:
-            measured.append((lens.sharpness, limits.sharpness, soft, f"sharpness {lens.sharpness:.2f}", focus))
-        measured.append((lens.edges, limits.edges, soft, edges, focus))
-    for value, allowed, (below, above), seen, advice in measured:
-        if (how := _beyond(value, allowed, below, above)) is not None:
-            return _told(how, seen, allowed, advice)
+    for kind, allowed, value in _measured(limits, area, picture):
+        if (how := _beyond(value, allowed, kind)) is not None:
+            return (
+                f"the picture is {how} than the model is known to withstand: {kind.seen.format(value)}, at calibration "
+                f"{allowed.lowest:.2f} to {allowed.highest:.2f}; {kind.advice}"
+            )
     return None
 
 
-def _told(how: str, measured: str, limits: Limits, advice: str) -> str:
-    return (
-        f"the picture is {how} than the model is known to withstand: {measured}, at calibration {limits.lowest:.2f} to "
-        f"{limits.highest:.2f}; {advice}"
-    )
+def _measured(limits: Optics, area: Area, picture: Picture) -> Iterator[tuple[_Kind, Limits, float]]:
+    """Yield what can be measured of a picture, one after the other: the lens costs time only if the light is right."""
+    height, width = picture.shape[:2]
+    inspected, white_level = area.geometry.area(width, height), area.model.white_level
+    yield LIGHT, limits.light, limits.brightness(picture, inspected, white_level)
+    lens = look_through(picture, inspected, white_level)
+    if lens is None:
+        return
+    yield NOISE, limits.noise, lens.noise
+    if lens.sharpness is not None:
+        yield SHARPNESS, limits.sharpness, lens.sharpness
+    yield EDGES, limits.edges, lens.edges
 
 
-def _beyond(value: float, limits: Limits, below: str, above: str) -> str | None:
+def _beyond(value: float, limits: Limits, kind: _Kind) -> str | None:
     if limits.least is not None and value < limits.least:
-        return below
-    return above if limits.most is not None and value > limits.most else None
+        return kind.below
+    return kind.above if limits.most is not None and value > limits.most else None
 
 
 def scene_mismatch(area: Area, picture: Picture) -> str | None:

@@ -104,11 +104,7 @@ def test_a_layer_that_cannot_be_folded_is_an_error_and_not_left_out() -> None:
     ("name", "layers", "left"),
     [
         ("tf_efficientnet_lite0", ("blocks.2", "blocks.4"), 0),
-        (
-            "tf_efficientnet_lite0",
-            ("blocks.3.0.bn1", "blocks.5.0.bn1"),
-            2,
-        ),  # read itself; two behind it are never called
+        ("tf_efficientnet_lite0", ("blocks.3.0.bn1", "blocks.5.0.bn1"), 2),  # behind what is read, and never called
         ("tf_efficientnet_lite0", ("blocks.3.0.conv_pw", "blocks.4"), 1),  # what it reads is not fused away
         ("resnet18", ("layer2", "layer3"), 0),
         ("vgg19_bn", ("features.12",), 0),
