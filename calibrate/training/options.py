@@ -28,6 +28,8 @@ of small backbones' features."""
 EMBEDDED_SHAPE = HeadShape(512, 512, pre_proj=0, dsc_hidden=512)
 STABLE_SHAPE = HeadShape(1536, 1536, pre_proj=0, dsc_hidden=512)
 """Without a projection: with standardised features it changed nothing but the time."""
+LARGER_RECIPE = Recipe(memory_patches=4000)
+"""Of all backbones but the embedded one: beside them a larger memory bank costs little, and textures gain by it."""
 IMAGE_SIZE = 288
 RECIPES_OWN = frozenset(field.name for field in dataclasses.fields(Recipe))
 HEADS_OF_EPOCHS = frozenset({"pre_proj", "proj_layer_type", "embedding_size", "dsc_layers", "dsc_hidden"})
@@ -112,7 +114,9 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
     if backbones.resolve(name) == backbones.EMBEDDED:
         options = Options(layers=tuple(layers) or backbones.EMBEDDED_LAYERS)
     else:
-        options = Options(name, layers=tuple(layers) or backbones.PUBLISHED_LAYERS, shape=STABLE_SHAPE)
+        options = Options(
+            name, layers=tuple(layers) or backbones.PUBLISHED_LAYERS, shape=STABLE_SHAPE, recipe=LARGER_RECIPE
+        )
     given = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & PUBLISHED_SCHEDULE:
         options = dataclasses.replace(options, recipe=None)
