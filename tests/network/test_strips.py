@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from calibrate.training import withstood
 from calibrate.training.embedding import FoldedEmbedder
+from inspectd import SimpleNet
 from inspectd.engine import parity, strips
 from inspectd.engine.backend import Floats
 from inspectd.engine.cpu import CpuBackend
@@ -241,6 +243,28 @@ def test_models_that_go_through_whole_and_in_strips_have_trunks_of_their_own(mem
     assert whole.trunk is not cut.trunk
     heads = [whole.head] * len(inputs), [cut.head] * len(inputs)
     assert error(cut.trunk.score(inputs, heads[1]), whole.trunk.score(inputs, heads[0])) <= EQUAL
+
+
+def test_a_calibration_in_strips_is_the_one_of_whole_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = np.random.default_rng(0)
+    good = [draws.normal(120, 4, (704, 64, 3)).astype(np.uint8) for _ in range(10)]
+    settings = {"steps": 5, "imagesize": (704, 64), "memory_patches": 50, "probes": 4, "made": 8}
+    monkeypatch.setattr(strips, "FEW_PIXELS", 0)
+    monkeypatch.setattr(withstood, "DISTURBED", 1)
+    kinds: set[bool] = set()
+    found = []
+    for free in (1 << 40, 45_000_000):
+        monkeypatch.setattr(Room, "on_cpu", classmethod(lambda cls, free=free: cls(free)))
+        net = SimpleNet("cpu:torch").fit(good, **settings)
+        kinds.add(
+            bool(
+                FoldedEmbedder(net.model.backbone, net.model.head_shape, (3, 704, 64), torch.device("cpu"))._strips.each
+            )
+        )
+        assert net.model.calibration is not None
+        found.append(net.model.calibration.held_out_scores)
+    assert kinds == {False, True}
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
 
 
 # What cannot be
