@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inspectd.engine import devices
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.runtime import CannotRunError, Trunk
-from inspectd.engine.strips import PROBED, Room, Strips, find_strips
+from inspectd.engine.strips import PROBED, Room, Strips, find_strips, known_of
 from inspectd.simplenet.folded import fold_embedding
 from inspectd.simplenet.fusing import fused
 from inspectd.simplenet.network import HeadShape
@@ -26,7 +26,10 @@ class FoldedEmbedder:
     ) -> None:
         self.device = device
         strips = find_strips(
-            lambda: _Network(backbone, shape, Strips.whole((3, PROBED, PROBED))), input_shape, Room.on_cpu()
+            lambda: _Network(backbone, shape, Strips.whole((3, PROBED, PROBED))),
+            input_shape,
+            Room.on_cpu(),
+            known_of(backbone, ("embedding", shape)),
         )
         network = _Network(backbone, shape, strips)
         self.grid = strips.whole_grid(network.trunk.grids[0])

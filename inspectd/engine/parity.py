@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from inspectd.engine.backend import Floats, Parity, Variant
-from inspectd.engine.strips import Room, find_strips
+from inspectd.engine.strips import Room, find_strips, known_of
 from inspectd.records import Picture
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
@@ -48,7 +48,8 @@ def _noise(count: int) -> list[Picture]:
 
 def textbook_scores(model: Bundle, inputs: Floats) -> Floats:
     """Return raw patch scores [N, h, w] of the textbook form in float32, on the CPU."""
-    strips = find_strips(lambda: model.network, model.params.input_shape, Room.on_cpu())
+    known = known_of(model.backbone, ("textbook", model.head_shape))
+    strips = find_strips(lambda: model.network, model.params.input_shape, Room.on_cpu(), known)
     with torch.inference_mode():
         scores = [strips.pass_through(torch.from_numpy(one)[None], model.network, torch.cat)[0] for one in inputs]
     stacked: Floats = torch.stack(scores).numpy()

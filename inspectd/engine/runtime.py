@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from inspectd.engine.backend import Floats, Variant
-from inspectd.engine.strips import PROBED, Network, Room, Strips, find_strips
+from inspectd.engine.strips import PROBED, Network, Room, Strips, find_strips, known_of
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.folded import FoldedHead, Pooling, fold_head, fold_pooling
@@ -70,7 +70,7 @@ def strips_for(model: Bundle, room: Room) -> Strips:
         head = fold_head(model.head, trunk.channels)
         return lambda pictures: head.scores(trunk(pictures))
 
-    return find_strips(prepare, model.params.input_shape, room)
+    return find_strips(prepare, model.params.input_shape, room, known_of(model.backbone, ("folded", model.head_shape)))
 
 
 def trunk_key(model: Bundle) -> Hashable:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inspectd.errors import UsageError
@@ -136,23 +137,56 @@ class Strips:
         return join(list(parts), -2)
 
 
-def find_strips(prepare: Callable[[], Network], shape: Shape, room: Room) -> Strips:
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a network sees."""
+
+    rows: int
+    """Of the input, up and down from a patch, rounded up to a multiple of GRANULE."""
+    stride: int
+    """Rows of the input for each row of its map."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What was found out about a network, once: it takes seconds."""
+
+    values: float | None = None
+    """That a pass holds for each pixel; 0: it takes no other size than its own."""
+    reach: Reach | None = None
+    is_sought: bool = False
+    """Whether `reach` is what was found, be it nothing."""
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, Known]] = WeakKeyDictionary()
+
+
+def known_of(backbone: nn.Module, kind: Hashable) -> Known:
+    """Return what is known of the networks of one kind that stand on a backbone."""
+    return _KNOWN.setdefault(backbone, {}).setdefault(kind, Known())
+
+
+def find_strips(prepare: Callable[[], Network], shape: Shape, room: Room, known: Known | None = None) -> Strips:
     """Return how pictures of `shape` go through the network that `prepare` returns, where there is so much room.
 
     UsageError when not even the thinnest strip has room.
     """
+    known = known or Known()
     _, height, width = shape
     if height * width <= FEW_PIXELS:
         return Strips.whole(shape)
-    try:
-        network = prepare()
-        needed = SPARE * values_a_pixel(network) * width  # values for each row
-    except MADE_FOR_ONE_SIZE:
+    if known.values is None:
+        try:
+            known.values = values_a_pixel(prepare())
+        except MADE_FOR_ONE_SIZE:
+            known.values = 0.0
+    needed = SPARE * known.values * width  # values for each row
+    if room.values >= needed * height:
         return Strips.whole(shape)
     rows = room.values / needed
-    if rows >= height:
-        return Strips.whole(shape)
-    reach = find_reach(network) if height % GRANULE == 0 else None
+    if not known.is_sought:
+        known.reach, known.is_sought = find_reach(prepare()), True
+    reach = known.reach if height % GRANULE == 0 else None
     takes, free = (f"{size / 1e9:.1f} GB" for size in (needed * height * room.value_bytes, room.free))
     if reach is None:
         if rows >= SHARE_OF_MEMORY * height:  # it may do, and there is no other way
@@ -173,16 +207,6 @@ def find_strips(prepare: Callable[[], Network], shape: Shape, room: Room) -> Str
             "be used. Use fewer --pixels (or a larger --smallest-defect), or inspect a part of the picture (--roi)."
         )
     return Strips.cut(shape, int(rows) // GRANULE * GRANULE, reach.rows, reach.stride)
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How far a network sees."""
-
-    rows: int
-    """Of the input, up and down from a patch, rounded up to a multiple of GRANULE."""
-    stride: int
-    """Rows of the input for each row of its map."""
 
 
 @torch.inference_mode()

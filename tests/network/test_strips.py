@@ -251,20 +251,35 @@ def test_a_calibration_in_strips_is_the_one_of_whole_pictures(monkeypatch: pytes
     settings = {"steps": 5, "imagesize": (704, 64), "memory_patches": 50, "probes": 4, "made": 8}
     monkeypatch.setattr(strips, "FEW_PIXELS", 0)
     monkeypatch.setattr(withstood, "DISTURBED", 1)
-    kinds: set[bool] = set()
+    cuts: list[int] = []
+    cut = Strips.cut
+    monkeypatch.setattr(Strips, "cut", lambda *given: cuts.append(given[1]) or cut(*given))
     found = []
     for free in (1 << 40, 45_000_000):
+        assert not cuts
         monkeypatch.setattr(Room, "on_cpu", classmethod(lambda cls, free=free: cls(free)))
-        net = SimpleNet("cpu:torch").fit(good, **settings)
-        kinds.add(
-            bool(
-                FoldedEmbedder(net.model.backbone, net.model.head_shape, (3, 704, 64), torch.device("cpu"))._strips.each
-            )
-        )
-        assert net.model.calibration is not None
-        found.append(net.model.calibration.held_out_scores)
-    assert kinds == {False, True}
+        calibration = SimpleNet("cpu:torch").fit(good, **settings).model.calibration
+        assert calibration is not None
+        found.append(calibration.held_out_scores)
+    assert cuts
     assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
+def test_what_a_network_needs_and_sees_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strips, "FEW_PIXELS", 0)
+    prepared = []
+
+    def prepare() -> nn.Module:
+        prepared.append(1)
+        return stack(3, 3)
+
+    backbone = nn.Identity()
+    rooms = [Room(free) for free in (1_000_000, 900_000, 1 << 40)]
+    found = [find_strips(prepare, TALL, room, strips.known_of(backbone, "a")) for room in rooms]
+    assert len(prepared) == 2
+    assert [bool(cut.each) for cut in found] == [True, True, False]
+    find_strips(prepare, TALL, rooms[2], strips.known_of(backbone, "another"))
+    assert len(prepared) == 3
 
 
 # What cannot be
