@@ -296,7 +296,12 @@ def test_as_a_rule_a_picture_goes_through_whole() -> None:
 @pytest.mark.parametrize(
     ("shape", "network", "free", "says"),
     [
-        (TALL, stack(65, 65), 60_000, r"64x1056 takes about .* even a strip of its 160 rows .* Use fewer --pixels"),
+        (
+            TALL,
+            stack(65, 65),
+            60_000,
+            r"64x1056 takes about .* even a strip of its 160 rows .* smaller input \(--imagesize",
+        ),
         (TALL, SeesAll(), 100_000, r"sees all of it at once\. Use a smaller --imagesize or another backbone\.$"),
         ((3, 1000, 64), stack(3), 100_000, r"1000 rows are no multiple of 32\. Use an --imagesize of multiples of 32"),
     ],
