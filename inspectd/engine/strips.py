@@ -204,8 +204,8 @@ def find_strips(prepare: Callable[[], Network], shape: Shape, room: Room, known:
         raise UsageError(
             f"The network's input of {width}x{height} takes about {takes}, even a strip of its {thinnest} rows "
             f"{needed * thinnest * room.value_bytes / 1e9:.1f} GB, and of the {free} of memory that are free half may "
-            "be used. Calibrate with a smaller input (--imagesize, --pixels, a larger --smallest-defect), or inspect a part "
-            "of the picture (--roi)."
+            "be used. Calibrate with a smaller input (--imagesize, --pixels, a larger --smallest-defect), or inspect a "
+            "part of the picture (--roi)."
         )
     return Strips.cut(shape, int(rows) // GRANULE * GRANULE, reach.rows, reach.stride)
 
