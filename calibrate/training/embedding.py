@@ -8,10 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from calibrate.data.sizing import PIXELS
+from calibrate.training.features import pictures_per_pass
 from inspectd.engine import devices
+from inspectd.engine.gpu.streams import free_memory_of
+from inspectd.engine.memory import Room
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.runtime import CannotRunError, Trunk
-from inspectd.engine.strips import PROBED, Room, Strips, find_strips, known_of
+from inspectd.engine.strips import PROBED, Strips, find_strips, known_of
 from inspectd.simplenet.folded import fold_embedding
 from inspectd.simplenet.fusing import fused
 from inspectd.simplenet.network import HeadShape
@@ -25,10 +29,12 @@ class FoldedEmbedder:
         self, backbone: nn.Module, shape: HeadShape, input_shape: tuple[int, int, int], device: torch.device
     ) -> None:
         self.device = device
+        pixels = max(PIXELS, input_shape[1] * input_shape[2])
+        self.pictures_at_once = max(1, pictures_per_pass(device) * PIXELS // pixels)
         strips = find_strips(
             lambda: _Network(backbone, shape, Strips.whole((3, PROBED, PROBED))),
             input_shape,
-            Room.on_cpu(),
+            _room(device, self.pictures_at_once),
             known_of(backbone, ("embedding", shape)),
         )
         network = _Network(backbone, shape, strips)
@@ -41,7 +47,13 @@ class FoldedEmbedder:
         """Return float32 [b, P, D] for pictures [b, 3, H, W], 0 … 255: P patches of D values each."""
         with torch.no_grad():
             pictures = self._normalise(pixels.to(self.device))
-            return self._strips.pass_through(pictures, self._embed, torch.cat).flatten(2).transpose(1, 2)
+            return self._strips.pass_through(pictures, self._embed).flatten(2).transpose(1, 2)
+
+
+def _room(device: torch.device, pictures: int) -> Room:
+    """Return what memory there is for each of so many pictures at once: there, and on the CPU, where it is prepared."""
+    on_cpu = Room.on_cpu()
+    return Room(min(on_cpu.free, free_memory_of(device) // pictures)) if device.type == "cuda" else on_cpu
 
 
 class _Network(nn.Module):

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inspectd.engine.strips import free_memory
+from inspectd.engine.memory import free_memory
 from inspectd.errors import StartError
 from inspectd.simplenet.network import HeadShape, embed
 from inspectd.simplenet.preprocess import Normalise
@@ -48,9 +48,16 @@ class Embeds(Protocol):
     """Pictures to embedded patches."""
 
     device: torch.device
+    pictures_at_once: int
+    """As many as one call is best given."""
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return float32 [b, P, D] for pictures [b, 3, H, W], 0 … 255: P patches of D values each."""
+
+
+def pictures_per_pass(device: torch.device) -> int:
+    """Return how many pictures of a usual size a device is best given at once."""
+    return PICTURES_PER_PASS.get(device.type, 1)
 
 
 class Embedder:
@@ -61,6 +68,7 @@ class Embedder:
         self.backbone = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no nn.Module here
         self.shape = shape
         self.device = device
+        self.pictures_at_once = pictures_per_pass(device)
         self.passed = 0
         self.grid = (0, 0)
         self._normalise = Normalise(device)
@@ -123,7 +131,7 @@ def cache_features(
     it. StartError when neither memory nor disk can hold the features.
     """
     features: Tensor | None = None
-    batch_size = PICTURES_PER_PASS.get(embedder.device.type, 1)
+    batch_size = embedder.pictures_at_once
     for start in range(0, len(inputs), batch_size):
         positions = range(start, min(start + batch_size, len(inputs)))
         rows = embedder(inputs.load(positions))

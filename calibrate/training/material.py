@@ -20,7 +20,7 @@ from calibrate.data.training_set import Chosen, Pictures
 from calibrate.training.embedding import FoldedEmbedder
 from calibrate.training.features import BYTES_PER_VALUE, Cache, cache_features
 from calibrate.training.recipe import BLOCKS, FOLDS, Recipe
-from inspectd.engine.strips import free_memory
+from inspectd.engine.memory import free_memory
 
 SHARE_FOR_MADE = 0.25
 """Of the memory that is free when all pictures as they are have been embedded."""

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from inspectd.engine.backend import Floats, Variant
+from inspectd.engine.memory import Room
 from inspectd.engine.runtime import CannotRunError, Head, Trunk, tracks_for, usable_cores
-from inspectd.engine.strips import Room
 from inspectd.model.artefact import first_line
 from inspectd.simplenet.folded import FoldedHead
 
@@ -129,7 +129,7 @@ class OpenVinoTrunk:
             for one, head in zip(inputs, heads, strict=True):
                 ours = cast("OpenVinoHead", head)
                 infer = partial(track.infer, ours.kind, ours.weights)
-                scores.append(self._trunk.strips.pass_through(one, infer, np.concatenate))  # [h, w]
+                scores.append(self._trunk.strips.pass_through(one, infer))  # [h, w]
         return np.stack(scores)
 
     def _compile(self, kind: Hashable, module: nn.Module, inputs: Sequence[Shape], **narrow: Iterable[int]) -> None:

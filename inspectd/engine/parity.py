@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from inspectd.engine.backend import Floats, Parity, Variant
-from inspectd.engine.strips import Room, find_strips, known_of
+from inspectd.engine.memory import Room
+from inspectd.engine.strips import find_strips, known_of
 from inspectd.records import Picture
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.preprocess import network_input
@@ -51,7 +52,7 @@ def textbook_scores(model: Bundle, inputs: Floats) -> Floats:
     known = known_of(model.backbone, ("textbook", model.head_shape))
     strips = find_strips(lambda: model.network, model.params.input_shape, Room.on_cpu(), known)
     with torch.inference_mode():
-        scores = [strips.pass_through(torch.from_numpy(one)[None], model.network, torch.cat)[0] for one in inputs]
+        scores = [strips.pass_through(torch.from_numpy(one)[None], model.network)[0] for one in inputs]
     stacked: Floats = torch.stack(scores).numpy()
     return stacked
 

@@ -14,10 +14,20 @@ from inspectd.errors import UsageError
 from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.folded import fold_head
+from inspectd.simplenet.network import HeadShape
 
 LOG = logging.getLogger(__name__)
-Key = tuple[Hashable, Strips, Variant]
-"""What models that share a compiled trunk have in common."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What models that share a compiled trunk have in common."""
+
+    trunk: Hashable
+    variant: Variant
+    strips: Strips
+    head: HeadShape | None
+    """The shape that the strips were cut for; None: there are none, and any head may stand behind the trunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +67,9 @@ class PreparedModels:
         textbook = textbook_scores(model, inputs)
         refused: list[str] = []
         for runtime in sorted(self._runtimes, key=lambda runtime: not _is_calibrated_in(model, runtime.variant)):
-            strips = strips_for(model, runtime.room())
-            key = (trunk_key(model), strips, runtime.variant)
+            key = self._key(model, runtime)
             try:
-                trunk, compiled = self._trunk(key, model, runtime, strips)
+                trunk, compiled = self._trunk(key, model, runtime)
                 head = compiled.add(fold_head(model.head, trunk.channels))
             except CannotRunError as error:
                 refused.append(str(error))
@@ -92,9 +101,18 @@ class PreparedModels:
         self._prepared.pop(model.digest, None)
         self._drop_unused_trunks()
 
-    def _trunk(self, key: Key, model: Bundle, runtime: Runtime, strips: Strips) -> tuple[Trunk, Compiled]:
+    def _key(self, model: Bundle, runtime: Runtime) -> Key:
+        """Return the key of a trunk that is there already, or else of one for which there is memory now."""
+        trunk = trunk_key(model)
+        for key in self._trunks:
+            if (key.trunk, key.variant) == (trunk, runtime.variant) and key.head in (None, model.head_shape):
+                return key
+        strips = strips_for(model, runtime.room())
+        return Key(trunk, runtime.variant, strips, model.head_shape if strips.each else None)
+
+    def _trunk(self, key: Key, model: Bundle, runtime: Runtime) -> tuple[Trunk, Compiled]:
         if key not in self._trunks:
-            trunk = Trunk(model.backbone, model.head_shape, strips)
+            trunk = Trunk(model.backbone, model.head_shape, key.strips)
             self._trunks[key] = (trunk, runtime.compile(trunk))
         return self._trunks[key]
 

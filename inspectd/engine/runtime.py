@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from inspectd.engine.backend import Floats, Variant
-from inspectd.engine.strips import PROBED, Network, Room, Strips, find_strips, known_of
+from inspectd.engine.memory import Room
+from inspectd.engine.strips import PROBED, Network, Strips, find_strips, known_of
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
 from inspectd.simplenet.folded import FoldedHead, Pooling, fold_head, fold_pooling
@@ -42,8 +43,8 @@ class Trunk(nn.Module):
         self.backbone = backbone
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             features: list[Tensor] = backbone(torch.zeros(1, *strips.shape))
-        self.products = counter.get_total_flops() // 2
-        """How many numbers the backbone multiplies and adds for what goes through at once."""
+        self.products = counter.get_total_flops() // 2 * max(1, len(strips.each))
+        """How many numbers the backbone multiplies and adds for one picture."""
         self.channels = tuple(x.shape[1] for x in features)
         sizes = [cast("Size", tuple(x.shape[-2:])) for x in features]
         self.grids = tuple(grid_size(size, shape.patchsize, shape.patchstride) for size in sizes)

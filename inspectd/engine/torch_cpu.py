@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from inspectd.engine.backend import Floats, Variant
+from inspectd.engine.memory import Room
 from inspectd.engine.runtime import Head, Trunk, tracks_for, usable_cores
-from inspectd.engine.strips import Room
 from inspectd.simplenet.folded import FoldedHead
 from inspectd.simplenet.fusing import fused
 
@@ -71,9 +71,7 @@ class TorchTrunk:
     def _score(self, inputs: Floats, heads: Sequence[Head]) -> Floats:
         with torch.inference_mode():
             scores = [
-                self._strips.pass_through(
-                    torch.from_numpy(one), partial(self._scored, cast("FoldedHead", head)), torch.cat
-                )
+                self._strips.pass_through(torch.from_numpy(one), partial(self._scored, cast("FoldedHead", head)))
                 for one, head in zip(inputs, heads, strict=True)
             ]
             return cast("Floats", torch.stack(scores).numpy())

@@ -23,8 +23,12 @@ from inspectd.errors import UsageError
 EMBEDDED = "tf_efficientnet_lite0"
 EMBEDDED_LAYERS = ("blocks.2", "blocks.4")
 PUBLISHED_LAYERS = ("layer2", "layer3")
-LARGEST_EXAMPLE = 512
-"""Rows and columns of the picture that a backbone which takes any is tried on."""
+LARGE = 500_000
+"""Pixels; with larger inputs no backbone is tried that takes others too, but with one of about …"""
+EXAMPLE = 200_000
+"""… so many."""
+CELL = 64
+"""Rows and columns that a patch of the coarsest layer may span."""
 
 # What the published names mean in timm: the paper's weights, not the newer recipes of timm's bare names.
 PUBLISHED_NAMES = {
@@ -72,12 +76,11 @@ class Backbone(nn.Module):
     def __init__(
         self, model: nn.Module, layers: Sequence[str], input_shape: tuple[int, int, int], *, takes_any: bool = False
     ) -> None:
-        """`takes_any`: pictures of other sizes too."""
+        """`takes_any`: it is no network of one size of picture."""
         super().__init__()
         self.layers = tuple(layers)
         self.model = model
-        self.example_shape = _smaller(input_shape) if takes_any else input_shape
-        """Channels, height and width of a picture that it takes: the input, or a part of it that costs less memory."""
+        self._takes_any = takes_any
         self._found: dict[str, Tensor] = {}
         self._layouts: dict[str, Callable[[Tensor], Tensor]] = {}
         for module in model.modules():
@@ -93,6 +96,18 @@ class Backbone(nn.Module):
             self.model(pictures)
         found, self._found = self._found, {}
         return [self._layouts[name](found[name]) for name in self.layers]
+
+    def example_of(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the shape of a picture that this backbone takes if it takes `input_shape`, for a trial.
+
+        A large input's is smaller, of about the same proportions, and lies alike on the grids of all layers.
+        """
+        channels, height, width = input_shape
+        if not self._takes_any or height * width <= LARGE:
+            return input_shape
+        scale = (EXAMPLE / (height * width)) ** 0.5
+        down, across = (side % CELL + CELL * max(1, round(side * scale / CELL)) for side in (height, width))
+        return channels, down, across
 
     def _hook_layers(self) -> None:
         modules = dict(self.model.named_modules())
@@ -159,16 +174,18 @@ class Backbone(nn.Module):
         was_training = self.model.training
         self.model.eval()
         try:
-            found = self._probe(self.example_shape)
-            if any(isinstance(one, Tensor) and one.dim() == 3 for one in found.values()):  # tokens of one size
-                self.example_shape = input_shape
-                found = self._probe(input_shape)
+            example = self.example_of(input_shape)
+            found = self._probe(example)
+            if any(isinstance(one, Tensor) and one.dim() == 3 for one in found.values()):
+                self._takes_any = False  # a grid of tokens has one size
+                example = input_shape
+                found = self._probe(example)
             for handle in handles:
                 handle.remove()
             for name in self.layers:
                 if name not in found:
                     raise UsageError(f"The backbone never calls its layer {name!r} by itself; name another layer.")
-                self._layouts[name] = self.find_layout(name, found[name], self.example_shape)
+                self._layouts[name] = self.find_layout(name, found[name], example)
             replaced = []
             for parent in (self.model, *self.model.modules()):
                 if parent is self.model or isinstance(parent, nn.Sequential | nn.ModuleList):
@@ -177,7 +194,7 @@ class Backbone(nn.Module):
                             replaced.append((parent, name, child))
                             setattr(parent, name, nn.Identity())
             try:
-                self._probe(self.example_shape)
+                self._probe(example)
             except UsageError:  # something is used without being called: it all stays
                 for parent, name, child in replaced:
                     setattr(parent, name, child)
@@ -200,11 +217,6 @@ class Backbone(nn.Module):
             ) from error
         found, self._found = self._found, {}
         return dict(found)
-
-
-def _smaller(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    channels, height, width = shape
-    return channels, min(height, LARGEST_EXAMPLE), min(width, LARGEST_EXAMPLE)
 
 
 def _as_it_is(features: Tensor) -> Tensor:

@@ -175,7 +175,9 @@ def _probe(folder: Path, params: Params, backbone: nn.Module, head: Head) -> Non
     """Run one black picture through: backbone and head must fit each other."""
     try:
         with torch.inference_mode():
-            shape = backbone.example_shape if isinstance(backbone, backbones.Backbone) else params.input_shape
+            shape = params.input_shape
+            if isinstance(backbone, backbones.Backbone):
+                shape = backbone.example_of(shape)
             scores: Tensor = head(backbone(torch.zeros(1, *shape)))
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"The files of {folder} do not fit each other: {first_line(error)}.") from None

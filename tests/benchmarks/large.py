@@ -1,6 +1,6 @@
 """What does a large input cost, whole and in strips?
 
-    python tests/benchmarks/large.py --size 5184 3872 --free 24 --free 6 --free 2
+    python tests/benchmarks/large.py --size 5472 3648 --free 24 --free 6 --free 2
     python tests/benchmarks/large.py --backbone resnet50 --layers layer2,layer3 …
 
 For each amount of free memory (GB, pretended), in a process of its own: into how many strips a picture of noise goes, seconds
@@ -24,6 +24,7 @@ from calibrate.training.crossfit import shape_for
 from calibrate.training.recipe import Recipe
 from inspectd.engine import strips
 from inspectd.engine.backend import Floats
+from inspectd.engine.memory import Room
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.runtime import Trunk
 from inspectd.simplenet import backbone as backbones
@@ -67,7 +68,7 @@ def measure(asked: Asked) -> Measured:
     folded = fold_head(head, example.channels)
     before = peak()
     began = time.perf_counter()
-    room = strips.Room(int(asked.free * 1e9))
+    room = Room(int(asked.free * 1e9))
     cut = strips.find_strips(lambda: lambda some: folded.scores(example(some)), (3, height, width), room)
     compiled = OpenVinoRuntime("float32").compile(Trunk(backbone, shape, cut))
     ours = compiled.add(folded)
@@ -89,7 +90,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--backbone", default=backbones.EMBEDDED)
     ask.add_argument("--layers", default=",".join(backbones.EMBEDDED_LAYERS))
-    ask.add_argument("--size", type=int, nargs=2, default=(5184, 3872), metavar=("W", "H"))
+    ask.add_argument("--size", type=int, nargs=2, default=(5472, 3648), metavar=("W", "H"))
     ask.add_argument("--free", type=float, action="append", required=True, help="GB; repeatable.")
     given = ask.parse_args()
     first: Floats | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,16 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from calibrate.training import withstood
+from calibrate.training import material, withstood
 from calibrate.training.embedding import FoldedEmbedder
 from inspectd import SimpleNet
+from inspectd.engine import memory as engine_memory
 from inspectd.engine import parity, strips
 from inspectd.engine.backend import Floats
 from inspectd.engine.cpu import CpuBackend
+from inspectd.engine.gpu import networks
 from inspectd.engine.gpu.backend import GpuBackend
+from inspectd.engine.memory import SHARE_OF_MEMORY, Room, free_memory, values_held
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.prepared import PreparedModels
-from inspectd.engine.strips import GRANULE, Room, Strips, find_reach, find_strips, values_a_pixel
+from inspectd.engine.strips import GRANULE, PROBED, SPARE, Strips, find_reach, find_strips
 from inspectd.engine.torch_cpu import TorchRuntime
 from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
@@ -58,6 +62,10 @@ def pictures(shape: tuple[int, int, int] = TALL) -> Floats:
     return np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
 
 
+def held_a_pixel(network: Callable[[Tensor], Tensor]) -> float:
+    return values_held(network, torch.zeros(1, 3, PROBED, PROBED)) / PROBED**2
+
+
 def error(ours: Floats, theirs: Floats) -> float:
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
@@ -69,9 +77,10 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Tensor], Tens
     monkeypatch.setattr(strips, "FEW_PIXELS", 0)
 
     def leave(network: Callable[[Tensor], Tensor], rows: int) -> int:
-        needed = rows * TALL[2] * values_a_pixel(network) * strips.SPARE * 4 / strips.SHARE_OF_MEMORY
-        free = int(needed * 1.001)
-        monkeypatch.setattr(strips, "free_memory", lambda: free)
+        needed = rows * TALL[2] * held_a_pixel(network) * SPARE * 4 / SHARE_OF_MEMORY
+        free = int(needed * 1.02)  # the map of the whole wants some too
+        for module in (engine_memory, networks):
+            monkeypatch.setattr(module, "free_memory", lambda: free)
         return free
 
     return leave
@@ -100,12 +109,12 @@ def test_every_row_is_seen_once_and_as_if_the_picture_were_whole(
     kernel = torch.ones(1, 1, stride + 2 * GRANULE * reach, 1, dtype=torch.float64)
 
     def network(some: Tensor) -> Tensor:
-        assert some.shape[-2] <= GRANULE * max(thick, min(height, thick))
+        assert some.shape[-2] <= GRANULE * thick
         return F.conv2d(some, kernel, stride=(stride, 1), padding=(GRANULE * reach, 0))
 
     cut = Strips.cut(shape, GRANULE * thick, GRANULE * reach, stride)
     whole = F.conv2d(picture.view(1, *shape), kernel, stride=(stride, 1), padding=(GRANULE * reach, 0))
-    assert torch.equal(cut.pass_through(picture.view(1, *shape), network, torch.cat), whole)
+    assert torch.equal(cut.pass_through(picture.view(1, *shape), network), whole)
     assert cut.whole_grid((cut.shape[1] // stride, 1)) == tuple(whole.shape[-2:])
 
 
@@ -160,22 +169,48 @@ class Deaf(nn.Module):
         return pictures.nan_to_num()
 
 
-@pytest.mark.parametrize("network", [SeesAll(), KnowsWhere(), RunningSum(), OneSize(), Deaf()], ids=repr)
-def test_what_cannot_be_cut_is_found_out(network: nn.Module) -> None:
-    assert find_reach(network) is None
+class Gate(nn.Module):
+    """Lets a strong value far away decide, through a comparison, in which a NaN is lost."""
+
+    def __init__(self, away: int) -> None:
+        super().__init__()
+        self.away = away
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures * (1 + (pictures.roll(self.away, -2).abs() > 10))
 
 
-def test_a_stride_that_does_not_divide_the_strips_is_found_out() -> None:
-    assert find_reach(nn.Conv2d(3, 3, 3, stride=3)) is None
-    assert find_reach(nn.Conv2d(3, 3, 64, stride=64)) is None
+NOT_WHOLE = "strips of this network are not the whole"
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [
+        (SeesAll(), strips.ALL_AT_ONCE),
+        (KnowsWhere(), NOT_WHOLE),
+        (RunningSum(), strips.ALL_AT_ONCE),
+        (Gate(100), NOT_WHOLE),
+        (Gate(300), NOT_WHOLE),
+        (OneSize(), "this network takes pictures of one size only"),
+        (Deaf(), "how far this network sees does not show"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_cut_is_found_out(network: nn.Module, why: str) -> None:
+    assert find_reach(network) == why
+
+
+@pytest.mark.parametrize("network", [nn.Conv2d(3, 3, 3, stride=3), nn.Conv2d(3, 3, (64, 1), stride=(64, 1))], ids=repr)
+def test_a_stride_that_does_not_divide_the_strips_is_found_out(network: nn.Module) -> None:
+    assert find_reach(network) == "32 rows are no whole number of its patches"
 
 
 def test_the_embedded_backbone_can_be_cut_and_one_with_squeeze_and_excitation_cannot() -> None:
     reach = find_reach(model().network)
-    assert reach is not None
+    assert isinstance(reach, strips.Reach)
     assert 128 <= reach.rows <= 256
     squeezing = backbones.create("efficientnet_b0", ("blocks.1",), (3, 64, 64))
-    assert find_reach(lambda pictures: squeezing(pictures)[0]) is None
+    assert find_reach(lambda pictures: squeezing(pictures)[0]) == strips.ALL_AT_ONCE
 
 
 # All forms of a network
@@ -203,7 +238,7 @@ def test_strips_of_a_runtime_are_the_whole(
     free = memory(one.network, ROWS)
     backend.prepare(one)
     (prepared,) = backend._models._prepared.values()
-    assert len(prepared.key[1].each) > 1, free
+    assert len(prepared.key.strips.each) > 1, free
     assert error(backend.score_normalised(one, inputs), whole) <= EQUAL
 
 
@@ -216,7 +251,7 @@ def test_strips_on_a_gpu_are_the_whole(memory: Callable[..., int]) -> None:
     backend = GpuBackend(device, ["float32"], max_batch=2)
     backend.prepare(one)
     (prepared,) = backend._models._prepared.values()
-    assert len(prepared.key[1].each) > 1
+    assert len(prepared.key.strips.each) > 1
     assert error(backend.score_normalised(one, inputs), whole) <= EQUAL
 
 
@@ -233,16 +268,18 @@ def test_strips_of_what_is_learned_from_are_the_whole(memory: Callable[..., int]
     assert error(embedder(pixels)[0].numpy(), rows.detach().numpy()) <= EQUAL
 
 
-def test_models_that_go_through_whole_and_in_strips_have_trunks_of_their_own(memory: Callable[..., int]) -> None:
-    one, inputs = model(), pictures()
+def test_a_trunk_that_is_there_serves_the_next_model_whatever_memory_is_left(memory: Callable[..., int]) -> None:
+    one = model()
     models = PreparedModels([TorchRuntime("float32")])
-    memory(one.network, 100_000)
-    whole = models.prepare(one)
     memory(one.network, ROWS)
-    cut = models.prepare(dataclasses.replace(one, digest="another"))
-    assert whole.trunk is not cut.trunk
-    heads = [whole.head] * len(inputs), [cut.head] * len(inputs)
-    assert error(cut.trunk.score(inputs, heads[1]), whole.trunk.score(inputs, heads[0])) <= EQUAL
+    first = models.prepare(one)
+    memory(one.network, ROWS - 64)
+    assert models.prepare(dataclasses.replace(one, digest="another")).trunk is first.trunk
+    params = msgspec.structs.replace(one.params, score_window=5)
+    head = Head(head_shape(params)).eval()
+    head.load_state_dict(one.head.state_dict())
+    wider = dataclasses.replace(one, digest="wider", params=params, head=head)
+    assert models.prepare(wider).trunk is not first.trunk, "it sees farther than the strips overlap"
 
 
 def test_a_calibration_in_strips_is_the_one_of_whole_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +311,7 @@ def test_what_a_network_needs_and_sees_is_found_out_once(monkeypatch: pytest.Mon
         return stack(3, 3)
 
     backbone = nn.Identity()
-    rooms = [Room(free) for free in (1_000_000, 900_000, 1 << 40)]
+    rooms = [Room(free) for free in (4_500_000, 4_200_000, 1 << 40)]
     found = [find_strips(prepare, TALL, room, strips.known_of(backbone, "a")) for room in rooms]
     assert len(prepared) == 2
     assert [bool(cut.each) for cut in found] == [True, True, False]
@@ -316,7 +353,7 @@ def test_what_memory_cannot_hold_is_one_sentence(
 
 @pytest.mark.usefixtures("memory")
 def test_what_cannot_be_cut_goes_through_whole_where_there_may_just_be_room() -> None:
-    needed = strips.SPARE * values_a_pixel(SeesAll()) * TALL[1] * TALL[2] * 4
+    needed = SPARE * held_a_pixel(SeesAll()) * TALL[1] * TALL[2] * 4
     assert find_strips(SeesAll, TALL, Room(int(needed * 1.01))) == Strips.whole(TALL)
     assert find_strips(OneSize, TALL, Room(0)) == Strips.whole(TALL), "its maker said for which size"
 
@@ -325,5 +362,75 @@ def test_memory_is_measured() -> None:
     """A pass holds the input of a layer and its output; what is not needed any more does not count."""
     one = nn.Conv2d(3, 32, 1)
     more = nn.Sequential(one, nn.Conv2d(32, 3, 1), nn.Conv2d(3, 3, 1))
-    assert values_a_pixel(one) == pytest.approx(32, rel=0.01)
-    assert values_a_pixel(more) == pytest.approx(35, rel=0.01)
+    assert held_a_pixel(one) == pytest.approx(32, rel=0.01)
+    assert held_a_pixel(more) == pytest.approx(35, rel=0.01)
+
+
+def test_strips_hold_one_of_their_maps_beside_the_whole_one() -> None:
+    """A map may be larger than all that its making takes; strips that overlap much must not be kept."""
+    widening, shape = nn.Conv2d(3, 100, 1), (3, GRANULE * 40, 16)
+    cut = Strips.cut(shape, GRANULE * 5, GRANULE * 2, 1)
+    assert len(cut.each) == 36
+    picture = torch.zeros(1, *shape)
+    whole = values_held(widening, picture)
+    assert values_held(lambda some: cut.pass_through(some, widening), picture) < 1.3 * whole
+
+
+def test_free_memory_is_the_smallest_of_the_groups_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = tmp_path / "factory.slice" / "inspectd.service"
+    group.mkdir(parents=True)
+    monkeypatch.setattr(engine_memory, "GROUPS", tmp_path)
+    own = tmp_path / "own"
+    own.write_text("0::/factory.slice/inspectd.service\n")
+    monkeypatch.setattr(engine_memory, "OWN_GROUPS", own)
+
+    def limit(folder: Path, most: str, used: int, of_files: int) -> None:
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon 5\ninactive_file {of_files}\n")
+
+    limit(group, "max", 3_000, 0)
+    assert free_memory() > 1e8, "there is no limit but the machine's"
+    limit(group.parent, "10000", 9_000, 500)
+    assert free_memory() == 1_500
+    limit(group, "4000", 3_900, 0)
+    assert free_memory() == 100
+    limit(group, "4000", 5_000, 0)
+    assert free_memory() == 0
+
+
+# What a large input is tried with
+
+
+@pytest.mark.parametrize("shape", [(3, 5184, 3872), (3, 1000, 1234), (3, 20_000, 128)])
+def test_a_backbone_that_takes_any_picture_is_tried_on_a_small_one_that_lies_alike(shape: tuple[int, int, int]) -> None:
+    _, down, across = small_backbone().example_of(shape)
+    assert down * across < 500_000
+    assert (down % 64, across % 64) == (shape[1] % 64, shape[2] % 64)
+    assert (down > across) == (shape[1] > shape[2])
+
+
+def test_a_usual_input_is_tried_as_it_is() -> None:
+    assert small_backbone().example_of((3, 704, 704)) == (3, 704, 704)
+    fixed = backbones.create("vit_tiny_patch16_224", ("blocks.0",), (3, 64, 64))
+    assert fixed.example_of((3, 4096, 4096)) == (3, 4096, 4096)
+
+
+def test_a_large_input_that_a_backbone_cannot_take_is_refused_before_anything_else() -> None:
+    with pytest.raises(UsageError, match=r"cannot take pictures of \d+x\d+: .* Choose another --imagesize"):
+        backbones.create("dla34", ("level4",), (3, 1000, 1000))
+
+
+def test_layouts_of_a_large_input_are_those_of_a_small_one() -> None:
+    """Channels come last in a part of this network, and as many as the example of a square has rows."""
+    for shape in ((3, 1024, 1536), (3, 1536, 1024)):
+        large = backbones.create("convnext_base", ("stages.0.blocks.0.mlp",), shape)
+        assert large(torch.zeros(1, 3, 64, 96))[0].shape == (1, 128, 16, 24)
+
+
+def test_of_a_large_varied_picture_some_patches_are_kept() -> None:
+    rows, draws = torch.arange(40_000.0)[:, None], torch.Generator().manual_seed(0)
+    first, second = (material._some(rows, draws) for _ in range(2))
+    assert len(first) == len(first.unique()) == material.MOST_PATCHES
+    assert not torch.equal(first, second)
+    assert material._some(rows[:100], draws).shape == (100, 1)

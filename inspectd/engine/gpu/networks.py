@@ -18,8 +18,8 @@ from torch import Tensor
 
 from inspectd.engine.backend import Floats, Variant
 from inspectd.engine.gpu.streams import Device, Event, Stream
+from inspectd.engine.memory import Room, free_memory
 from inspectd.engine.runtime import Head, Trunk
-from inspectd.engine.strips import Room
 from inspectd.engine.torch_cpu import DTYPES
 from inspectd.errors import UsageError
 from inspectd.simplenet.folded import FoldedHead
@@ -70,8 +70,9 @@ class CudaRuntime:
         self.compute = compute
 
     def room(self) -> Room:
-        """Return what memory there is on the device."""
-        return Room(self.device.free_memory(), self.dtype.itemsize)
+        """Return what memory there is: on the device, and for one pass of what goes through at once on the CPU."""
+        values = min(self.device.free_memory() // self.dtype.itemsize, free_memory() // 4)
+        return Room(values * self.dtype.itemsize, self.dtype.itemsize)
 
     def compile(self, trunk: Trunk) -> CudaTrunk:
         """Fuse batch norms, and bring the weights onto the device in the layout of its matrix units."""
@@ -181,7 +182,7 @@ class CudaTrunk:
         runtime.device.synchronise()  # the zeros were written on another stream
 
         def work() -> None:
-            scores.copy_(self._strips.pass_through(inputs, lambda some: bank(self._module(some), rows), torch.cat))
+            scores.copy_(self._strips.pass_through(inputs, lambda some: bank(self._module(some), rows)))
 
         return Graph(inputs, rows, scores, runtime.device.graph(runtime.compute, work))
 

@@ -64,6 +64,12 @@ class Device(Protocol):
         """Page-lock memory that exists already; call the result before it is unmapped."""
 
 
+def free_memory_of(device: torch.device) -> int:
+    """Return how many bytes of a GPU this process may still take, from the driver and from torch's own reserve."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 class CudaDevice:
     """An NVIDIA GPU through torch."""
 
@@ -99,9 +105,8 @@ class CudaDevice:
         return graph.replay
 
     def free_memory(self) -> int:
-        """Return what the driver has; torch's own reserve is left for what is there already."""
-        free, _ = torch.cuda.mem_get_info(self.torch_device)
-        return free
+        """Return what the driver has, and what torch holds and does not use."""
+        return free_memory_of(self.torch_device)
 
     def synchronise(self) -> None:
         """Wait for all streams of the device."""
