@@ -175,11 +175,11 @@ class Backbone(nn.Module):
         self.model.eval()
         try:
             example = self.example_of(input_shape)
-            found = self._probe(example)
+            found = self._probe(example, input_shape)
             if any(isinstance(one, Tensor) and one.dim() == 3 for one in found.values()):
                 self._takes_any = False  # a grid of tokens has one size
                 example = input_shape
-                found = self._probe(example)
+                found = self._probe(example, input_shape)
             for handle in handles:
                 handle.remove()
             for name in self.layers:
@@ -194,7 +194,7 @@ class Backbone(nn.Module):
                             replaced.append((parent, name, child))
                             setattr(parent, name, nn.Identity())
             try:
-                self._probe(example)
+                self._probe(example, input_shape)
             except UsageError:  # something is used without being called: it all stays
                 for parent, name, child in replaced:
                     setattr(parent, name, child)
@@ -203,12 +203,12 @@ class Backbone(nn.Module):
                 handle.remove()
             self.model.train(was_training)
 
-    def _probe(self, input_shape: tuple[int, int, int]) -> dict[str, Any]:
-        """Pass one black picture through; UsageError when the model cannot take it."""
+    def _probe(self, example: tuple[int, int, int], input_shape: tuple[int, int, int]) -> dict[str, Any]:
+        """Pass a black picture through; UsageError, in the input's name, when the model cannot take it."""
         self._found = {}
         try:
             with torch.no_grad(), suppress(_LastLayerReachedError):
-                self.model(torch.zeros(1, *input_shape))
+                self.model(torch.zeros(1, *example))
         except Exception as error:
             why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise UsageError(
