@@ -23,6 +23,8 @@ WIDTH = 64
 """Values per patch after a random projection, which keeps distances well enough (Johnson-Lindenstrauss)."""
 EVERY = 2
 """Of a picture's patches every so many is looked at: neighbours overlap."""
+FOR_SPREAD = 4096
+"""Patches of a picture, about, that the spread of each value is taken from."""
 OUTLYING = 4.5
 """How many robust spreads above the median oddness a picture must lie to be called unlike the rest."""
 _CHUNK = 1024  # patches compared at a time: bounds the memory to some hundred megabytes
@@ -62,10 +64,8 @@ def _oddness(features: Tensor, training: Sequence[int]) -> list[float]:
     draws = torch.Generator().manual_seed(0)
     project = torch.randn(width, WIDTH, generator=draws).div_(math.sqrt(WIDTH)).to(features.device)
     chosen = torch.randint(patches, (len(training), min(PATCHES_PER_PICTURE, patches)), generator=draws)
-    spread = (
-        features[list(training)[:8], :: max(1, patches // _CHUNK // 4)].flatten(0, 1).float().std(0).clamp(min=1e-6)
-    )
-    project = project / spread[:, None]
+    few = features[list(training)[:8], :: max(1, patches // FOR_SPREAD)].flatten(0, 1)
+    project = project / few.float().std(0).clamp(min=1e-6)[:, None]
     seen = torch.stack([features[i][chosen[n].to(features.device)].float() @ project for n, i in enumerate(training)])
     rows = seen.flatten(0, 1)  # [T·m, WIDTH]
     squares = rows.square().sum(1)

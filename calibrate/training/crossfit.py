@@ -116,10 +116,8 @@ def _held_out(
     for i in material.usable.tolist():
         judge, bank = judges[int(material.folds[i])], banks[int(material.folds[i])]
         rows = whiten.standardise(material.good[i].to(whiten.mean.device).float())
-        scores = torch.cat(
-            [torch.cat([-judge(some), bank(some)], 1) for some in torch.split(rows, MOST_ROWS)]
-        )  # [P, 2]
-        averaged = average_scores(scores.T.reshape(2, *material.grid), window)
+        parts = [torch.cat([-judge(some), bank(some)], 1) for some in torch.split(rows, MOST_ROWS)]
+        averaged = average_scores(torch.cat(parts).T.reshape(2, *material.grid), window)  # [2, h, w]
         found.append(averaged.flatten(1).amax(1).cpu())
     of_members, of_banks = torch.stack(found).unbind(1)
     return of_members, of_banks
