@@ -284,8 +284,8 @@ def test_a_trunk_that_is_there_serves_the_next_model_whatever_memory_is_left(mem
 
 def test_a_calibration_in_strips_is_the_one_of_whole_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = np.random.default_rng(0)
-    good = [draws.normal(120, 4, (704, 64, 3)).astype(np.uint8) for _ in range(10)]
-    settings = {"steps": 5, "imagesize": (704, 64), "memory_patches": 50, "probes": 4, "made": 8}
+    good = [draws.normal(120, 4, (576, 64, 3)).astype(np.uint8) for _ in range(8)]
+    settings = {"steps": 5, "imagesize": (576, 64), "memory_patches": 50, "probes": 4, "made": 8}
     monkeypatch.setattr(strips, "FEW_PIXELS", 0)
     monkeypatch.setattr(withstood, "DISTURBED", 1)
     cuts: list[int] = []

@@ -92,14 +92,14 @@ def test_held_out_pictures_are_contiguous_blocks(count: int) -> None:
 # Options
 
 
-@pytest.mark.parametrize("backbone", [None, "wideresnet50"])
-def test_every_backbone_has_the_recipe(backbone: str | None) -> None:
+@pytest.mark.parametrize(("backbone", "remembered"), [(None, 1000), ("wideresnet50", 4000)])
+def test_every_backbone_has_the_recipe_and_larger_ones_remember_more(backbone: str | None, remembered: int) -> None:
     options = options_for(backbone, ())
-    assert options.recipe == Recipe()
+    assert options.recipe == Recipe(memory_patches=remembered)
     assert options.layers == (("blocks.2", "blocks.4") if backbone is None else ("layer2", "layer3"))
-    assert options_for(backbone, (), steps=7, noise_std=0.5, dsc_lr=0.1).recipe == Recipe(
-        steps=7, noise_std=0.5, dsc_lr=0.1
-    )
+    changed = Recipe(steps=7, noise_std=0.5, dsc_lr=0.1, memory_patches=remembered)
+    assert options_for(backbone, (), steps=7, noise_std=0.5, dsc_lr=0.1).recipe == changed
+    assert options_for(backbone, (), memory_patches=9).recipe == Recipe(memory_patches=9)
 
 
 @pytest.mark.parametrize("asked", [{"meta_epochs": 3}, {"batch_size": 2}, {"pre_proj": 1}, {"dsc_hidden": 64}])
