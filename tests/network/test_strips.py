@@ -288,17 +288,18 @@ def test_a_calibration_in_strips_is_the_one_of_whole_pictures(monkeypatch: pytes
     settings = {"steps": 5, "imagesize": (576, 64), "memory_patches": 50, "probes": 4, "made": 8}
     monkeypatch.setattr(strips, "FEW_PIXELS", 0)
     monkeypatch.setattr(withstood, "DISTURBED", 1)
-    cuts: list[int] = []
+    monkeypatch.setattr(strips, "_measured", lambda _: (80.0, 0.0))  # or one form fits, and another does not
+    cuts: list[tuple[int, int, int]] = []
     cut = Strips.cut
-    monkeypatch.setattr(Strips, "cut", lambda *given: cuts.append(given[1]) or cut(*given))
+    monkeypatch.setattr(Strips, "cut", lambda *given: cuts.append(given[0]) or cut(*given))
     found = []
-    for free in (1 << 40, 45_000_000):
+    for free in (1 << 40, 33_000_000):
         assert not cuts
         monkeypatch.setattr(Room, "on_cpu", classmethod(lambda cls, free=free: cls(free)))
         calibration = SimpleNet("cpu:torch").fit(good, **settings).model.calibration
         assert calibration is not None
         found.append(calibration.held_out_scores)
-    assert cuts
+    assert cuts.count((3, 576, 64)) >= 3, "the textbook, the folded network, and what is learned from"
     assert found[1] == pytest.approx(found[0], rel=1e-3)
 
 
