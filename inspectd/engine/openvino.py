@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import threading
 import warnings
@@ -67,7 +68,7 @@ class OpenVinoRuntime:
         examples = tuple(torch.zeros(*shape) for shape in shapes)
         settings = self._on_all_cores if tracks == 1 else self._on_one_core
         try:
-            with _logging_untouched(), warnings.catch_warnings():
+            with _ctrl_c_held_back(), _logging_untouched(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, about shapes that are constant here and meant to be
                 graph = _openvino().convert_model(_traced(module, examples), input=[tuple(s) for s in shapes])
             typed = _openvino().preprocess.PrePostProcessor(graph)
@@ -221,6 +222,25 @@ def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> object:
     trace: Callable[..., object] = torch.jit.trace
     with torch.inference_mode():
         return trace(module, examples, check_trace=False)
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Raise KeyboardInterrupt afterwards, not inside.
+
+    The converter calls Python from C++, and of whatever is raised there it says that it cannot convert this network.
+    """
+    before, pressed = signal.getsignal(signal.SIGINT), list[tuple[Any, ...]]()
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *how: pressed.append(how))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for how in pressed[:1]:
+            before(*how)
 
 
 @contextmanager

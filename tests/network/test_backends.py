@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import signal
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import numpy as np
@@ -296,9 +299,25 @@ def test_openvino_says_what_it_cannot_run() -> None:
     assert (root.level, root.handlers, root.filters) == before, "the daemon's log goes on as it was"
 
 
-def test_openvino_tells_nobody_that_it_is_used() -> None:
-    import sys
+def test_ctrl_c_in_openvinos_converter_stops_the_program() -> None:
+    """Where it calls Python, from C++, it takes an interrupt for a network that it cannot convert."""
+    pressed = []
 
+    def press(frame: FrameType, event: str, argument: object) -> None:
+        if not pressed and (event, frame.f_code.co_name) == ("call", "mark_node"):
+            pressed.append(signal.raise_signal(signal.SIGINT))
+
+    sys.setprofile(press)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            openvino.OpenVinoRuntime("float32").requests(torch.nn.Conv2d(3, 3, 1), [(1, 3, 4, 4)])
+    finally:
+        sys.setprofile(None)
+    assert pressed
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_openvino_tells_nobody_that_it_is_used() -> None:
     openvino.OpenVinoRuntime("float32")
     assert sys.modules["openvino_telemetry"] is None
 
