@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from calibrate.training import material, withstood
+from calibrate.training import withstood
 from calibrate.training.embedding import FoldedEmbedder
 from inspectd import SimpleNet
 from inspectd.engine import memory as engine_memory
@@ -26,7 +25,7 @@ from inspectd.engine.backend import Floats
 from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.gpu import networks
 from inspectd.engine.gpu.backend import GpuBackend
-from inspectd.engine.memory import SHARE_OF_MEMORY, Room, free_memory, values_held
+from inspectd.engine.memory import SHARE_OF_MEMORY, Room, values_held
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.prepared import PreparedModels
 from inspectd.engine.strips import GRANULE, PROBED, SPARE, Strips, find_reach, find_strips
@@ -357,81 +356,3 @@ def test_what_cannot_be_cut_goes_through_whole_where_there_may_just_be_room() ->
     needed = SPARE * held_a_pixel(SeesAll()) * TALL[1] * TALL[2] * 4
     assert find_strips(SeesAll, TALL, Room(int(needed * 1.01))) == Strips.whole(TALL)
     assert find_strips(OneSize, TALL, Room(0)) == Strips.whole(TALL), "its maker said for which size"
-
-
-def test_memory_is_measured() -> None:
-    """A pass holds the input of a layer and its output; what is not needed any more does not count."""
-    one = nn.Conv2d(3, 32, 1)
-    more = nn.Sequential(one, nn.Conv2d(32, 3, 1), nn.Conv2d(3, 3, 1))
-    assert held_a_pixel(one) == pytest.approx(32, rel=0.01)
-    assert held_a_pixel(more) == pytest.approx(35, rel=0.01)
-
-
-def test_strips_hold_one_of_their_maps_beside_the_whole_one() -> None:
-    """A map may be larger than all that its making takes; strips that overlap much must not be kept."""
-    widening, shape = nn.Conv2d(3, 100, 1), (3, GRANULE * 40, 16)
-    cut = Strips.cut(shape, GRANULE * 5, GRANULE * 2, 1)
-    assert len(cut.each) == 36
-    picture = torch.zeros(1, *shape)
-    whole = values_held(widening, picture)
-    assert values_held(lambda some: cut.pass_through(some, widening), picture) < 1.3 * whole
-
-
-def test_free_memory_is_the_smallest_of_the_groups_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = tmp_path / "factory.slice" / "inspectd.service"
-    group.mkdir(parents=True)
-    monkeypatch.setattr(engine_memory, "GROUPS", tmp_path)
-    own = tmp_path / "own"
-    own.write_text("0::/factory.slice/inspectd.service\n")
-    monkeypatch.setattr(engine_memory, "OWN_GROUPS", own)
-
-    def limit(folder: Path, most: str, used: int, of_files: int) -> None:
-        (folder / "memory.max").write_text(f"{most}\n")
-        (folder / "memory.current").write_text(f"{used}\n")
-        (folder / "memory.stat").write_text(f"anon 5\ninactive_file {of_files}\n")
-
-    limit(group, "max", 3_000, 0)
-    assert free_memory() > 1e8, "there is no limit but the machine's"
-    limit(group.parent, "10000", 9_000, 500)
-    assert free_memory() == 1_500
-    limit(group, "4000", 3_900, 0)
-    assert free_memory() == 100
-    limit(group, "4000", 5_000, 0)
-    assert free_memory() == 0
-
-
-# What a large input is tried with
-
-
-@pytest.mark.parametrize("shape", [(3, 5184, 3872), (3, 1000, 1234), (3, 20_000, 128)])
-def test_a_backbone_that_takes_any_picture_is_tried_on_a_small_one_that_lies_alike(shape: tuple[int, int, int]) -> None:
-    _, down, across = small_backbone().example_of(shape)
-    assert down * across < 500_000
-    assert (down % 64, across % 64) == (shape[1] % 64, shape[2] % 64)
-    assert (down > across) == (shape[1] > shape[2])
-
-
-def test_a_usual_input_is_tried_as_it_is() -> None:
-    assert small_backbone().example_of((3, 704, 704)) == (3, 704, 704)
-    fixed = backbones.create("vit_tiny_patch16_224", ("blocks.0",), (3, 64, 64))
-    assert fixed.example_of((3, 4096, 4096)) == (3, 4096, 4096)
-
-
-def test_a_large_input_that_a_backbone_cannot_take_is_refused_before_anything_else() -> None:
-    with pytest.raises(UsageError, match=r"cannot take pictures of 1000x1000: .* Choose another --imagesize"):
-        backbones.create("dla34", ("level4",), (3, 1000, 1000))
-
-
-def test_layouts_of_a_large_input_are_those_of_a_small_one() -> None:
-    """Channels come last in a part of this network, and as many as the example of a square has rows."""
-    for shape in ((3, 1024, 1536), (3, 1536, 1024)):
-        large = backbones.create("convnext_base", ("stages.0.blocks.0.mlp",), shape)
-        assert large(torch.zeros(1, 3, 64, 96))[0].shape == (1, 128, 16, 24)
-
-
-def test_of_a_large_varied_picture_some_patches_are_kept() -> None:
-    rows, draws = torch.arange(40_000.0)[:, None], torch.Generator().manual_seed(0)
-    first, second = (material._some(rows, draws) for _ in range(2))
-    assert len(first) == len(first.unique()) == material.MOST_PATCHES
-    assert not torch.equal(first, second)
-    assert material._some(rows[:100], draws).shape == (100, 1)
