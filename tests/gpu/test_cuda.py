@@ -12,7 +12,9 @@ import pytest
 import torch
 from batches import GEOMETRIES, check_scores, keep_busy, requests_for
 from conftest import write_small_model
+from tall import EQUAL, ROWS, TALL, difference, leave_memory, scores_of_the_whole, tall_inputs, tall_model
 
+from calibrate.training.embedding import FoldedEmbedder
 from inspectd import SimpleNet
 from inspectd.cameras.ring import Ring
 from inspectd.engine.backend import Request
@@ -119,6 +121,28 @@ def test_out_of_memory_makes_the_batch_smaller_and_goes_on(
     assert "Batches hold at most" in caplog.text
     assert len(found) == 64
     assert all(np.isfinite(scores).all() for scores in found)
+
+
+def test_strips_on_the_device_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = tall_model()
+    whole = scores_of_the_whole(one)
+    device = CudaDevice(torch.device("cuda:0"))
+    free = leave_memory(monkeypatch, one.network, ROWS)
+    monkeypatch.setattr(device, "free_memory", lambda: free)
+    backend = GpuBackend(device, ["float32"], max_batch=2)
+    backend.prepare(one)
+    (prepared,) = backend._models._prepared.values()
+    assert len(prepared.key.strips.each) > 1
+    from_whole = difference(backend.score_normalised(one, tall_inputs()), whole)
+    embedders = [FoldedEmbedder(one.backbone, one.head_shape, TALL, torch.device("cuda:0"))]
+    monkeypatch.undo()
+    embedders.append(FoldedEmbedder(one.backbone, one.head_shape, TALL, torch.device("cuda:0")))
+    assert [bool(embedder._strips.each) for embedder in embedders] == [True, False]
+    pixels = torch.randint(0, 256, (2, *TALL)).float()
+    strips, at_once = (embedder(pixels).cpu().numpy() for embedder in embedders)
+    print(f"strips: {from_whole:.2g} of the largest score; {difference(strips, at_once):.2g} of the largest value")
+    assert from_whole <= EQUAL
+    assert difference(strips, at_once) <= EQUAL
 
 
 BREAKING = """

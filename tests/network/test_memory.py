@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tall import held_a_pixel
+from torch import nn
 
 from inspectd.engine import memory
 from inspectd.engine.memory import free_memory, values_held
-from inspectd.engine.strips import GRANULE, PROBED, Strips
-
-
-def held_a_pixel(network: Callable[[Tensor], Tensor]) -> float:
-    return values_held(network, torch.zeros(1, 3, PROBED, PROBED)) / PROBED**2
+from inspectd.engine.strips import GRANULE, Strips
 
 
 def test_memory_is_measured() -> None:

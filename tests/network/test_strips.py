@@ -10,80 +10,29 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import small_backbone, small_params
 from fakes.streams import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
+from tall import EQUAL, ROWS, TALL, difference, held_a_pixel, leave_memory, scores_of_the_whole, tall_inputs, tall_model
 from torch import Tensor, nn
 
 from calibrate.training import withstood
 from calibrate.training.embedding import FoldedEmbedder
 from inspectd import SimpleNet
-from inspectd.engine import memory as engine_memory
 from inspectd.engine import parity, strips
-from inspectd.engine.backend import Floats
 from inspectd.engine.cpu import CpuBackend
-from inspectd.engine.gpu import networks
 from inspectd.engine.gpu.backend import GpuBackend
-from inspectd.engine.memory import SHARE_OF_MEMORY, Room, values_held
+from inspectd.engine.memory import Room
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.prepared import PreparedModels
-from inspectd.engine.strips import GRANULE, PROBED, SPARE, Strips, find_reach, find_strips
+from inspectd.engine.strips import GRANULE, SPARE, Strips, find_reach, find_strips
 from inspectd.engine.torch_cpu import TorchRuntime
 from inspectd.errors import UsageError
 from inspectd.simplenet import backbone as backbones
-from inspectd.simplenet.bundle import Bundle, head_shape
+from inspectd.simplenet.bundle import head_shape
 from inspectd.simplenet.network import Head, embed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-EQUAL = 1e-5
-TALL = (3, 1056, 64)
-ROWS = 608
-"""Of a strip of it."""
-
-
-def model(shape: tuple[int, int, int] = TALL) -> Bundle:
-    """The embedded backbone, and a head with everything that a patch is judged by; nothing of it is zero."""
-    params = msgspec.structs.replace(
-        small_params(), input_shape=shape, memory_patches=20, memory_width=16, score_window=3
-    )
-    torch.manual_seed(0)
-    head = Head(head_shape(params)).eval()
-    assert head.memory is not None
-    head.memory.matrix.normal_(std=0.1)
-    head.memory.patches.normal_()
-    return Bundle(
-        params=params, calibration=None, name="tall", digest=f"tall {shape}", head=head, backbone=small_backbone()
-    )
-
-
-def pictures(shape: tuple[int, int, int] = TALL) -> Floats:
-    return np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
-
-
-def held_a_pixel(network: Callable[[Tensor], Tensor]) -> float:
-    return values_held(network, torch.zeros(1, 3, PROBED, PROBED)) / PROBED**2
-
-
-def error(ours: Floats, theirs: Floats) -> float:
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-
-
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Tensor], Tensor], int], int]:
-    """Leaves memory for so many rows of TALL in a network, and returns how much that is."""
-    monkeypatch.setattr(strips, "FEW_PIXELS", 0)
-
-    def leave(network: Callable[[Tensor], Tensor], rows: int) -> int:
-        needed = rows * TALL[2] * held_a_pixel(network) * SPARE * 4 / SHARE_OF_MEMORY
-        free = int(needed * 1.02)  # the map of the whole wants some too
-        for module in (engine_memory, networks):
-            monkeypatch.setattr(module, "free_memory", lambda: free)
-        return free
-
-    return leave
-
 
 # The cut
 
@@ -205,7 +154,7 @@ def test_a_stride_that_does_not_divide_the_strips_is_found_out(network: nn.Modul
 
 
 def test_the_embedded_backbone_can_be_cut_and_one_with_squeeze_and_excitation_cannot() -> None:
-    reach = find_reach(model().network)
+    reach = find_reach(tall_model().network)
     assert isinstance(reach, strips.Reach)
     assert 128 <= reach.rows <= 256
     squeezing = backbones.create("efficientnet_b0", ("blocks.1",), (3, 64, 64))
@@ -215,64 +164,62 @@ def test_the_embedded_backbone_can_be_cut_and_one_with_squeeze_and_excitation_ca
 # All forms of a network
 
 
-def test_strips_of_the_textbook_are_the_whole(memory: Callable[..., int]) -> None:
-    one, inputs = model(), pictures()
-    with torch.inference_mode():
-        whole = one.network(torch.from_numpy(inputs)).numpy()
-    memory(one.network, ROWS)
+def test_strips_of_the_textbook_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = tall_model()
+    whole = scores_of_the_whole(one)
+    leave_memory(monkeypatch, one.network, ROWS)
     seen = find_strips(lambda: one.network, TALL, Room.on_cpu())
     assert seen.shape[1] <= ROWS
     assert len(seen.each) > 1
-    assert error(parity.textbook_scores(one, inputs), whole) <= EQUAL
+    assert difference(parity.textbook_scores(one, tall_inputs()), whole) <= EQUAL
 
 
 @pytest.mark.parametrize("runtime", [TorchRuntime, OpenVinoRuntime])
 def test_strips_of_a_runtime_are_the_whole(
-    memory: Callable[..., int], runtime: type[TorchRuntime | OpenVinoRuntime]
+    monkeypatch: pytest.MonkeyPatch, runtime: type[TorchRuntime | OpenVinoRuntime]
 ) -> None:
-    one, inputs = model(), pictures()
-    with torch.inference_mode():
-        whole = one.network(torch.from_numpy(inputs)).numpy()
+    one = tall_model()
+    whole = scores_of_the_whole(one)
     backend = CpuBackend([runtime("float32")], threads=1)
-    free = memory(one.network, ROWS)
+    free = leave_memory(monkeypatch, one.network, ROWS)
     backend.prepare(one)
     (prepared,) = backend._models._prepared.values()
     assert len(prepared.key.strips.each) > 1, free
-    assert error(backend.score_normalised(one, inputs), whole) <= EQUAL
+    assert difference(backend.score_normalised(one, tall_inputs()), whole) <= EQUAL
 
 
-def test_strips_on_a_gpu_are_the_whole(memory: Callable[..., int]) -> None:
-    one, inputs = model(), pictures()
-    with torch.inference_mode():
-        whole = one.network(torch.from_numpy(inputs)).numpy()
+def test_strips_on_a_gpu_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = tall_model()
+    whole = scores_of_the_whole(one)
     device = FakeDevice()
-    device.memory = memory(one.network, ROWS)
+    device.memory = leave_memory(monkeypatch, one.network, ROWS)
     backend = GpuBackend(device, ["float32"], max_batch=2)
     backend.prepare(one)
     (prepared,) = backend._models._prepared.values()
     assert len(prepared.key.strips.each) > 1
-    assert error(backend.score_normalised(one, inputs), whole) <= EQUAL
+    assert difference(backend.score_normalised(one, tall_inputs()), whole) <= EQUAL
 
 
-def test_strips_of_what_is_learned_from_are_the_whole(memory: Callable[..., int]) -> None:
-    one, shape = model(), model().head_shape
+def test_strips_of_what_is_learned_from_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = tall_model()
+    shape = one.head_shape
     pixels = torch.randint(0, 256, (1, *TALL)).float()
     rows, grid = embed(
         one.backbone(FoldedEmbedder(one.backbone, shape, TALL, torch.device("cpu"))._normalise(pixels)), shape
     )
-    memory(one.network, ROWS)
+    leave_memory(monkeypatch, one.network, ROWS)
     embedder = FoldedEmbedder(one.backbone, shape, TALL, torch.device("cpu"))
     assert len(embedder._strips.each) > 1
     assert embedder.grid == grid
-    assert error(embedder(pixels)[0].numpy(), rows.detach().numpy()) <= EQUAL
+    assert difference(embedder(pixels)[0].numpy(), rows.detach().numpy()) <= EQUAL
 
 
-def test_a_trunk_that_is_there_serves_the_next_model_whatever_memory_is_left(memory: Callable[..., int]) -> None:
-    one = model()
+def test_a_trunk_that_is_there_serves_the_next_model_whatever_memory_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = tall_model()
     models = PreparedModels([TorchRuntime("float32")])
-    memory(one.network, ROWS)
+    leave_memory(monkeypatch, one.network, ROWS)
     first = models.prepare(one)
-    memory(one.network, ROWS - 64)
+    leave_memory(monkeypatch, one.network, ROWS - 64)
     assert models.prepare(dataclasses.replace(one, digest="another")).trunk is first.trunk
     params = msgspec.structs.replace(one.params, score_window=5)
     head = Head(head_shape(params)).eval()
@@ -329,7 +276,6 @@ def test_as_a_rule_a_picture_goes_through_whole() -> None:
     assert find_strips(never, (3, 704, 704), Room(0)) == Strips.whole((3, 704, 704))
 
 
-@pytest.mark.usefixtures("memory")
 @pytest.mark.parametrize(
     ("shape", "network", "free", "says"),
     [
@@ -344,15 +290,16 @@ def test_as_a_rule_a_picture_goes_through_whole() -> None:
     ],
 )
 def test_what_memory_cannot_hold_is_one_sentence(
-    shape: tuple[int, int, int], network: nn.Module, free: int, says: str
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], network: nn.Module, free: int, says: str
 ) -> None:
+    monkeypatch.setattr(strips, "FEW_PIXELS", 0)
     with pytest.raises(UsageError, match=says) as refused:
         find_strips(lambda: network, shape, Room(free))
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.usefixtures("memory")
-def test_what_cannot_be_cut_goes_through_whole_where_there_may_just_be_room() -> None:
+def test_what_cannot_be_cut_goes_through_whole_where_there_may_just_be_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strips, "FEW_PIXELS", 0)
     needed = SPARE * held_a_pixel(SeesAll()) * TALL[1] * TALL[2] * 4
     assert find_strips(SeesAll, TALL, Room(int(needed * 1.01))) == Strips.whole(TALL)
     assert find_strips(OneSize, TALL, Room(0)) == Strips.whole(TALL), "its maker said for which size"
