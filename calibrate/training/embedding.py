@@ -30,13 +30,11 @@ class FoldedEmbedder:
     ) -> None:
         self.device = device
         pixels = max(PIXELS, input_shape[1] * input_shape[2])
-        self.pictures_at_once = max(1, pictures_per_pass(device) * PIXELS // pixels)
+        room, known = _room(device), known_of(backbone, ("embedding", shape))
         strips = find_strips(
-            lambda: _Network(backbone, shape, Strips.whole((3, PROBED, PROBED))),
-            input_shape,
-            _room(device, self.pictures_at_once),
-            known_of(backbone, ("embedding", shape)),
+            lambda: _Network(backbone, shape, Strips.whole((3, PROBED, PROBED))), input_shape, room, known
         )
+        self.pictures_at_once = known.at_once(strips, room, max(1, pictures_per_pass(device) * PIXELS // pixels))
         network = _Network(backbone, shape, strips)
         self.grid = strips.whole_grid(network.trunk.grids[0])
         self._strips = strips
@@ -50,10 +48,10 @@ class FoldedEmbedder:
             return self._strips.pass_through(pictures, self._embed).flatten(2).transpose(1, 2)
 
 
-def _room(device: torch.device, pictures: int) -> Room:
-    """Return what memory there is for each of so many pictures at once: there, and on the CPU, where it is prepared."""
+def _room(device: torch.device) -> Room:
+    """Return what memory there is: there, and on the CPU, where pictures are prepared."""
     on_cpu = Room.on_cpu()
-    return Room(min(on_cpu.free, free_memory_of(device) // pictures)) if device.type == "cuda" else on_cpu
+    return Room(min(on_cpu.free, free_memory_of(device))) if device.type == "cuda" else on_cpu
 
 
 class _Network(nn.Module):

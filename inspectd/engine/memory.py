@@ -46,7 +46,7 @@ def free_memory() -> int:
 def _left_in_groups() -> Iterator[int]:
     """Yield what each control group (version 2) of this process, and each one around it, lets it still take."""
     with suppress(OSError):
-        for line in OWN_GROUPS.read_text(encoding="ascii").splitlines():
+        for line in OWN_GROUPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             if line.startswith("0::"):
                 group = GROUPS / line.removeprefix("0::").strip("/")
                 for folder in (group, *group.parents):

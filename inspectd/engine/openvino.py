@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
+from types import FrameType
 from typing import Any, cast
 
 import numpy as np
@@ -68,7 +69,7 @@ class OpenVinoRuntime:
         examples = tuple(torch.zeros(*shape) for shape in shapes)
         settings = self._on_all_cores if tracks == 1 else self._on_one_core
         try:
-            with _ctrl_c_held_back(), _logging_untouched(), warnings.catch_warnings():
+            with _signals_held_back(), _logging_untouched(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, about shapes that are constant here and meant to be
                 graph = _openvino().convert_model(_traced(module, examples), input=[tuple(s) for s in shapes])
             typed = _openvino().preprocess.PrePostProcessor(graph)
@@ -225,22 +226,27 @@ def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> object:
 
 
 @contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Raise KeyboardInterrupt afterwards, not inside.
+def _signals_held_back() -> Iterator[None]:
+    """Let Ctrl-C, or a daemon's stop, raise what it raises afterwards and not inside.
 
     The converter calls Python from C++, and of whatever is raised there it says that it cannot convert this network.
     """
-    before, pressed = signal.getsignal(signal.SIGINT), list[tuple[Any, ...]]()
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    if threading.current_thread() is not threading.main_thread():  # it hears no signals
         yield
         return
-    signal.signal(signal.SIGINT, lambda *how: pressed.append(how))
+    came: list[tuple[int, FrameType | None]] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if callable(handler):
+            signal.signal(number, lambda *what: came.append(what))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        for how in pressed[:1]:
-            before(*how)
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        for which, frame in came[:1]:
+            cast("Callable[[int, FrameType | None], Any]", before[signal.Signals(which)])(which, frame)
 
 
 @contextmanager

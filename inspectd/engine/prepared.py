@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from inspectd.engine.backend import Parity, Variant
 from inspectd.engine.parity import compare, parity_inputs, textbook_scores
 from inspectd.engine.runtime import CannotRunError, Compiled, Head, Runtime, Trunk, strips_for, trunk_key
-from inspectd.engine.strips import Strips
+from inspectd.engine.strips import Strips, is_small
 from inspectd.errors import UsageError
 from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
@@ -27,7 +27,7 @@ class Key:
     variant: Variant
     strips: Strips
     head: HeadShape | None
-    """The shape that the strips were cut for; None: there are none, and any head may stand behind the trunk."""
+    """The shape that there was room for, in these strips; None: the input is small, and any head may stand there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class PreparedModels:
             if (key.trunk, key.variant) == (trunk, runtime.variant) and key.head in (None, model.head_shape):
                 return key
         strips = strips_for(model, runtime.room())
-        return Key(trunk, runtime.variant, strips, model.head_shape if strips.each else None)
+        return Key(trunk, runtime.variant, strips, None if is_small(model.params.input_shape) else model.head_shape)
 
     def _trunk(self, key: Key, model: Bundle, runtime: Runtime) -> tuple[Trunk, Compiled]:
         if key not in self._trunks:

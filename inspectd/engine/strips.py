@@ -48,7 +48,8 @@ TALLEST = 4096
 TALL_TRIAL = 1024
 """Rows, at least, of the picture of noise that strips are tried on."""
 LOUD = 30.0
-"""How many times as strong as elsewhere the noise is in its middle."""
+"""How many times as strong as elsewhere the noise is in its middle, when they are tried once more: a network may
+decide something far away by a comparison."""
 EXACT = 1e-5
 """Largest difference between strips of that picture and the whole, as a share of the largest value."""
 ALL_AT_ONCE = "this network sees all of it at once"
@@ -119,7 +120,10 @@ class Strips:
                 whole = _like(part, (*part.shape[:-2], *self.whole_grid(part.shape[-2:])))
             whole[..., done : done + one.end - one.begin, :] = part[..., one.begin : one.end, :]
             done += one.end - one.begin
-        return cast("Map", whole)
+        assert whole is not None
+        if done != whole.shape[-2]:  # else rows that nothing was written to would be scored
+            raise ValueError(f"strips have {done} of the {whole.shape[-2]} rows of a map")
+        return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,13 @@ class Known:
     reach: Reach | str | None = None
     """Text: why it cannot be cut."""
 
+    def at_once(self, strips: Strips, room: Room, most: int) -> int:
+        """Return how many pictures have room beside each other, `most` at most and one at least."""
+        _, height, width = strips.shape
+        if not self.held:
+            return most
+        return max(1, min(most, int(room.values / (SPARE * self.held * height * width))))
+
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, Known]] = WeakKeyDictionary()
 
@@ -152,24 +163,30 @@ def known_of(backbone: nn.Module, kind: Hashable) -> Known:
     return _KNOWN.setdefault(backbone, {}).setdefault(kind, Known())
 
 
+def is_small(shape: Shape) -> bool:
+    """Whether pictures of a shape go through whole, whatever memory there is."""
+    return shape[1] * shape[2] <= FEW_PIXELS
+
+
 def find_strips(prepare: Callable[[], Network], shape: Shape, room: Room, known: Known | None = None) -> Strips:
     """Return how pictures of `shape` go through the network that `prepare` returns, where there is so much room.
 
     UsageError when not even the thinnest strip has room.
     """
     _, height, width = shape
-    if height * width <= FEW_PIXELS:
+    if is_small(shape):
         return Strips.whole(shape)
     known = known or Known()
     if known.held is None:
         known.held, known.made = _measured(prepare)
-    left = room.values - 2 * known.made * height * width  # the map of all, beside what is made of it
+    maps = 2 * known.made * height * width  # the map of all, beside what is made of it
+    left = room.values - maps
     needed = SPARE * known.held * width  # values for each row
     if left >= needed * height:
         return Strips.whole(shape)
     if known.reach is None:
         known.reach = find_reach(prepare())
-    takes, free = (f"{size / 1e9:.1f} GB" for size in (needed * height * room.value_bytes, room.free))
+    takes, free = (f"{size / 1e9:.1f} GB" for size in ((needed * height + maps) * room.value_bytes, room.free))
     if isinstance(known.reach, str) or height % GRANULE:
         if room.values >= SHARE_OF_MEMORY * needed * height:  # it may do, and there is no other way
             return Strips.whole(shape)
@@ -185,9 +202,9 @@ def find_strips(prepare: Callable[[], Network], shape: Shape, room: Room, known:
     if rows < thinnest:
         raise UsageError(
             f"The network's input of {width}x{height} takes about {takes}, even a strip of its {thinnest} rows "
-            f"{needed * thinnest * room.value_bytes / 1e9:.1f} GB, and of the {free} of memory that are free half may "
-            "be used. Calibrate with a smaller input (--imagesize, --pixels, a larger --smallest-defect), or inspect a "
-            "part of the picture (--roi)."
+            f"{(needed * thinnest + maps) * room.value_bytes / 1e9:.1f} GB, and of the {free} of memory that are free "
+            "half may be used. Calibrate with a smaller input (--imagesize, --pixels, a larger --smallest-defect), or "
+            "inspect a part of the picture (--roi)."
         )
     return Strips.cut(shape, int(rows) // GRANULE * GRANULE, known.reach.rows, known.reach.stride)
 
@@ -199,6 +216,8 @@ def _measured(prepare: Callable[[], Network]) -> tuple[float, float]:
         with torch.inference_mode():
             made = network(picture).numel()
         return values_held(network, picture) / PROBED**2, made / PROBED**2
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # noqa: BLE001 - a foreign network says in its own way that it wants another size
         LOG.info("a network takes no pictures of %dx%d (%s): its memory is not measured", PROBED, PROBED, error)
         return 0.0, 0.0
@@ -213,6 +232,8 @@ def find_reach(network: Network) -> Reach | str:
         picture[:, :, height // 2 : height // 2 + GRANULE] = torch.nan
         try:
             found = network(picture)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception as error:  # noqa: BLE001 - as above
             LOG.info("a network takes no pictures of %dx%d (%s): it is not cut", NARROW, height, error)
             return "this network takes pictures of one size only"
@@ -232,14 +253,17 @@ def find_reach(network: Network) -> Reach | str:
 
 
 def _is_exact(network: Network, reach: Reach) -> bool:
-    """Whether a picture of noise in strips is the whole picture."""
+    """Whether a picture of noise in strips is the whole picture, and one with a loud band in its middle."""
     shape = (3, max(TALL_TRIAL, 4 * reach.rows + 5 * GRANULE), NARROW)
-    picture = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    picture[:, :, shape[1] // 2 - GRANULE : shape[1] // 2] *= LOUD
-    whole = network(picture)
     strips = Strips.cut(shape, 2 * reach.rows + 2 * GRANULE, reach.rows, reach.stride)
-    difference = (strips.pass_through(picture, network) - whole).abs().max()
-    return bool(difference <= EXACT * whole.abs().max())
+    picture = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    for loudness in (1.0, LOUD):
+        picture[:, :, shape[1] // 2 - GRANULE : shape[1] // 2] *= loudness
+        whole = network(picture)
+        difference = (strips.pass_through(picture, network) - whole).abs().max()
+        if not difference <= EXACT * whole.abs().max():
+            return False
+    return True
 
 
 def _like(part: Map, shape: tuple[int, ...]) -> Map:

@@ -106,7 +106,7 @@ class Backbone(nn.Module):
         if not self._takes_any or height * width <= LARGE:
             return input_shape
         scale = (EXAMPLE / (height * width)) ** 0.5
-        down, across = (side % CELL + CELL * max(1, round(side * scale / CELL)) for side in (height, width))
+        down, across = (min(side, side % CELL + CELL * max(1, round(side * scale / CELL))) for side in (height, width))
         return channels, down, across
 
     def _hook_layers(self) -> None:

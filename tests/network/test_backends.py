@@ -299,22 +299,32 @@ def test_openvino_says_what_it_cannot_run() -> None:
     assert (root.level, root.handlers, root.filters) == before, "the daemon's log goes on as it was"
 
 
-def test_ctrl_c_in_openvinos_converter_stops_the_program() -> None:
-    """Where it calls Python, from C++, it takes an interrupt for a network that it cannot convert."""
-    pressed = []
+class Stopped(BaseException):
+    """What a handler of a signal raises."""
 
-    def press(frame: FrameType, event: str, argument: object) -> None:
-        if not pressed and (event, frame.f_code.co_name) == ("call", "mark_node"):
-            pressed.append(signal.raise_signal(signal.SIGINT))
 
-    sys.setprofile(press)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_openvinos_converter_stops_the_program(number: signal.Signals) -> None:
+    """Where it calls Python, from C++, it takes what a handler raises for a network that it cannot convert."""
+    sent = []
+
+    def send(frame: FrameType, event: str, argument: object) -> None:
+        if not sent and (event, frame.f_code.co_name) == ("call", "mark_node"):
+            sent.append(signal.raise_signal(number))
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    before = signal.signal(number, stop)
+    sys.setprofile(send)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped):
             openvino.OpenVinoRuntime("float32").requests(torch.nn.Conv2d(3, 3, 1), [(1, 3, 4, 4)])
+        assert signal.getsignal(number) is stop
     finally:
         sys.setprofile(None)
-    assert pressed
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(number, before)
+    assert sent
 
 
 def test_openvino_tells_nobody_that_it_is_used() -> None:

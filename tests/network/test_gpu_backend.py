@@ -18,6 +18,7 @@ from inspectd.engine.backend import Request
 from inspectd.engine.gpu.backend import MOST_PREPARATIONS, SLOTS, GpuBackend
 from inspectd.engine.gpu.networks import BatchLimit, Graph
 from inspectd.engine.gpu.preprocess import Preparation, preparing
+from inspectd.engine.gpu.streams import unused
 from inspectd.errors import UsageError
 from inspectd.records import Picture
 from inspectd.simplenet import bundle
@@ -242,3 +243,13 @@ def test_the_devices_pictures_are_the_cpus_within_one_grey_level(name: str, kind
     assert np.abs((found.numpy() - expected) * levels).max() <= 1.001
     assert np.abs((found.numpy() - expected) * levels).mean() < 0.3
     assert resize(picture, geometry, white).shape == found.shape
+
+
+def test_memory_that_torch_keeps_for_graphs_is_not_free() -> None:
+    segments = [
+        {"device": 0, "total_size": 100, "allocated_size": 30, "segment_pool_id": (0, 0)},
+        {"device": 0, "total_size": 100, "allocated_size": 0, "segment_pool_id": (0, 1)},
+        {"device": 1, "total_size": 100, "allocated_size": 0, "segment_pool_id": (0, 0)},
+        {"device": 0, "total_size": 100, "allocated_size": 0},
+    ]
+    assert unused(segments, 0) == 70

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,10 +17,10 @@ from hypothesis import strategies as st
 from tall import EQUAL, ROWS, TALL, difference, held_a_pixel, leave_memory, scores_of_the_whole, tall_inputs, tall_model
 from torch import Tensor, nn
 
-from calibrate.training import withstood
+from calibrate.training import embedding, withstood
 from calibrate.training.embedding import FoldedEmbedder
 from inspectd import SimpleNet
-from inspectd.engine import parity, strips
+from inspectd.engine import parity, runtime, strips
 from inspectd.engine.cpu import CpuBackend
 from inspectd.engine.gpu.backend import GpuBackend
 from inspectd.engine.memory import Room
@@ -92,8 +93,12 @@ class SeesAll(nn.Module):
 class KnowsWhere(nn.Module):
     """Adds where in the picture a patch lies."""
 
+    def __init__(self, step: float) -> None:
+        super().__init__()
+        self.step = step
+
     def forward(self, pictures: Tensor) -> Tensor:
-        return pictures + torch.arange(pictures.shape[-2])[:, None]
+        return pictures + self.step * torch.arange(pictures.shape[-2])[:, None]
 
 
 class RunningSum(nn.Module):
@@ -135,7 +140,8 @@ NOT_WHOLE = "strips of this network are not the whole"
     ("network", "why"),
     [
         (SeesAll(), strips.ALL_AT_ONCE),
-        (KnowsWhere(), NOT_WHOLE),
+        (KnowsWhere(1), NOT_WHOLE),
+        (KnowsWhere(1e-6), NOT_WHOLE),
         (RunningSum(), strips.ALL_AT_ONCE),
         (Gate(100), NOT_WHOLE),
         (Gate(300), NOT_WHOLE),
@@ -228,6 +234,18 @@ def test_a_trunk_that_is_there_serves_the_next_model_whatever_memory_is_left(mon
     assert models.prepare(wider).trunk is not first.trunk, "it sees farther than the strips overlap"
 
 
+def test_a_whole_trunk_takes_no_other_head_for_which_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = tall_model()
+    models = PreparedModels([TorchRuntime("float32")])
+    leave_memory(monkeypatch, one.network, 4 * TALL[1])
+    assert not models.prepare(one).key.strips.each
+    params = msgspec.structs.replace(one.params, memory_patches=2000)
+    head = Head(head_shape(params)).eval()
+    larger = dataclasses.replace(one, digest="larger", params=params, head=head)
+    leave_memory(monkeypatch, larger.network, ROWS)
+    assert models.prepare(larger).key.strips.each
+
+
 def test_a_calibration_in_strips_is_the_one_of_whole_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = np.random.default_rng(0)
     good = [draws.normal(120, 4, (576, 64, 3)).astype(np.uint8) for _ in range(8)]
@@ -235,17 +253,28 @@ def test_a_calibration_in_strips_is_the_one_of_whole_pictures(monkeypatch: pytes
     monkeypatch.setattr(strips, "FEW_PIXELS", 0)
     monkeypatch.setattr(withstood, "DISTURBED", 1)
     monkeypatch.setattr(strips, "_measured", lambda _: (80.0, 0.0))  # or one form fits, and another does not
-    cuts: list[tuple[int, int, int]] = []
-    cut = Strips.cut
-    monkeypatch.setattr(Strips, "cut", lambda *given: cuts.append(given[0]) or cut(*given))
+    cut: set[str] = set()
+
+    def noted(place: str) -> Callable[..., Strips]:
+        def find(*given: Any) -> Strips:
+            seen = find_strips(*given)
+            if seen.each:
+                cut.add(place)
+            return seen
+
+        return find
+
+    places = {"textbook": parity, "folded network": runtime, "what is learned from": embedding}
+    for place, module in places.items():
+        monkeypatch.setattr(module, "find_strips", noted(place))
     found = []
     for free in (1 << 40, 33_000_000):
-        assert not cuts
+        assert not cut
         monkeypatch.setattr(Room, "on_cpu", classmethod(lambda cls, free=free: cls(free)))
         calibration = SimpleNet("cpu:torch").fit(good, **settings).model.calibration
         assert calibration is not None
         found.append(calibration.held_out_scores)
-    assert cuts.count((3, 576, 64)) >= 3, "the textbook, the folded network, and what is learned from"
+    assert cut == set(places)
     assert found[1] == pytest.approx(found[0], rel=1e-3)
 
 
@@ -264,6 +293,15 @@ def test_what_a_network_needs_and_sees_is_found_out_once(monkeypatch: pytest.Mon
     assert [bool(cut.each) for cut in found] == [True, True, False]
     find_strips(prepare, TALL, rooms[2], strips.known_of(backbone, "another"))
     assert len(prepared) == 3
+
+
+def test_pictures_share_a_pass_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = strips.Known()
+    assert known.at_once(Strips.whole(TALL), Room(0), 6) == 6, "nothing was measured: the pictures are small"
+    monkeypatch.setattr(strips, "FEW_PIXELS", 0)
+    needed = int(SPARE * held_a_pixel(stack(3)) * TALL[1] * TALL[2] * 4 / 0.5)
+    assert not find_strips(lambda: stack(3), TALL, Room(100 * needed), known).each
+    assert [known.at_once(Strips.whole(TALL), Room(some * needed + 999), 6) for some in (0, 1, 3, 100)] == [1, 1, 3, 6]
 
 
 # What cannot be

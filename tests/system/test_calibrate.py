@@ -191,6 +191,7 @@ def interrupt(folder: Path, when: str, *line: str) -> str:
             give_up = time.monotonic() + 60
             while not re.search(when, log.read_text()) and time.monotonic() < give_up:
                 time.sleep(0.02)
+            assert re.search(when, log.read_text()), log.read_text()
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 130
         finally:

@@ -10,12 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 LOG = logging.getLogger(__name__)
+COMMON_POOL = (0, 0)
+"""How torch calls the memory that everything may use."""
+GRAPHS_POOL = (-1, -1)
+"""Stands for any other, where torch does not say."""
 WARM_UP_RUNS = 3
 """Before a capture: libraries choose their algorithms and take their workspaces in the first runs."""
 
@@ -67,7 +71,17 @@ class Device(Protocol):
 def free_memory_of(device: torch.device) -> int:
     """Return how many bytes of a GPU this process may still take, from the driver and from torch's own reserve."""
     free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return free + unused(torch.cuda.memory_snapshot(), index)  # type: ignore[no-untyped-call]
+
+
+def unused(segments: Sequence[dict[str, Any]], device: int) -> int:
+    """Return how many bytes torch holds on a GPU and does not use, but for what it keeps for captured graphs."""
+    return sum(
+        one["total_size"] - one["allocated_size"]
+        for one in segments
+        if one["device"] == device and tuple(one.get("segment_pool_id", GRAPHS_POOL)) == COMMON_POOL
+    )
 
 
 class CudaDevice:
