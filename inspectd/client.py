@@ -13,20 +13,36 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import msgspec
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
+from inspectd.wire.keys import KeyPair, read_pair, read_public
 from inspectd.wire.messages import DaemonMessage, StateMessage, VerdictMessage
 from inspectd.wire.requests import CapturedFrame, CaptureRequest, CaptureResult, ControlReply, Request, StatusRequest
 from inspectd.wire.topics import Topic, find_topic
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+HANDSHAKE_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+MECHANISM_MISMATCH = zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+"""One side wants keys (CURVE), and the other has none."""
+
 
 class NoReplyError(Exception):
     """Nobody answered in time."""
+
+
+class NotAllowedError(Exception):
+    """The daemon does not let this client in: it has no key, or another than those on the list."""
 
 
 class ForeignReplyError(Exception):
@@ -78,29 +94,99 @@ class Message:
         return self.of(DaemonMessage)
 
 
-class Subscription:
-    """Messages as they come; close it. It connects, and connects again, by itself."""
+@dataclass(frozen=True)
+class Keys:
+    """What a client needs where a daemon asks for keys (CURVE)."""
 
-    def __init__(self, address: str, *topics: str, high_water: int = 10_000) -> None:
-        """`topics`: prefixes, for instance `verdict/` or `state/top/`; none: everything.
+    server: bytes
+    """The daemon's public key."""
+    own: KeyPair
 
-        `high_water`: how many messages may wait here before the newest are lost; 0: any number.
-        """
+    @classmethod
+    def read(cls, server: Path, own: Path) -> Keys:
+        """Read the daemon's NAME.key and our NAME.key_secret; UsageError says what is wrong with one of them."""
+        return cls(read_public(server), read_pair(own))
+
+
+class _Connection:
+    """A socket that connects, and connects again, by itself; close it."""
+
+    def __init__(self, kind: int, address: str, keys: Keys | None, **options: int) -> None:
+        self.address = address
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
+        self._socket = self._context.socket(kind)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVHWM, high_water)
-        for topic in topics or ("",):
-            self._socket.subscribe(topic)
-        self._socket.connect(address)
+        for name, value in options.items():
+            self._socket.setsockopt(getattr(zmq, name), value)
+        if keys is not None:
+            self._socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
+        self._keys = keys
+        self._events = self._socket.get_monitor_socket(HANDSHAKE_EVENTS)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._events, zmq.POLLIN)
+        self.trouble: str | None = None
+        """Why nothing comes, as far as that shows."""
 
-    def __enter__(self) -> Subscription:
-        """Nothing: it is connected already."""
+    def __enter__(self) -> Self:
+        """Nothing: it connects already."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.disable_monitor()
+        self._events.close(0)
+        self._socket.close(0)
+        self._context.term()
+
+    def _connect(self) -> None:
+        self._socket.connect(self.address)
+
+    def _has_come(self, give_up_s: float) -> bool:
+        """Wait for a message until then; NotAllowedError when the daemon does not let us in."""
+        while True:
+            ready = dict(self._poller.poll(max(0, int((give_up_s - time.monotonic()) * 1000))))
+            if self._events in ready:
+                self._note(recv_monitor_message(self._events))
+            if self._socket in ready:
+                return True
+            if time.monotonic() >= give_up_s:
+                return False
+
+    def _note(self, event: Any) -> None:
+        kind, value = int(event["event"]), int(event["value"])
+        self.trouble = None
+        if kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
+            raise NotAllowedError(
+                f"{self.address} does not let us in: this key is not on the list there. Its public key is "
+                f"{self._keys.own.public.decode()}; whoever runs the daemon must put its file into the folder of those "
+                "who may."
+            )
+        if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == MECHANISM_MISMATCH:
+            wanted = "asks for keys, and none were given" if self._keys is None else "asks for no keys; give none"
+            raise NotAllowedError(f"{self.address} {wanted}.")
+        if kind != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.trouble = "it ends each connection before it begins; is the server's key that of the daemon?"
+
+
+class Subscription(_Connection):
+    """Messages as they come."""
+
+    def __init__(self, address: str, *topics: str, high_water: int = 10_000, keys: Keys | None = None) -> None:
+        """`topics`: prefixes, for instance `verdict/` or `state/top/`; none: everything.
+
+        `high_water`: how many messages may wait here before the newest are lost; 0: any number.
+        """
+        super().__init__(zmq.SUB, address, keys, RCVHWM=high_water)
+        for topic in topics or ("",):
+            self._socket.subscribe(topic)
+        self._connect()
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages for ever."""
@@ -110,44 +196,26 @@ class Subscription:
                 yield message
 
     def receive(self, timeout_s: float) -> Message | None:
-        """Return the next message; None when none came in time. Messages of unknown topics are passed over."""
+        """Return the next message; None when none came in time. Messages of unknown topics are passed over.
+
+        NotAllowedError when the daemon does not let us in.
+        """
         give_up_s = time.monotonic() + timeout_s
-        while self._socket.poll(max(0, int((give_up_s - time.monotonic()) * 1000))):
+        while self._has_come(give_up_s):
             first, *rest = self._socket.recv_multipart()
             topic = find_topic(first)
             if topic is not None and rest:
                 return Message(topic, rest[0], rest[1] if len(rest) > 1 else None, time.monotonic_ns())
         return None
 
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close(0)
-        self._context.term()
 
+class Control(_Connection):
+    """Asks a daemon's control socket, one request after the other."""
 
-class Control:
-    """Asks a daemon's control socket, one request after the other; close it."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.connect(address)
+    def __init__(self, address: str, *, keys: Keys | None = None) -> None:
+        super().__init__(zmq.DEALER, address, keys)
         self._last_id = 0
-
-    def __enter__(self) -> Control:
-        """Nothing: it is connected already."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close(0)
-        self._context.term()
+        self._connect()
 
     def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
         """Return the daemon's state with the states of all cameras."""
@@ -170,12 +238,12 @@ class Control:
     def ask(self, request: Request, timeout_s: float) -> tuple[Any, list[bytes]]:
         """Return the result and the further parts of the reply.
 
-        NoReplyError, RefusalError and ForeignReplyError say why there is none.
+        NoReplyError, RefusalError, ForeignReplyError and NotAllowedError say why there is none.
         """
         self._last_id += 1
         self._socket.send(msgspec.json.encode(msgspec.structs.replace(request, id=self._last_id)))
         give_up_s = time.monotonic() + timeout_s
-        while self._socket.poll(max(0, int((give_up_s - time.monotonic()) * 1000))):
+        while self._has_come(give_up_s):
             first, *parts = self._socket.recv_multipart()
             reply = _decode(first, ControlReply)
             if reply.id not in (self._last_id, None):
@@ -184,7 +252,8 @@ class Control:
                 error = reply.error
                 raise RefusalError(error.code if error else "", error.message if error else "it gave no reason.")
             return reply.result, parts
-        raise NoReplyError(f"nobody answered at {self.address} within {timeout_s:g} s")
+        why = f" ({self.trouble})" if self.trouble is not None else ""
+        raise NoReplyError(f"nobody answered at {self.address} within {timeout_s:g} s{why}")
 
 
 def _decode(data: bytes, kind: type[T]) -> T:

@@ -317,30 +317,39 @@ def _contradictions(config: Config) -> list[str]:
     if config.cameras and not any(camera is None or camera.enabled for camera in config.cameras):
         found.append("cameras: none is enabled; expected at least one with enabled: true")
     found += _addresses(config) or _taken_twice(config)
-    for where, value in (
-        ("publish.allow", config.publish.allow),
-        ("control.allow", config.control.allow),
-        ("metrics.tls_cert", config.metrics.tls_cert),
-        ("metrics.tls_key", config.metrics.tls_key),
-        ("security.curve_secret", config.security.curve_secret),
-    ):
+    for where, value in (("metrics.tls_cert", config.metrics.tls_cert), ("metrics.tls_key", config.metrics.tls_key)):
         if value is not None:
-            found.append(f"{where} is set, but this version cannot encrypt yet; leave it out and bind loopback")
+            found.append(f"{where} is set, but this version has no TLS yet; leave it out and bind loopback")
     return found
 
 
 def _addresses(config: Config) -> list[str]:
     found = []
-    for where, address in (("publish.bind", config.publish.bind), ("control.bind", config.control.bind)):
-        if address.startswith("ipc://") and len(address) > len("ipc://"):
-            continue
-        if not address.startswith("tcp://") or split_address(address[len("tcp://") :]) is None:
-            found.append(f"{where} is {address!r}; expected tcp://HOST:PORT or ipc://PATH")
-        elif not is_loopback(address[len("tcp://") :]):
+    secret = config.security.curve_secret
+    for section, address, allow in (
+        ("publish", config.publish.bind, config.publish.allow),
+        ("control", config.control.bind, config.control.allow),
+    ):
+        if not _is_socket(address):
+            found.append(f"{section}.bind is {address!r}; expected tcp://HOST:PORT or ipc://PATH")
+        elif is_local(address):
+            if allow is not None:
+                found.append(
+                    f"{section}.allow is set, but {section}.bind is {address!r}, where nobody is asked for a key; "
+                    "leave it out, or bind an address that others can reach"
+                )
+        elif missing := [
+            key for key, value in ((f"{section}.allow", allow), ("security.curve_secret", secret)) if not value
+        ]:
             found.append(
-                f"{where} is {address!r}, which others can reach; without CURVE, which this version cannot do "
-                "yet, expected a loopback address such as tcp://127.0.0.1:5556"
+                f"{section}.bind is {address!r}, which others can reach; expected {' and '.join(missing)} too (CURVE; "
+                "`inspectd keygen` makes keys), or a loopback address such as tcp://127.0.0.1:5556"
             )
+    if secret and all(map(is_local, (config.publish.bind, config.control.bind))):
+        found.append(
+            "security.curve_secret is set, but nobody is asked for a key on loopback addresses; leave it out, or bind "
+            "publish or control where others can reach it"
+        )
     listen = config.metrics.listen
     if split_address(listen) is None:
         found.append(f"metrics.listen is {listen!r}; expected HOST:PORT")
@@ -381,6 +390,17 @@ def split_address(address: str) -> tuple[str, int] | None:
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1], int(port)
     return None if set(host) & set("[]:") else (host, int(port))
+
+
+def is_local(address: str) -> bool:
+    """Tell whether a socket's address, tcp:// or ipc://, can be reached from this machine only."""
+    return address.startswith("ipc://") or is_loopback(address.removeprefix("tcp://"))
+
+
+def _is_socket(address: str) -> bool:
+    if address.startswith("ipc://"):
+        return len(address) > len("ipc://")
+    return address.startswith("tcp://") and split_address(address.removeprefix("tcp://")) is not None
 
 
 def is_loopback(address: str) -> bool:

@@ -28,6 +28,7 @@ COMMANDS = {
     "check": "Say everything that is wrong with a configuration.",
     "bench": "Throughput and latency per stage on this machine.",
     "cameras": "List what is plugged in.",
+    "keygen": "Make the keys that a daemon or client elsewhere needs.",
 }
 
 

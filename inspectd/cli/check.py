@@ -22,7 +22,12 @@ def command(config_path: Path) -> None:
     from inspectd.errors import UsageError
 
     settings = config.load(config_path)
-    problems = [*problems_of_sources(settings), *problems_of_devices(settings), *problems_of_models(settings)]
+    problems = [
+        *problems_of_sources(settings),
+        *problems_of_devices(settings),
+        *problems_of_models(settings),
+        *problems_of_keys(settings),
+    ]
     for section in config.unused_sections(config.read_text(config_path)):
         click.echo(f"note: the section {section} is accepted, but nothing acts on it in this version")
     for note in notes_of_folders(settings):
@@ -123,6 +128,25 @@ def problems_of_models(settings: Config) -> list[str]:
                 f"Camera {camera.name}: the model {camera.model} has no threshold; set cameras[].threshold, or "
                 "calibrate with inspectd."
             )
+    return problems
+
+
+def problems_of_keys(settings: Config) -> list[str]:
+    """Return what is wrong with the daemon's own keys, and with those that may connect."""
+    from inspectd.errors import UsageError
+    from inspectd.wire.keys import read_allowed, read_pair
+
+    problems = []
+    if settings.security.curve_secret is not None:
+        try:
+            read_pair(Path(settings.security.curve_secret))
+        except UsageError as error:
+            problems.append(f"security.curve_secret: {error}")
+    for where, folder in (("publish.allow", settings.publish.allow), ("control.allow", settings.control.allow)):
+        try:
+            problems += [f"{where}: {one}" for one in (read_allowed(Path(folder)).problems if folder else ())]
+        except UsageError as error:
+            problems.append(f"{where}: {error}")
     return problems
 
 

@@ -17,20 +17,18 @@ How a frame becomes a verdict:
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import zmq
 from torch import nn
 
 from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.config import Config
 from inspectd.daemon.commands import Commands
-from inspectd.daemon.exporter import Exporter
+from inspectd.daemon.endpoints import Endpoints
 from inspectd.daemon.heartbeat import Heartbeat
 from inspectd.daemon.metrics import Metrics
 from inspectd.daemon.status import Running, Status
@@ -46,9 +44,6 @@ from inspectd.line.sinks import RawFrames, Sinks
 from inspectd.records import Verdict
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
-from inspectd.wire.control import Control
-from inspectd.wire.publisher import Publisher
-from inspectd.wire.sockets import Context
 
 LOG = logging.getLogger(__name__)
 
@@ -56,42 +51,6 @@ CLOCK_S = 0.25
 DRAIN_S = 2.0
 """How long the engine may work off what was captured before the shutdown."""
 STOPPING = "the daemon is stopping; this frame was not inspected"
-
-
-class Endpoints:
-    """The three addresses that others connect to. They are taken first: a port in use is no news after minutes."""
-
-    def __init__(self, config: Config, on_lost: Callable[[str], None], heartbeat: Heartbeat) -> None:
-        self.epoch = secrets.token_hex(8)
-        self._context: Context = zmq.Context()
-        self.publisher = Publisher(
-            self._context,
-            config.publish.bind,
-            config.publish.masks,
-            self.epoch,
-            on_lost=on_lost,
-            progress=heartbeat.beat("publisher"),
-        )
-        self.control = Control(self._context, config.control.bind, on_lost=on_lost)
-        self.exporter = Exporter(config.metrics.listen)
-
-    def bind(self) -> None:
-        """Take all three; StartError when one cannot be had, and then none is."""
-        try:
-            self.publisher.bind()
-            self.control.bind()
-            self.exporter.listen()
-        except Exception:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Let them go; what was published is sent first."""
-        self.control.stop()
-        self.publisher.stop()
-        self.exporter.close()
-        if self.control.is_closed and self.publisher.is_closed:
-            self._context.term()  # else a thread is stuck, and this would be, too
 
 
 class Pipeline:

@@ -27,7 +27,8 @@ from inspectd.wire.requests import (
     decode_envelope,
     decode_request,
 )
-from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind
+from inspectd.wire.security import Door
+from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind, rebind
 
 LOG = logging.getLogger(__name__)
 
@@ -90,8 +91,17 @@ Handler = Callable[[Request, Answer], None]
 class Control:
     """Settings: where to bind. Mailbox: what other threads want to be done here."""
 
-    def __init__(self, context: Context, bind: str, *, on_lost: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        bind: str,
+        *,
+        door: Door | None = None,
+        on_lost: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`door`: where others than this machine can reach it."""
         self._bind = bind
+        self._door = door
         self._on_lost = on_lost
         self._handle: Handler | None = None
         self._open: set[Answer] = set()
@@ -116,6 +126,8 @@ class Control:
     def bind(self) -> None:
         """Bind the socket; StartError when the address cannot be had."""
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_REQUEST)
+        if self._door is not None:
+            self._door.guard(self._socket)
         try:
             bind(self._socket, self._bind, "control.bind")
         except StartError:
@@ -137,6 +149,10 @@ class Control:
             self._socket.close(0)
         if not self._thread.is_alive():
             self._bell.close()
+
+    def send_away(self) -> None:
+        """Drop all clients soon; those that may come back do so by themselves. May be called from any thread."""
+        self.call_soon(lambda: rebind(self._socket))
 
     def call_soon(self, work: Work) -> None:
         """Do something on this thread; called from any other."""

@@ -19,7 +19,8 @@ import zmq
 from inspectd.errors import StartError
 from inspectd.records import Outcome, Verdict
 from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
-from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind
+from inspectd.wire.security import LONGEST_HANDSHAKE, Door
+from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind, rebind
 from inspectd.wire.topics import DAEMON, MASK, STATE, STATE_EVERY_S, TOPICS, VERDICT
 
 LOG = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ MOST_USELESS = 10_000
 """Subscriptions to topics that do not exist, before all clients are sent away and must come again."""
 QUEUE_LIMIT = 100_000
 """Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
-REBIND_ATTEMPTS, REBIND_S = 200, 0.01
 SUBSCRIPTIONS_AT_ONCE = 64
 """A client that subscribes without end must not keep the verdicts waiting."""
 
@@ -59,10 +59,13 @@ class Publisher:
         masks: Literal["all", "ng", "none"],
         epoch: str,
         *,
+        door: Door | None = None,
         on_lost: Callable[[str], None] = lambda _: None,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
+        """`door`: where others than this machine can reach it."""
         self._bind = bind
+        self._door = door
         self._masks = masks
         self._epoch = epoch
         self._on_published: Callable[[Verdict, int], None] = lambda _verdict, _published_ns: None
@@ -77,6 +80,7 @@ class Publisher:
 
         self._socket = context.socket(zmq.XPUB)
         self._useless: set[bytes] = set()
+        self._is_to_leave = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
@@ -94,7 +98,9 @@ class Publisher:
         """Bind the socket; StartError when the address cannot be had."""
         self._socket.set_hwm(HIGH_WATER)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_SUBSCRIPTION)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_SUBSCRIPTION if self._door is None else LONGEST_HANDSHAKE)
+        if self._door is not None:
+            self._door.guard(self._socket)
         try:
             bind(self._socket, self._bind, "publish.bind")
         except StartError:
@@ -119,6 +125,11 @@ class Publisher:
     def changed(self, camera: str) -> None:
         """Ask for a camera's state, and the daemon's, to be sent soon."""
         self._changed.append(camera)
+        self._bell.ring()
+
+    def send_away(self) -> None:
+        """Drop all clients soon; those that may come back do so by themselves. May be called from any thread."""
+        self._is_to_leave.set()
         self._bell.ring()
 
     def stop(self) -> None:
@@ -160,6 +171,9 @@ class Publisher:
             ready = dict(poller.poll(max(0, int((next_states_s - time.monotonic()) * 1000) + 1)))
             if self._bell.fd in ready:
                 self._bell.hear()
+            if self._is_to_leave.is_set():
+                self._is_to_leave.clear()
+                rebind(self._socket)
             if self._socket in ready:
                 self._answer_subscriptions()
 
@@ -217,21 +231,7 @@ class Publisher:
                 len(self._useless),
             )
             self._useless.clear()
-            self._rebind()
-
-    def _rebind(self) -> None:
-        """Send all clients away. The address is free again only when libzmq's own thread has let it go."""
-        endpoint = self.endpoint
-        self._socket.unbind(endpoint)
-        for attempt in range(REBIND_ATTEMPTS):
-            try:
-                self._socket.bind(endpoint)
-            except zmq.ZMQError:
-                if attempt == REBIND_ATTEMPTS - 1:
-                    raise
-                time.sleep(REBIND_S)
-            else:
-                return
+            rebind(self._socket)
 
     def _send_states(self, prefix: bytes) -> None:
         """Send all states whose topic a subscription to `prefix` receives."""

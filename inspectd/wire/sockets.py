@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import threading
+import time
 
 import zmq
 
@@ -20,6 +21,7 @@ HEARTBEAT_MS, SILENT_MS = 2000, 8000
 """A peer that does not answer, or does not read what it asked for, is gone after this, and its memory with it."""
 LINGER_MS = 1000
 """How long a socket that closes may still send."""
+REBIND_ATTEMPTS, REBIND_S = 200, 0.01
 
 
 class Bell:
@@ -63,6 +65,21 @@ def bind(endpoint: zmq.Socket[bytes], address: str, setting: str) -> None:
         if error.errno != errno.EADDRINUSE:
             why = str(error)
     raise StartError(f"{setting} {address} cannot be bound: {why}.")
+
+
+def rebind(endpoint: zmq.Socket[bytes]) -> None:
+    """Send all clients away; they connect again by themselves. For the thread that owns the socket."""
+    address = endpoint.getsockopt_string(zmq.LAST_ENDPOINT)
+    endpoint.unbind(address)
+    for attempt in range(REBIND_ATTEMPTS):  # the address is free when libzmq's own thread has let it go
+        try:
+            endpoint.bind(address)
+        except zmq.ZMQError:
+            if attempt == REBIND_ATTEMPTS - 1:
+                raise
+            time.sleep(REBIND_S)
+        else:
+            return
 
 
 def _is_served(address: str) -> bool:

@@ -178,6 +178,38 @@ def test_addresses_that_others_reach_are_refused(host: str) -> None:
     assert all("which others can reach" in mistake for mistake in told)
 
 
+OPEN = "publish: {bind: 'tcp://0.0.0.0:1', allow: w}\ncontrol: {bind: 'tcp://eth0:2', allow: c}\n"
+
+
+def test_with_keys_others_may_reach_a_socket() -> None:
+    config = parse(CAMERA % "" + OPEN + "security: {curve_secret: s}")
+    assert (config.publish.allow, config.control.allow, config.security.curve_secret) == ("w", "c", "s")
+    parse(CAMERA % "" + OPEN.splitlines()[0] + "\nsecurity: {curve_secret: s}")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (OPEN, ["expected security.curve_secret too", "expected security.curve_secret too"]),
+        (
+            OPEN.replace(", allow: c", "") + "security: {curve_secret: s}",
+            ["expected control.allow too"],
+        ),
+        (OPEN.replace("allow: w", "allow: ''") + "security: {curve_secret: s}", ["expected publish.allow too"]),
+        (
+            "publish: {bind: 'tcp://*:1'}",
+            ["publish.bind is 'tcp://.:1', .* expected publish.allow and security.curve_secret too .*keygen"],
+        ),
+        ("control: {allow: c}", ["control.allow is set, but .* nobody is asked for a key"]),
+    ],
+)
+def test_keys_are_asked_for_where_they_are_needed_and_nowhere_else(text: str, says: list[str]) -> None:
+    told = mistakes(CAMERA % "" + text)
+    assert len(told) == len(says)
+    for mistake, part in zip(told, says, strict=True):
+        assert re.search(part, mistake), mistake
+
+
 NO_ADDRESS = "127.0.0.1:1 tcp://127.0.0.1 tcp://127.0.0.1:65536 udp://127.0.0.1:1 tcp://:1 tcp://127.0.0.1:x ipc://"
 
 

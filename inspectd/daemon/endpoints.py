@@ -1,0 +1,87 @@
+"""The three addresses that others connect to, and who may."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from inspectd.config import Config, is_local
+from inspectd.daemon.exporter import Exporter
+from inspectd.daemon.heartbeat import Heartbeat
+from inspectd.wire.control import Control
+from inspectd.wire.keys import read_pair
+from inspectd.wire.publisher import Publisher
+from inspectd.wire.security import Door, Doorkeeper
+from inspectd.wire.sockets import Context
+
+WATCH, COMMAND = "watch", "command"
+"""What a client may do: the lists of `publish.allow` and `control.allow`."""
+
+
+class Endpoints:
+    """They are taken first: a port in use, or a key that is no key, is no news after minutes."""
+
+    def __init__(self, config: Config, on_lost: Callable[[str], None], heartbeat: Heartbeat) -> None:
+        """UsageError when a key cannot be used."""
+        self.epoch = secrets.token_hex(8)
+        doors = doors_of(config)
+        self._context: Context = zmq.Context()
+        folders = {domain: folder for domain, (_, folder) in doors.items()}
+        self._doorkeeper = Doorkeeper(self._context, folders, on_lost=on_lost) if doors else None
+        self.publisher = Publisher(
+            self._context,
+            config.publish.bind,
+            config.publish.masks,
+            self.epoch,
+            door=doors[WATCH][0] if WATCH in doors else None,
+            on_lost=on_lost,
+            progress=heartbeat.beat("publisher"),
+        )
+        self.control = Control(
+            self._context,
+            config.control.bind,
+            door=doors[COMMAND][0] if COMMAND in doors else None,
+            on_lost=on_lost,
+        )
+        self.exporter = Exporter(config.metrics.listen)
+
+    def bind(self) -> None:
+        """Take all three; StartError when one cannot be had, and then none is."""
+        try:
+            if self._doorkeeper is not None:
+                self._doorkeeper.start({WATCH: self.publisher.send_away, COMMAND: self.control.send_away})
+            self.publisher.bind()
+            self.control.bind()
+            self.exporter.listen()
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let them go; what was published is sent first."""
+        self.control.stop()
+        self.publisher.stop()
+        self.exporter.close()
+        if self._doorkeeper is not None:
+            self._doorkeeper.stop()
+        if self.control.is_closed and self.publisher.is_closed:
+            self._context.term()  # else a thread is stuck, and this would be, too
+
+
+def doors_of(config: Config) -> dict[str, tuple[Door, Path]]:
+    """Return what guards each socket that others can reach, and the folder of those who may; UsageError: no key."""
+    wanted = {
+        domain: Path(allow)
+        for domain, bind, allow in (
+            (WATCH, config.publish.bind, config.publish.allow),
+            (COMMAND, config.control.bind, config.control.allow),
+        )
+        if allow is not None and not is_local(bind)
+    }
+    if not wanted or config.security.curve_secret is None:
+        return {}
+    keys = read_pair(Path(config.security.curve_secret))
+    return {domain: (Door(keys, domain), folder) for domain, folder in wanted.items()}
