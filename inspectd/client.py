@@ -127,6 +127,7 @@ class _Connection:
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._events, zmq.POLLIN)
+        self._refusal: str | None = None
         self.trouble: str | None = None
         """Why nothing comes, as far as that shows."""
 
@@ -148,8 +149,14 @@ class _Connection:
     def _connect(self) -> None:
         self._socket.connect(self.address)
 
-    def _has_come(self, give_up_s: float) -> bool:
-        """Wait for a message until then; NotAllowedError when the daemon does not let us in."""
+    def _can(self, do: int, give_up_s: float) -> bool:
+        """Wait until then for a message (POLLIN), or for room to send one (POLLOUT).
+
+        NotAllowedError when the daemon does not let us in: there is nobody then to whom anything could be sent.
+        """
+        if self._refusal is not None:  # libzmq does not try again by itself
+            raise NotAllowedError(self._refusal)
+        self._poller.modify(self._socket, do)
         while True:
             ready = dict(self._poller.poll(max(0, int((give_up_s - time.monotonic()) * 1000))))
             if self._events in ready:
@@ -163,14 +170,16 @@ class _Connection:
         kind, value = int(event["event"]), int(event["value"])
         self.trouble = None
         if kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
-            raise NotAllowedError(
+            self._refusal = (
                 f"{self.address} does not let us in: this key is not on the list there. Its public key is "
                 f"{self._keys.own.public.decode()}; whoever runs the daemon must put its file into the folder of those "
                 "who may."
             )
         if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == MECHANISM_MISMATCH:
             wanted = "asks for keys, and none were given" if self._keys is None else "asks for no keys; give none"
-            raise NotAllowedError(f"{self.address} {wanted}.")
+            self._refusal = f"{self.address} {wanted}."
+        if self._refusal is not None:
+            raise NotAllowedError(self._refusal)
         if kind != zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.trouble = "it ends each connection before it begins; is the server's key that of the daemon?"
 
@@ -201,7 +210,7 @@ class Subscription(_Connection):
         NotAllowedError when the daemon does not let us in.
         """
         give_up_s = time.monotonic() + timeout_s
-        while self._has_come(give_up_s):
+        while self._can(zmq.POLLIN, give_up_s):
             first, *rest = self._socket.recv_multipart()
             topic = find_topic(first)
             if topic is not None and rest:
@@ -241,9 +250,10 @@ class Control(_Connection):
         NoReplyError, RefusalError, ForeignReplyError and NotAllowedError say why there is none.
         """
         self._last_id += 1
-        self._socket.send(msgspec.json.encode(msgspec.structs.replace(request, id=self._last_id)))
         give_up_s = time.monotonic() + timeout_s
-        while self._has_come(give_up_s):
+        if self._can(zmq.POLLOUT, give_up_s):
+            self._socket.send(msgspec.json.encode(msgspec.structs.replace(request, id=self._last_id)), zmq.NOBLOCK)
+        while self._can(zmq.POLLIN, give_up_s):
             first, *parts = self._socket.recv_multipart()
             reply = _decode(first, ControlReply)
             if reply.id not in (self._last_id, None):

@@ -109,6 +109,8 @@ def test_whoever_is_not_is_told_so_and_named_in_the_log(guarded: Guarded, caplog
         with pytest.raises(NotAllowedError, match="this key is not on the list") as refused:
             stranger.receive(PATIENCE_S)
         assert key in str(refused.value)
+        with pytest.raises(NotAllowedError):
+            stranger.receive(0)
     assert guarded.doorkeeper.refused == 1
     assert f"a client at 127.0.0.1 may not watch: its key {key} is not in {guarded.lists['watch']}" in caplog.text
 
