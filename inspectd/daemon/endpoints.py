@@ -11,6 +11,7 @@ import zmq
 from inspectd.config import Config, is_local
 from inspectd.daemon.exporter import Exporter
 from inspectd.daemon.heartbeat import Heartbeat
+from inspectd.errors import UsageError
 from inspectd.wire.control import Control
 from inspectd.wire.keys import read_pair
 from inspectd.wire.publisher import Publisher
@@ -74,14 +75,17 @@ class Endpoints:
 def doors_of(config: Config) -> dict[str, tuple[Door, Path]]:
     """Return what guards each socket that others can reach, and the folder of those who may; UsageError: no key."""
     wanted = {
-        domain: Path(allow)
+        domain: allow
         for domain, bind, allow in (
             (WATCH, config.publish.bind, config.publish.allow),
             (COMMAND, config.control.bind, config.control.allow),
         )
-        if allow is not None and not is_local(bind)
+        if not is_local(bind)
     }
-    if not wanted or config.security.curve_secret is None:
+    if not wanted:
         return {}
-    keys = read_pair(Path(config.security.curve_secret))
-    return {domain: (Door(keys, domain), folder) for domain, folder in wanted.items()}
+    secret = config.security.curve_secret
+    if not secret or not all(wanted.values()):
+        raise UsageError("An address that others can reach has no keys; set security.curve_secret and allow.")
+    keys = read_pair(Path(secret))
+    return {domain: (Door(keys, domain), Path(folder or "")) for domain, folder in wanted.items()}

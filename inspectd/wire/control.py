@@ -187,10 +187,10 @@ class Control:
             ready = dict(poller.poll(max(0, int(self._idle_s() * 1000) + 1)))
             if self._bell.fd in ready:
                 self._bell.hear()
-            if self._socket in ready:
-                self._receive()
             while self._soon:
                 self._soon.popleft()()
+            if self._socket in ready and self._socket.poll(0):  # a client that was just sent away asks nothing
+                self._receive()
             while self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()
 

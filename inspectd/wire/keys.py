@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +22,13 @@ from inspectd.reading import read_regular
 
 PUBLIC, SECRET = ".key", ".key_secret"
 """Suffixes of the files: what may be given away, and what may not."""
-MOST_BYTES = 16_384
+MOST_BYTES = 4096
 """Of a key file; it has some hundred."""
 MOST_KEYS = 10_000
 """In one folder."""
 NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 KEY_TEXT = 40
 """Characters of a key as Z85 writes it (ZeroMQ RFC 32); 32 bytes."""
-_LINE = re.compile(r'^\s*(public-key|secret-key)\s*=\s*(["\']?)(.*?)\2\s*$', re.MULTILINE)
 _EXAMPLES = frozenset(
     {
         b"rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7",
@@ -99,7 +99,7 @@ def read_allowed(folder: Path) -> Allowed:
     names: dict[bytes, str] = {}
     problems: list[str] = []
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix in (PUBLIC, SECRET) and path.name[0] != ".")
+        files = sorted(path for path in folder.iterdir() if counts(path.name))
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be read as a folder of public keys: {error.strerror}. Make it, and put the {PUBLIC} file "
@@ -125,6 +125,11 @@ def read_allowed(folder: Path) -> Allowed:
     if len(files) > MOST_KEYS:
         problems.append(f"{folder} holds {len(files)} keys; only the first {MOST_KEYS} count.")
     return Allowed(names, problems)
+
+
+def counts(name: str) -> bool:
+    """Whether a file of a folder is one of a list, or a mistake there; all others are nobody's."""
+    return name.endswith((PUBLIC, SECRET)) and not name.startswith(".")
 
 
 def write_pair(folder: Path, name: str, pair: KeyPair) -> tuple[Path, Path]:
@@ -173,8 +178,11 @@ def _read(path: Path) -> dict[str, bytes]:
         why = getattr(error, "strerror", None) or ("it is no text" if isinstance(error, UnicodeError) else str(error))
         raise UsageError(f"{path} cannot be read as a key: {why}.") from None
     keys: dict[str, bytes] = {}
-    for kind, _, value in _LINE.findall("\n".join(line for line in text.splitlines() if line.lstrip()[:1] != "#")):
-        key = value.encode()
+    for line in text.splitlines():
+        kind, is_value, value = (part.strip() for part in line.partition("="))
+        if not is_value or kind not in ("public-key", "secret-key"):  # a comment, or what else libzmq's tools write
+            continue
+        key = value.strip("\"'").encode()
         if kind in keys:
             raise UsageError(f"{path} holds two of {kind}; expected one.")
         if not _is_key(key):
@@ -192,5 +200,5 @@ def _read(path: Path) -> dict[str, bytes]:
 def _is_key(text: bytes) -> bool:
     try:
         return len(text) == KEY_TEXT and z85.encode(z85.decode(text)) == text
-    except (ValueError, KeyError, IndexError, OverflowError):
+    except (ValueError, KeyError, IndexError, OverflowError, struct.error):
         return False

@@ -160,6 +160,9 @@ class Publisher:
         while True:
             is_last = self._stop.is_set()
             self._progress()
+            if self._is_to_leave.is_set():  # before anything is sent to whoever may not hear it any more
+                self._is_to_leave.clear()
+                rebind(self._socket)
             if (now_s := time.monotonic()) >= next_states_s or is_last:
                 self._wall_offset_ns = _wall_offset_ns()
                 self._send_states(b"")
@@ -171,9 +174,6 @@ class Publisher:
             ready = dict(poller.poll(max(0, int((next_states_s - time.monotonic()) * 1000) + 1)))
             if self._bell.fd in ready:
                 self._bell.hear()
-            if self._is_to_leave.is_set():
-                self._is_to_leave.clear()
-                rebind(self._socket)
             if self._socket in ready:
                 self._answer_subscriptions()
 

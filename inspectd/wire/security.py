@@ -12,7 +12,6 @@ cannot be read makes it keep nothing, and whoever is connected stays connected.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,22 +22,22 @@ import zmq
 from zmq.utils import z85
 
 from inspectd.errors import UsageError
-from inspectd.wire.keys import Allowed, KeyPair, read_allowed
+from inspectd.wire.keys import Allowed, KeyPair, counts, read_allowed
 from inspectd.wire.sockets import Context
 
 LOG = logging.getLogger(__name__)
 
 ZAP = "inproc://zeromq.zap.01"
 VERSION = b"1.0"
-LOOK_S = 0.2
-"""How often the folders are looked at; a change counts when two looks agree on it."""
-SAY_EVERY_S = 10.0
-"""A client that tries again and again is not worth a line each time."""
+LOOK_S, MOST_LOOKS = 0.2, 3
+"""How often the folders are looked at. A change counts when two looks agree on it, or when so many did not."""
+SAY_EVERY_S, MOST_SAID = 10.0, 10
+"""So many clients are named in so many seconds: whoever has the daemon's public key can make any number of keys."""
 LONGEST_HANDSHAKE = 1024
 """Bytes of a CURVE handshake's largest command, with metadata (RFC 26)."""
 
-Look = frozenset[tuple[str, int, int, int]]
-"""What a folder looks like: its files' names, inodes, sizes and times of change."""
+Look = frozenset[tuple[str | int, ...]]
+"""What a folder looks like: its key files' names, inodes, sizes and times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +112,8 @@ class Doorkeeper:
             name = door.allowed.names.get(key)
             if name is None:
                 self._say(domain.decode(), address.decode(errors="replace"), key)
+        if door is not None and not door.allowed.names:  # a client that is told 400 never tries again
+            return [VERSION, id_, b"300", b"the list cannot be read", b"", b""]
         if name is None:
             self.refused += 1
             return [VERSION, id_, b"400", b"this key is not on the list", b"", b""]
@@ -121,7 +122,7 @@ class Doorkeeper:
     def _say(self, domain: str, address: str, key: bytes) -> None:
         now_s = time.monotonic()
         self._said = {one: said_s for one, said_s in self._said.items() if now_s - said_s < SAY_EVERY_S}
-        if (domain, key) not in self._said:
+        if (domain, key) not in self._said and len(self._said) < MOST_SAID:
             self._said[domain, key] = now_s
             folder = self._doors[domain].folder
             LOG.warning("a client at %s may not %s: its key %s is not in %s", address, domain, key.decode(), folder)
@@ -132,7 +133,9 @@ class _List:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._seen = self._read = _look(folder)
+        self._restless = 0
+        self._seen = _look(folder)
+        self._read: Look | None = self._seen
         self.allowed: Allowed = read_allowed(folder)
         if self.allowed.problems:
             raise UsageError("\n".join(self.allowed.problems))
@@ -140,28 +143,37 @@ class _List:
     def look_again(self) -> bool:
         """Take a new list where the folder has changed; return whether somebody was taken off it, or renamed."""
         before, self._seen = self._seen, _look(self.folder)
-        if self._seen == self._read or self._seen != before:
+        self._restless = self._restless + 1 if self._seen != before else 0
+        if self._seen == self._read or 0 < self._restless < MOST_LOOKS:
             return False
-        self._read = self._seen
+        self._read, self._restless = self._seen, 0
         try:
             fresh = read_allowed(self.folder)
         except UsageError as error:
             fresh = Allowed({}, [str(error)])
-        for problem in fresh.problems:
+        for problem in fresh.problems if fresh.problems != self.allowed.problems else ():
             LOG.error("the list of %s: %s", self.folder, problem)
+        if fresh.problems:
+            self._read = None  # what failed may succeed when it is tried again, though nothing changes
         old, self.allowed = self.allowed, fresh
         is_anybody_gone = any(fresh.names.get(key) != name for key, name in old.names.items())
-        LOG.info("the list of %s has %d keys now", self.folder, len(fresh.names))
+        if fresh.names != old.names:
+            LOG.info("the list of %s has %d keys now", self.folder, len(fresh.names))
         return is_anybody_gone
 
 
 def _look(folder: Path) -> Look:
-    seen = set()
+    seen: set[tuple[str | int, ...]] = set()
     try:
-        with os.scandir(folder) as files:
-            for file in files:
-                status = file.stat()
-                seen.add((file.name, status.st_ino, status.st_size, status.st_mtime_ns))
-    except OSError:  # it is gone, or a file of it is while we look: the next look tells
-        pass
+        paths = [path for path in folder.iterdir() if counts(path.name)]
+    except OSError as error:  # it is gone
+        return frozenset({(error.errno or -1,)})
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:  # a link that leads nowhere, or a file that has just gone
+            seen.add((path.name, error.errno or -1))
+        else:
+            facts = (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            seen.add((path.name, *facts))
     return frozenset(seen)

@@ -79,6 +79,8 @@ OTHER = KeyPair.new().public.decode()
         ('public-key = "short"', "its public-key is damaged"),
         (f'public-key = "{OTHER[:-1]}~"', "its public-key is damaged"),
         (f'public-key = "{OTHER}x"', "its public-key is damaged"),
+        ('public-key = "' + "#" * 40 + '"', "its public-key is damaged"),
+        ("\n" * 4000, "holds no public key"),
         (f'public-key = "{OTHER}"\npublic-key = "{OTHER}"', "two of public-key"),
         (f'# public-key = "{OTHER}"', "holds no public key"),
         (f'secret-key = "{SECRET}"', "holds a secret key; expected the public one"),
@@ -126,7 +128,7 @@ def test_a_pipe_or_folder_is_not_waited_for(tmp_path: Path) -> None:
             read_public(path)
 
 
-@given(st.binary(max_size=200))
+@given(st.binary(max_size=200) | st.text("0aZ.-:+=^!/*?&<>()[]{}@%$#", min_size=40, max_size=40).map(str.encode))
 def test_no_bytes_are_a_key_by_accident(data: bytes) -> None:
     if keys._is_key(data):
         assert len(data) == keys.KEY_TEXT
