@@ -6,7 +6,6 @@ Units are part of the names. `configs/inspectd.yaml` shows every key with its de
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import math
 import reprlib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from inspectd.addresses import is_local, is_loopback, is_socket, split_address
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 from inspectd.secrets import redact
@@ -330,7 +330,7 @@ def _addresses(config: Config) -> list[str]:
         ("publish", config.publish.bind, config.publish.allow),
         ("control", config.control.bind, config.control.allow),
     ):
-        if not _is_socket(address):
+        if not is_socket(address):
             found.append(f"{section}.bind is {address!r}; expected tcp://HOST:PORT or ipc://PATH")
         elif is_local(address):
             if allow is not None:
@@ -380,37 +380,3 @@ def _taken_twice(config: Config) -> list[str]:
             found.append(f"{where} is {address!r}, which {seen[key]} has already; expected another port")
         seen.setdefault(key, where)
     return found
-
-
-def split_address(address: str) -> tuple[str, int] | None:
-    """Split HOST:PORT (IPv6 in brackets); None when it is neither."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        return None
-    if host.startswith("[") and host.endswith("]"):
-        return host[1:-1], int(port)
-    return None if set(host) & set("[]:") else (host, int(port))
-
-
-def is_local(address: str) -> bool:
-    """Tell whether a socket's address, tcp:// or ipc://, can be reached from this machine only."""
-    return address.startswith("ipc://") or is_loopback(address.removeprefix("tcp://"))
-
-
-def _is_socket(address: str) -> bool:
-    if address.startswith("ipc://"):
-        return len(address) > len("ipc://")
-    return address.startswith("tcp://") and split_address(address.removeprefix("tcp://")) is not None
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether HOST:PORT can be reached from this machine only."""
-    parts = split_address(address)
-    if parts is None:
-        return False
-    if parts[0].lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(parts[0]).is_loopback
-    except ValueError:
-        return False

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from inspectd.addresses import is_loopback
 from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.sources import public_address
 from inspectd.client import Control, ForeignReplyError, NoReplyError, RefusalError
-from inspectd.config import is_loopback
 from inspectd.errors import StartError
 from inspectd.records import Frame, Picture, Stamp
 from inspectd.wire.requests import CapturedFrame

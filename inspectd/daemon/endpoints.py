@@ -8,7 +8,8 @@ from pathlib import Path
 
 import zmq
 
-from inspectd.config import Config, is_local
+from inspectd.addresses import is_local
+from inspectd.config import Config
 from inspectd.daemon.exporter import Exporter
 from inspectd.daemon.heartbeat import Heartbeat
 from inspectd.errors import UsageError

@@ -21,7 +21,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from inspectd.config import split_address
+from inspectd.addresses import split_address
 from inspectd.errors import StartError
 
 MOST_CONNECTIONS = 32

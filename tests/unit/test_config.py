@@ -12,7 +12,8 @@ import yaml
 from conftest import ROOT
 
 from inspectd import config
-from inspectd.config import CameraConfig, Config, is_loopback, load, parse
+from inspectd.addresses import is_loopback
+from inspectd.config import CameraConfig, Config, load, parse
 from inspectd.errors import UsageError
 
 SHIPPED = ROOT / "configs" / "inspectd.yaml"
