@@ -97,7 +97,7 @@ class PublishConfig(Frozen, frozen=True):
 
     bind: str = "tcp://127.0.0.1:5556"
     masks: Literal["all", "ng", "none"] = "all"
-    frame_hz: Annotated[float, Meta(ge=0)] = 2
+    frame_hz: Annotated[float, Meta(ge=0, le=1000)] = 2
     allow: str | None = None
 
 
@@ -117,10 +117,11 @@ class MetricsConfig(Frozen, frozen=True):
 
 
 class JournalConfig(Frozen, frozen=True):
-    """Where every verdict is kept."""
+    """Where every verdict is kept, and every change."""
 
-    path: str = "/var/lib/inspectd/journal.db"
-    keep_days: Annotated[float, Meta(gt=0)] = 30
+    path: str | None = "/var/lib/inspectd/journal.db"
+    keep_days: Annotated[float, Meta(gt=0, le=36_500)] = 30
+    max_gb: Annotated[float, Meta(gt=0, le=100_000)] = 20
 
 
 class ArchiveConfig(Frozen, frozen=True):
@@ -155,7 +156,7 @@ class Config(Frozen, frozen=True):
         return tuple(camera for camera in self.cameras if camera.enabled)
 
 
-NOT_YET = ("journal", "archive")
+NOT_YET = ("archive",)
 """Sections whose names are fixed but which nothing acts on yet; a file that sets them is told so."""
 
 
@@ -317,6 +318,8 @@ def _contradictions(config: Config) -> list[str]:
     if config.cameras and not any(camera is None or camera.enabled for camera in config.cameras):
         found.append("cameras: none is enabled; expected at least one with enabled: true")
     found += _addresses(config) or _taken_twice(config)
+    if config.journal.path == "":
+        found.append("journal.path is empty; expected a file, or null for no journal")
     for where, value in (("metrics.tls_cert", config.metrics.tls_cert), ("metrics.tls_key", config.metrics.tls_key)):
         if value is not None:
             found.append(f"{where} is set, but this version has no TLS yet; leave it out and bind loopback")

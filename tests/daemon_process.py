@@ -33,9 +33,11 @@ class DaemonProcess:
         self.endpoint = f"ipc://{folder}/verdicts"
         self.control = f"ipc://{folder}/control"
         self.config = folder / "inspectd.yaml"
+        self.journal = folder / "journal.db"
+        journal = "" if "journal:" in extra else f"journal: {{path: {self.journal}}}\n"
         self.config.write_text(
             f'cameras: [{cameras}]\npublish: {{bind: "{self.endpoint}"}}\n'
-            f'control: {{bind: "{self.control}"}}\nmetrics: {{listen: "127.0.0.1:0"}}\n{extra}'
+            f'control: {{bind: "{self.control}"}}\nmetrics: {{listen: "127.0.0.1:0"}}\n{journal}{extra}'
         )
         self.verdicts: list[dict[str, Any]] = []
         self.masks: dict[tuple[str, int], np.ndarray[Any, Any]] = {}

@@ -76,7 +76,7 @@ def _configuration(line: Line, folder: Path, port: int) -> str:
     return (
         f"engine: {{device: {line.device}, precision: {line.precision}}}\ncameras:\n{cameras}\n"
         f'publish: {{bind: "ipc://{folder}/verdicts"}}\ncontrol: {{bind: "ipc://{folder}/control"}}\n'
-        f'metrics: {{listen: "127.0.0.1:{port}"}}\n'
+        f'metrics: {{listen: "127.0.0.1:{port}"}}\njournal: {{path: {folder}/journal.db}}\n'
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
+import cv2
 import numpy as np
 import simplejpeg
 
@@ -21,6 +22,8 @@ _SCAN = 0xDA
 _STANDALONE = frozenset(range(0xD0, 0xDA)) | {0x01}
 _IN_SCAN = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]")
 """The marker that ends entropy-coded data: neither a stuffed byte nor a restart."""
+LONGEST_SIDE, QUALITY = 1920, 80
+"""Of pictures for people."""
 _NO_JPEG = "it does not begin like a JPEG"
 _PLAIN = ("YCbCr", "RGB", "Gray")
 
@@ -136,3 +139,17 @@ class Structure:
 
 def _words(error: ValueError) -> str:
     return str(error).strip().rstrip(".") or "it cannot be decoded"
+
+
+def for_people(picture: Picture, white_level: int = 65535) -> bytes:
+    """Return a JPEG of a picture, its longer side at most `LONGEST_SIDE`; `white_level`: of 16-bit ones."""
+    height, width = picture.shape[:2]
+    scale = LONGEST_SIDE / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        picture = cast("Picture", cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+    if picture.dtype == np.uint16:
+        picture = cast("Picture", cv2.convertScaleAbs(picture, alpha=255 / white_level))
+    grey = picture.ndim == 2
+    pixels = np.ascontiguousarray(picture[..., None] if grey else picture)
+    return bytes(simplejpeg.encode_jpeg(pixels, QUALITY, "GRAY" if grey else "BGR", "420"))

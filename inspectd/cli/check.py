@@ -27,10 +27,11 @@ def command(config_path: Path) -> None:
         *problems_of_devices(settings),
         *problems_of_models(settings),
         *problems_of_keys(settings),
+        *problems_of_journal(settings),
     ]
     for section in config.unused_sections(config.read_text(config_path)):
         click.echo(f"note: the section {section} is accepted, but nothing acts on it in this version")
-    for note in notes_of_folders(settings):
+    for note in (*notes_of_folders(settings), *notes_of_journal(settings)):
         click.echo(f"note: {note}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
@@ -148,6 +149,32 @@ def problems_of_keys(settings: Config) -> list[str]:
         except UsageError as error:
             problems.append(f"{where}: {error}")
     return problems
+
+
+def problems_of_journal(settings: Config) -> list[str]:
+    """Return why the journal, or what commands changed, cannot be used."""
+    from inspectd.errors import UsageError
+    from inspectd.history.database import problem_of
+    from inspectd.history.overrides import Overrides, path_beside
+
+    if settings.journal.path is None:
+        return []
+    path = Path(settings.journal.path)
+    problem = problem_of(path)
+    problems = [problem] if problem is not None else []
+    try:
+        Overrides(path_beside(path))
+    except UsageError as error:
+        problems.append(str(error))
+    return [f"journal.path: {one}" for one in problems]
+
+
+def notes_of_journal(settings: Config) -> list[str]:
+    """Return whether this user may not write the journal: the daemon's own user may."""
+    from inspectd.history.database import can_write
+
+    path = settings.journal.path
+    return [f"this user may not write the journal {path}"] if path is not None and not can_write(Path(path)) else []
 
 
 def _try_to_load(folder: Path) -> None:

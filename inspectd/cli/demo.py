@@ -104,7 +104,8 @@ def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int)
         f'cameras: [{{name: line, source: "{source}", model: {model}, policy: every, deadline_ms: 1500}}]\n'
         f'publish: {{bind: "{endpoint}"}}\n'
         f'control: {{bind: "ipc://{folder}/control"}}\n'
-        'metrics: {listen: "127.0.0.1:0"}\n',
+        'metrics: {listen: "127.0.0.1:0"}\n'
+        f"journal: {{path: {folder}/journal.db}}\n",
         encoding="utf-8",
     )
     console.print(f"\n[b]2. Inspecting[/b] {parts} parts at {PARTS_PER_S:g} a second: inspectd run --config …")

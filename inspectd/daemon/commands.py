@@ -1,36 +1,48 @@
-"""What the control socket can be asked for: a table from request to handler.
+"""What the control socket can be asked for: tables from request to handler.
 
-Everything here runs on the control socket's thread, and must not keep it: what takes longer is answered later.
+Every handler runs on the control socket's thread, and must not keep it: what takes longer is done by a worker. One
+makes changes, which may take as long as a model is loaded; another answers from the journal.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from inspectd.line.sinks import Order, RawFrames
-from inspectd.records import Picture, Stamp
+from inspectd.daemon.changes import Changes
+from inspectd.daemon.pictures import Budget, Pictures
+from inspectd.daemon.worker import Reply, Worker
+from inspectd.history import reading
+from inspectd.history.database import JournalError
+from inspectd.history.journal import Journal
 from inspectd.wire.control import Answer
 from inspectd.wire.requests import (
-    CapturedFrame,
+    AuditRequest,
+    BypassRequest,
     CaptureRequest,
-    CaptureResult,
+    ModelRequest,
+    RecipeRequest,
     RefusedError,
+    ReloadRequest,
     Request,
+    RevertRequest,
+    SnapshotRequest,
     StatusRequest,
+    ThresholdRequest,
+    TriggerRequest,
+    VerdictsRequest,
     brief,
 )
 
-MOST_PENDING = 4
-"""Captures that may wait at once: bounds the memory that clients can take."""
-CAPTURE_TIMEOUT_S = 5.0
-CAPTURE_BYTES_PER_S = 64_000_000
-MOST_CAPTURE_BYTES = 256_000_000
-"""Pictures that may be on their way to clients at once, and how fast that is forgotten: a client that never reads is
-cut off after `sockets.SILENT_MS`."""
+FLUSH_S = 5.0
+MOST_BYTES = 4_000_000
+"""Of the headers in one answer."""
+
+Handlers = Mapping[type[Request], Callable[[Any, Answer], None]]
+"""By the type of a request, who answers it; RefusedError is an answer, too."""
 
 
 class StatusSource(Protocol):
@@ -43,68 +55,99 @@ class StatusSource(Protocol):
 class Commands:
     """Answers the requests of one daemon."""
 
-    def __init__(self, status: StatusSource, cameras: Iterable[str], raw_frames: RawFrames) -> None:
+    def __init__(self, cameras: Iterable[str], *tables: Handlers) -> None:
         """`cameras`: the names of those that are inspected."""
-        self._status = status
         self._cameras = tuple(cameras)
-        self._raw_frames = raw_frames
-        self._captures: list[Order] = []
-        self._sent_bytes, self._reckoned_s = 0.0, time.monotonic()
-        self._handlers: dict[type[Request], Callable[[Any, Answer], None]] = {
-            StatusRequest: self._report,
-            CaptureRequest: self._capture,
-        }
+        self._handlers = {kind: handler for table in tables for kind, handler in table.items()}
 
     def handle(self, request: Request, answer: Answer) -> None:
         """Answer a request, at once or later; RefusedError says why it is not done."""
+        camera = getattr(request, "camera", None)
+        if camera is not None and camera not in self._cameras:
+            names = ", ".join(self._cameras)
+            raise RefusedError("unknown_camera", f"There is no camera {brief(camera)}; there are: {names}.")
         self._handlers[type(request)](request, answer)
 
-    def _report(self, _request: StatusRequest, answer: Answer) -> None:
-        answer.reply(self._status.report())
 
-    def _capture(self, request: CaptureRequest, answer: Answer) -> None:
-        if request.camera not in self._cameras:
-            names = ", ".join(self._cameras)
-            raise RefusedError("unknown_camera", f"There is no camera {brief(request.camera)}; there are: {names}.")
-        if self._bytes_under_way() > MOST_CAPTURE_BYTES:
-            raise RefusedError("busy", "Too many pictures are on their way to clients; ask again in a few seconds.")
-        if len(self._captures) >= MOST_PENDING:
-            raise RefusedError("busy", f"{MOST_PENDING} captures are waiting already; ask again in a moment.")
+def telling(status: StatusSource) -> Handlers:
+    """How things are."""
 
-        def send() -> None:
-            if not answer.is_given:
-                self._captures.remove(order)
-                pictures = [picture.tobytes() for _, picture in order.frames]
-                self._sent_bytes = self._bytes_under_way() + sum(map(len, pictures))
-                described = CaptureResult([_describe(*one) for one in order.frames])
-                answer.reply(msgspec.to_builtins(described), pictures)
+    def report(_request: StatusRequest, answer: Answer) -> None:
+        answer.reply(status.report())
 
-        def give_up() -> None:
-            self._captures.remove(order)
-            self._raw_frames.cancel(order)
-            had = f"{len(order.frames)} of {order.wanted}"
-            why = f"Camera {order.camera} gave {had} frames within {CAPTURE_TIMEOUT_S:g} s; is it running?"
-            answer.refuse("timeout", why)
-
-        order = self._raw_frames.order(request.camera, request.n, on_filled=lambda: answer.soon(send))
-        self._captures.append(order)
-        answer.later(CAPTURE_TIMEOUT_S, give_up)
-
-    def _bytes_under_way(self) -> float:
-        """Return how many bytes of pictures are reckoned to be on their way to clients still."""
-        now_s = time.monotonic()
-        self._sent_bytes = max(0.0, self._sent_bytes - CAPTURE_BYTES_PER_S * (now_s - self._reckoned_s))
-        self._reckoned_s = now_s
-        return self._sent_bytes
+    return {StatusRequest: report}
 
 
-def _describe(stamp: Stamp, picture: Picture) -> CapturedFrame:
-    return CapturedFrame(
-        frame=stamp.frame,
-        captured_ns=stamp.captured_ns,
-        part=stamp.part,
-        w=picture.shape[1],
-        h=picture.shape[0],
-        channels=1 if picture.ndim == 2 else picture.shape[2],
-        dtype=str(picture.dtype),
-    )
+def showing(pictures: Pictures) -> Handlers:
+    """What cameras see."""
+    return {CaptureRequest: pictures.capture, SnapshotRequest: pictures.snapshot}
+
+
+def remembering(journal: Journal, epoch: str, budget: Budget, worker: Worker) -> Handlers:
+    """What the journal holds."""
+
+    def flushed() -> Path:
+        journal.flush(FLUSH_S)
+        if journal.path is None:
+            raise JournalError("No journal is kept: journal.path is null.")
+        return journal.path
+
+    def verdicts(request: VerdictsRequest, answer: Answer) -> None:
+        def find() -> Reply:
+            wanted = request.epoch or epoch
+            headers, is_complete = reading.verdicts_after(
+                flushed(), request.camera, wanted, request.after, request.limit, MOST_BYTES
+            )
+            found = [msgspec.Raw(header) for header in headers]
+            return Reply({"epoch": wanted, "verdicts": found, "is_complete": is_complete})
+
+        budget.check()
+        budget.spend(MOST_BYTES)
+        worker.answer(answer, find)
+
+    def audit(request: AuditRequest, answer: Answer) -> None:
+        def find() -> Reply:
+            rows, is_complete = reading.changes_after(flushed(), request.after, request.limit)
+            found = [{"n": row.n, "change": msgspec.Raw(row.change.encode()), "hash": row.hash} for row in rows]
+            return Reply({"rows": found, "is_complete": is_complete})
+
+        budget.check()
+        budget.spend(MOST_BYTES)
+        worker.answer(answer, find)
+
+    return {VerdictsRequest: verdicts, AuditRequest: audit}
+
+
+def changing(changes: Changes, worker: Worker, prompt: Worker) -> Handlers:
+    """What is changed while the line runs. `prompt`: a worker that never waits for a model to be loaded."""
+
+    def model(request: ModelRequest, answer: Answer) -> None:
+        worker.answer(answer, lambda: changes.model(request, answer.user), changes.give_up_unused)
+
+    def threshold(request: ThresholdRequest, answer: Answer) -> None:
+        worker.answer(answer, lambda: changes.threshold(request, answer.user))
+
+    def revert(request: RevertRequest, answer: Answer) -> None:
+        worker.answer(answer, lambda: changes.revert(request, answer.user), changes.give_up_unused)
+
+    def bypass(request: BypassRequest, answer: Answer) -> None:
+        prompt.answer(answer, lambda: changes.bypass(request, answer.user, prompt.later))
+
+    return {ModelRequest: model, ThresholdRequest: threshold, RevertRequest: revert, BypassRequest: bypass}
+
+
+def refusing() -> Handlers:
+    """What the protocol has, and this version cannot do yet."""
+
+    def trigger(request: TriggerRequest, _answer: Answer) -> None:
+        raise RefusedError(
+            "unsupported", f"Camera {request.camera} inspects every frame (mode: stream); it takes no triggers."
+        )
+
+    def recipe(request: RecipeRequest, _answer: Answer) -> None:
+        raise RefusedError("unsupported", f"Camera {request.camera} has no recipes in this version.")
+
+    def reload(_request: ReloadRequest, _answer: Answer) -> None:
+        raise RefusedError("unsupported", "This version reads its configuration at the start only; restart it.")
+
+    return {TriggerRequest: trigger, RecipeRequest: recipe, ReloadRequest: reload}

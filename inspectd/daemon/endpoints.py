@@ -50,6 +50,11 @@ class Endpoints:
         )
         self.exporter = Exporter(config.metrics.listen)
 
+    @property
+    def refused(self) -> int:
+        """Connections that were not let in so far."""
+        return self._doorkeeper.refused if self._doorkeeper is not None else 0
+
     def bind(self) -> None:
         """Take all three; StartError when one cannot be had, and then none is."""
         try:

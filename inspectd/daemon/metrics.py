@@ -92,6 +92,17 @@ class _LedgerCollector(Collector):
         for label, model in daemon.models.items():
             band.add_metric([label, model.device, model.precision], model.band)
         yield band
+        journal = daemon.journal
+        yield GaugeMetricFamily("inspectd_journal_ok", "1 while the journal can be written.", float(journal.ok))
+        yield CounterMetricFamily("inspectd_journal_written", "Verdicts written to the journal.", journal.written)
+        yield GaugeMetricFamily("inspectd_journal_waiting", "Verdicts that wait for the journal.", journal.waiting)
+        lost = CounterMetricFamily("inspectd_journal_lost", "Verdicts that could not be kept.", labels=["camera"])
+        for name in self._status.cameras():
+            lost.add_metric([name], journal.lost.get(name, 0))
+        yield lost
+        yield CounterMetricFamily(
+            "inspectd_clients_refused", "Connections that had no key on the list.", self._status.refused_clients()
+        )
         facts = {"version": VERSION, "device": daemon.device, "precision": daemon.precision}
         yield InfoMetricFamily("inspectd", "This daemon.", facts)
 

@@ -9,9 +9,12 @@ How a frame becomes a verdict:
       -> Ledger.close                    the first closer wins
       -> Publisher.put                   in the order of `seq`
       -> Sinks.finish                    whoever wants the picture beside its verdict; then the slot is given back
-    Publisher (one thread)               sends `verdict/` and `mask/`
+    Publisher (one thread)               gives the header to the journal, sends `verdict/` and `mask/`
+    Journal (one thread)                 writes what was published, ten times a second
+    Previews (one thread)                encodes pictures for people, while somebody looks
     clock (one thread)                   closes what is past its deadline, whatever hangs
     Control (one thread)                 hands requests to Commands
+    Worker (two threads)                 make changes, and answer from the journal
 """
 
 from __future__ import annotations
@@ -20,30 +23,34 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-
-from torch import nn
 
 from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.config import Config
-from inspectd.daemon.commands import Commands
+from inspectd.daemon.changes import Changes
+from inspectd.daemon.commands import Commands, changing, refusing, remembering, showing, telling
 from inspectd.daemon.endpoints import Endpoints
 from inspectd.daemon.heartbeat import Heartbeat
 from inspectd.daemon.metrics import Metrics
+from inspectd.daemon.models import Models
+from inspectd.daemon.pictures import Budget, Pictures
+from inspectd.daemon.previews import Previews
 from inspectd.daemon.status import Running, Status
-from inspectd.engine.backend import Backend, Parity
+from inspectd.daemon.worker import Worker
+from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
+from inspectd.history.journal import Journal, Limits
+from inspectd.history.overrides import NONE, Overrides, path_beside
 from inspectd.line.batcher import Batcher
 from inspectd.line.camera import Camera, Capture, join_all
 from inspectd.line.inspection import Inspection
 from inspectd.line.ledger import Ledger
-from inspectd.line.recipe import NoRecipe, Recipe, recipe_for
+from inspectd.line.recipe import NoRecipe, Recipe
 from inspectd.line.sinks import RawFrames, Sinks
 from inspectd.records import Verdict
-from inspectd.simplenet import bundle
-from inspectd.simplenet.bundle import Bundle
 
 LOG = logging.getLogger(__name__)
 
@@ -59,19 +66,25 @@ class Pipeline:
     def __init__(
         self,
         config: Config,
-        recipes: dict[str, Recipe | NoRecipe],
+        standing: Standing,
         backends: list[Backend],
         endpoints: Endpoints,
+        journal: Journal,
         *,
         on_lost: Callable[[str], None],
         heartbeat: Heartbeat,
     ) -> None:
-        """`recipes`: by enabled camera. `backends`: one for each device; every camera is inspected by the first."""
+        """`backends`: one for each device; every camera is inspected by the first."""
         self._on_lost = on_lost
         self._endpoints = endpoints
+        self._journal = journal
         self.ledger = Ledger(endpoints.publisher.put)
         raw_frames = RawFrames()
-        sinks = Sinks([raw_frames])
+        publisher = endpoints.publisher
+        self._previews = Previews(
+            config.publish.frame_hz, publisher.wants_pictures, publisher.put_picture, self._white_level
+        )
+        sinks = Sinks([raw_frames, self._previews])
         batchers = [Batcher(b.max_batch, config.engine.batch_wait_ms if b.max_batch > 1 else 0.0) for b in backends]
         self.inspections = [
             Inspection(backend, batcher, self.ledger, sinks, heartbeat=heartbeat.beat, on_lost=on_lost)
@@ -81,19 +94,31 @@ class Pipeline:
         self.cameras = {
             camera.name: Camera(
                 camera,
-                recipes[camera.name],
+                standing.recipes[camera.name],
                 ledger=self.ledger,
                 batcher=batchers[0],
                 sinks=sinks,
                 open_capture=self._open_capture,
-                changed=endpoints.publisher.changed,
+                changed=publisher.changed,
             )
             for camera in config.enabled_cameras
         }
         variant = backends[0].variant
         running = Running(endpoints.epoch, variant.device, variant.precision, time.monotonic())
-        self.status = Status(running, self.cameras, config.cameras)
-        self.commands = Commands(self.status, self.cameras, raw_frames)
+        self._changes = Changes(self.cameras, standing.models, standing.overrides, journal, endpoints.epoch)
+        self._changing, self._answering = Worker("changes"), Worker("answers")
+        self.status = Status(
+            running, self.cameras, config.cameras, self._changes, journal, refused=lambda: endpoints.refused
+        )
+        budget = Budget()
+        self.commands = Commands(
+            self.cameras,
+            telling(self.status),
+            showing(Pictures(raw_frames, budget, self._answering, self._white_level)),
+            remembering(journal, endpoints.epoch, budget, self._answering),
+            changing(self._changes, self._changing, self._answering),
+            refusing(),
+        )
         self.metrics = Metrics(self.status)
         self._clock_beat = heartbeat.beat("clock")
         self._is_stopping = threading.Event()
@@ -101,7 +126,11 @@ class Pipeline:
 
     def start(self) -> None:
         """Start from the end to the beginning: cameras come last."""
-        self._endpoints.publisher.start(self.status, self._on_published)
+        self._changes.note("start", self._changes.standing())
+        self._endpoints.publisher.start(self.status, self._on_published, self._journal.put)
+        self._previews.start()
+        self._changing.start()
+        self._answering.start()
         self._endpoints.control.start(self.commands.handle)
         self._endpoints.exporter.start(self.metrics.registry, self.status.health)
         self._clock.start()
@@ -113,6 +142,8 @@ class Pipeline:
     def stop(self) -> None:
         """End from the beginning to the end, so that every promise is still kept; bounded in time."""
         self._endpoints.control.stop()
+        self._changing.stop()
+        self._answering.stop()
         for camera in self.cameras.values():
             camera.stop()
         join_all(self.cameras.values(), DRAIN_S)
@@ -128,7 +159,10 @@ class Pipeline:
         self.ledger.shutdown(STOPPING)
         self._is_stopping.set()
         self._clock.join()
+        self._previews.stop()
         self._endpoints.close()
+        self._changes.note("stop", self.status.verdicts())
+        self._journal.stop()
 
     @property
     def is_done(self) -> bool:
@@ -156,6 +190,10 @@ class Pipeline:
             pin=self._pin,
         )
 
+    def _white_level(self, camera: str) -> int:
+        recipe = self.cameras[camera].recipe
+        return recipe.areas[0].model.white_level if isinstance(recipe, Recipe) else 65535
+
     def _on_published(self, verdict: Verdict, published_ns: int) -> None:
         self.status.on_published(verdict, published_ns)
         self.metrics.on_published(verdict, published_ns)
@@ -170,34 +208,46 @@ class Pipeline:
             self._on_lost(f"the deadline clock failed: {type(error).__name__}: {error}")
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What judges when the daemon starts: the configuration, and what commands changed since it was written."""
+
+    models: Models
+    overrides: Overrides
+    recipes: dict[str, Recipe | NoRecipe]
+    """By enabled camera."""
+
+
 def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbeat) -> Pipeline:
-    """Take the addresses, load the models, build the stages; UsageError when nothing could be judged."""
+    """Take addresses and journal, load the models, build the stages; UsageError when nothing could be judged."""
     endpoints = Endpoints(config, on_lost, heartbeat)
+    path = Path(config.journal.path) if config.journal.path is not None else None
+    journal = Journal(path, endpoints.epoch, Limits(config.journal.keep_days, config.journal.max_gb * 1e9))
     endpoints.bind()
     try:
+        journal.start()
+        overrides = Overrides(path_beside(path) if path is not None else None)
         engine = config.engine
         backend = choose_backend(engine.device, engine.precision, threads=engine.threads, max_batch=engine.max_batch)
         LOG.info("engine: %s (%s)", backend.variant, backend.why)
-        recipes = load_recipes(config, backend)
-        return Pipeline(config, recipes, [backend], endpoints, on_lost=on_lost, heartbeat=heartbeat)
+        models = Models(backend)
+        standing = Standing(models, overrides, load_recipes(config, models, overrides))
+        return Pipeline(config, standing, [backend], endpoints, journal, on_lost=on_lost, heartbeat=heartbeat)
     except BaseException:
         endpoints.close()
+        journal.stop()
         raise
 
 
-def load_recipes(config: Config, backend: Backend) -> dict[str, Recipe | NoRecipe]:
+def load_recipes(config: Config, models: Models, overrides: Overrides) -> dict[str, Recipe | NoRecipe]:
     """Load every enabled camera's model; one that cannot be used costs its camera only, if others can."""
-    models: dict[str, tuple[Bundle, Parity]] = {}
-    backbones: dict[str, nn.Module] = {}
     recipes: dict[str, Recipe | NoRecipe] = {}
     for camera in config.enabled_cameras:
+        override = overrides.of(camera.name)
+        if override != NONE:
+            LOG.warning("camera %s: what commands changed wins over the configuration: %s", camera.name, override)
         try:
-            if camera.model not in models:
-                model = bundle.load(Path(camera.model), shared=backbones)
-                parity = backend.prepare(model)
-                LOG.info("model %s: %s", model.label, parity)
-                models[camera.model] = model, parity
-            recipes[camera.name] = recipe_for(camera, *models[camera.model])
+            recipes[camera.name] = models.recipe(camera, override)
         except UsageError as error:
             LOG.error("camera %s has no model: %s", camera.name, error)
             recipes[camera.name] = NoRecipe(str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,21 @@ import msgspec
 from inspectd.cameras.image_files import shown
 from inspectd.cameras.sources import public_address
 from inspectd.config import CameraConfig
+from inspectd.daemon.changes import Changes
+from inspectd.history.journal import Journal
 from inspectd.line.camera import Camera
 from inspectd.line.recipe import Recipe
 from inspectd.records import Counts, Verdict
 from inspectd.version import VERSION
-from inspectd.wire.messages import PROTOCOL, CameraState, DaemonMessage, ModelMessage, StateMessage, counts_message
+from inspectd.wire.messages import (
+    PROTOCOL,
+    CameraState,
+    DaemonMessage,
+    JournalMessage,
+    ModelMessage,
+    StateMessage,
+    counts_message,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +42,23 @@ class Running:
 class Status:
     """The publisher's `StateSource`; also what systemd and the log report."""
 
-    def __init__(self, running: Running, cameras: Mapping[str, Camera], configured: Iterable[CameraConfig]) -> None:
-        """`configured`: all cameras of the configuration; those that are disabled have no `Camera`."""
+    def __init__(
+        self,
+        running: Running,
+        cameras: Mapping[str, Camera],
+        configured: Iterable[CameraConfig],
+        changes: Changes,
+        journal: Journal,
+        refused: Callable[[], int],
+    ) -> None:
+        """`configured`: all cameras of the configuration; those that are disabled have no `Camera`.
+
+        `refused`: counts connections that were not let in.
+        """
+        self._refused = refused
         self._running = running
+        self._changes = changes
+        self._journal = journal
         self._cameras = cameras
         self._configured = {config.name: config for config in configured}
 
@@ -63,12 +87,12 @@ class Status:
             camera=name,
             state=self.state(name),
             inspecting=self.is_inspecting(name),
-            detail=health.detail if health else "disabled in the configuration",
+            detail=(health.detail or self._journal.health.detail) if health else "disabled in the configuration",
             fps=health.fps if health else None,
             last_seq=counts.last_seq,
             last_frame_age_ms=None if last_ns is None else (time.monotonic_ns() - last_ns) / 1e6,
             model=camera.recipe.label if camera is not None and isinstance(camera.recipe, Recipe) else None,
-            overrides={},
+            overrides=msgspec.to_builtins(self._changes.overrides(name)),
             counts=counts_message(counts),
             p99_ms=camera.p99_ms if camera is not None else None,
         )
@@ -85,7 +109,13 @@ class Status:
             precision=self._running.precision,
             cameras={name: self.state(name) for name in self.cameras()},
             models=self._models(),
+            journal=self.journal(),
         )
+
+    def journal(self) -> JournalMessage:
+        """Return how the journal is."""
+        health = self._journal.health
+        return JournalMessage(health.detail is None, health.detail, health.written, health.waiting, health.lost)
 
     def report(self) -> dict[str, Any]:
         """Return `daemon/` with all `state/`, each with its source: what the control socket's `status` says."""
@@ -106,6 +136,10 @@ class Status:
         """Whether a part that passes this camera now would be inspected."""
         return name in self._cameras and self._cameras[name].is_inspecting
 
+    def refused_clients(self) -> int:
+        """Return how many connections were not let in."""
+        return self._refused()
+
     def health(self) -> tuple[bool, str]:
         """Return whether every camera is inspected, and how things are."""
         return bool(self._cameras) and all(map(self.is_inspecting, self._cameras)), self.sentence()
@@ -114,6 +148,10 @@ class Status:
     def is_settled(self) -> bool:
         """Whether every camera judges, or is known not to: what READY waits for."""
         return all(camera.is_settled for camera in self._cameras.values())
+
+    def verdicts(self) -> dict[str, int]:
+        """Return by camera how many verdicts there were."""
+        return {name: self.counts(name).last_seq for name in self._cameras}
 
     def sentence(self) -> str:
         """Say in one line how things are, for `systemctl status`."""

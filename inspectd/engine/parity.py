@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -30,6 +31,24 @@ SYNTHETIC = 4
 """Pictures of noise for a model that came without pictures of its own."""
 MOST_PIXELS = 4_000_000
 """Of all pictures that are compared, or one picture: the textbook takes its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What every variant of a model is held against."""
+
+    inputs: Floats
+    """Normalised pictures [N, 3, H, W]."""
+    is_own: bool
+    """They are the calibration's own; else noise."""
+    scores: Floats
+    """Raw patch scores [N, h, w] of the textbook form in float32."""
+
+    @classmethod
+    def of(cls, model: Bundle) -> Reference:
+        """Compute it, on the CPU."""
+        inputs, is_own = parity_inputs(model)
+        return cls(inputs, is_own, textbook_scores(model, inputs))
 
 
 def parity_inputs(model: Bundle) -> tuple[Floats, bool]:
@@ -57,14 +76,12 @@ def textbook_scores(model: Bundle, inputs: Floats) -> Floats:
     return stacked
 
 
-def compare(
-    model: Bundle, variant: Variant, textbook: Floats, scores: Floats, *, is_own: bool, is_draft: bool = False
-) -> Parity:
+def compare(model: Bundle, variant: Variant, reference: Reference, scores: Floats, *, is_draft: bool = False) -> Parity:
     """Measure the band of `scores` [N, h, w], of a variant; of a draft any band is narrow that is a number."""
-    difference = np.abs(scores - textbook)
+    difference = np.abs(scores - reference.scores)
     band = float(difference.max()) if np.isfinite(difference).all() else float("inf")
-    limit = sys.float_info.max if is_draft else _limit(model, textbook)
-    return Parity(variant, band, limit, len(textbook), is_own)
+    limit = sys.float_info.max if is_draft else _limit(model, reference.scores)
+    return Parity(variant, band, limit, len(scores), reference.is_own)
 
 
 def _limit(model: Bundle, textbook: Floats) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from inspectd.engine.backend import Parity, Variant
-from inspectd.engine.parity import compare, parity_inputs, textbook_scores
+from inspectd.engine.parity import Reference, compare
 from inspectd.engine.runtime import CannotRunError, Compiled, Head, Runtime, Trunk, strips_for, trunk_key
 from inspectd.engine.strips import Strips, is_small
 from inspectd.errors import UsageError
@@ -53,18 +53,22 @@ class PreparedModels:
     @property
     def tracks(self) -> int:
         """How many pictures are scored at once, of whichever model."""
-        return min((prepared.trunk.tracks for prepared in self._prepared.values()), default=1)
+        return min((prepared.trunk.tracks for prepared in tuple(self._prepared.values())), default=1)
 
-    def prepare(self, model: Bundle, *, is_draft: bool = False) -> Prepared:
+    def has(self, model: Artefact) -> bool:
+        """Whether a model is prepared."""
+        return model.digest in self._prepared
+
+    def prepare(self, model: Bundle, reference: Reference | None = None, *, is_draft: bool = False) -> Prepared:
         """Return the model in the first variant that agrees with the textbook; UsageError when none does.
 
-        The variant that its threshold was set in is tried first.
+        The variant that its threshold was set in is tried first. `reference`: what it is held against, where that is
+        known already.
         `is_draft`: its threshold is still to be set, from the scores of the variant that it is prepared in.
         """
         if model.digest in self._prepared:
             return self._prepared[model.digest]
-        inputs, is_own = parity_inputs(model)
-        textbook = textbook_scores(model, inputs)
+        reference = reference or Reference.of(model)
         refused: list[str] = []
         for runtime in sorted(self._runtimes, key=lambda runtime: not _is_calibrated_in(model, runtime.variant)):
             key = self._key(model, runtime)
@@ -75,8 +79,8 @@ class PreparedModels:
                 refused.append(str(error))
                 self._drop_unused_trunks()
                 continue
-            scores = compiled.score(inputs, [head] * len(inputs))
-            parity = compare(model, runtime.variant, textbook, scores, is_own=is_own, is_draft=is_draft)
+            scores = compiled.score(reference.inputs, [head] * len(reference.inputs))
+            parity = compare(model, runtime.variant, reference, scores, is_draft=is_draft)
             if parity.is_narrow:
                 if refused:
                     LOG.warning("model %s: %s. It is judged in %s.", model.label, refused[-1], runtime.variant)

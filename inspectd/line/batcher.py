@@ -111,6 +111,12 @@ class Batcher:
             while queue.under_way and queue.under_way[0].is_finished:
                 close(queue.under_way.popleft())
 
+    def holds(self, recipe: Recipe) -> bool:
+        """Whether a job that was admitted with this recipe waits or is under way."""
+        with self._changed:
+            jobs = [job for queue in self._queues.values() for job in (*queue.waiting, *queue.under_way)]
+        return any(job.recipe is recipe for job in jobs)
+
     def close(self) -> None:
         """Give out and accept nothing more; what waits stays until its camera is removed."""
         with self._changed:

@@ -109,7 +109,11 @@ class Camera:
         self._capture: Capture | None = None
         self._opened: Opened | None = None
         self._duty = _Duty(recipe)
-        self._lock = threading.Lock()  # held while the duty is replaced
+        self._lock = threading.Lock()
+        """Held while the duty is replaced, and from where a frame is given its recipe until it is queued: whoever has
+        put another recipe in force knows that every frame of the last one is in the batcher, or has its verdict."""
+        self._old: list[Recipe] = []
+        """Recipes that were replaced, and that a frame may still have."""
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
         self._scored_ms: deque[float] = deque(maxlen=LATENCIES)
 
@@ -144,14 +148,22 @@ class Camera:
         UsageError when it was made for another camera or picture size: the recipe in force stays in force.
         """
         with self._lock:
-            mismatch = self._mismatch(recipe, self._opened)
-            if mismatch is not None:
-                raise UsageError(
-                    f"Camera {self.name} cannot use the recipe of {recipe.label}: {mismatch}. "
-                    "Its recipe stays as it was."
-                )
+            self._check(recipe)
+            if isinstance(self._duty.recipe, Recipe):
+                self._old.append(self._duty.recipe)
             self._duty = replace(self._duty, recipe=recipe, mismatch=None)
         self._changed(self.name)
+
+    def check(self, recipe: Recipe) -> None:
+        """UsageError when `use` would refuse it now."""
+        with self._lock:
+            self._check(recipe)
+
+    def is_done_with_old(self) -> bool:
+        """Whether no frame is left that was admitted with a recipe that is not in force any more."""
+        with self._lock:
+            self._old = [recipe for recipe in self._old if self._batcher.holds(recipe)]
+            return not self._old
 
     def pause(self, why: str) -> None:
         """Inspect nothing until `resume`: every frame is `fault: bypass` and says why."""
@@ -182,13 +194,13 @@ class Camera:
         if entry is None:
             frame.release()
             return
-        duty = self._duty
-        admitted = self._recipe_or_fault(duty, frame)
+        with self._lock:
+            admitted = self._recipe_or_fault(self._duty, frame)
+            gives_way = self._batcher.put(Job(frame, entry, admitted)) if isinstance(admitted, Recipe) else None
         if isinstance(admitted, Finding):
             self._ledger.close(entry, admitted)
             self._sinks.finish(frame, entry.verdict)
             return
-        gives_way = self._batcher.put(Job(frame, entry, admitted))
         if gives_way is not None:
             self._admission.give_way(gives_way.entry)
             self._sinks.finish(gives_way.frame, gives_way.entry.verdict)
@@ -282,6 +294,13 @@ class Camera:
         if duty.mismatch is not None:
             return fault(Reason.IDENTITY, duty.mismatch, model=recipe.label)
         return find_problem(recipe, frame.picture, is_camera=self.source.is_camera) or recipe
+
+    def _check(self, recipe: Recipe) -> None:
+        mismatch = self._mismatch(recipe, self._opened)
+        if mismatch is not None:
+            raise UsageError(
+                f"Camera {self.name} cannot use the recipe of {recipe.label}: {mismatch}. Its recipe stays as it was."
+            )
 
     def _mismatch(self, recipe: Recipe, opened: Opened | None) -> str | None:
         if opened is None:

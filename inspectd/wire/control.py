@@ -45,10 +45,12 @@ Work = Callable[[], None]
 class Answer:
     """The one reply that a request is owed. Everything but `soon` is called on the control socket's thread."""
 
-    def __init__(self, control: Control, address: list[bytes], id_: Any) -> None:
+    def __init__(self, control: Control, address: list[bytes], id_: Any, user: str | None = None) -> None:
         self._control = control
         self._address = address
         self._id = id_
+        self.user = user
+        """The name of the asking client's key; None: it came where nobody is asked for one."""
         self.is_given = False
 
     def reply(self, result: Any, parts: Sequence[bytes] = ()) -> None:
@@ -198,15 +200,15 @@ class Control:
         return min(IDLE_S, self._timers[0][0] - time.monotonic()) if self._timers else IDLE_S
 
     def _receive(self) -> None:
-        parts = self._receive_parts()
+        parts, user = self._receive_parts()
         # A REQ puts an empty part before the request, a DEALER may; the reply has the same form.
         address, body = (parts[:2], parts[2:]) if len(parts) > 2 and parts[1] == b"" else (parts[:1], parts[1:])
         try:
             envelope = decode_envelope(body)
         except RefusedError as error:
-            Answer(self, address, None).refuse(error.code, str(error))
+            Answer(self, address, None, user).refuse(error.code, str(error))
             return
-        answer = Answer(self, address, envelope.id)
+        answer = Answer(self, address, envelope.id, user)
         self._open.add(answer)
         answer.attempt(lambda: self._answer(body[0], envelope.cmd, answer))
 
@@ -214,11 +216,13 @@ class Control:
         if self._handle is not None:
             self._handle(decode_request(body, command), answer)
 
-    def _receive_parts(self) -> list[bytes]:
-        """Return the first parts of a message; the rest is dropped part by part."""
-        parts = [self._socket.recv()]
+    def _receive_parts(self) -> tuple[list[bytes], str | None]:
+        """Return the first parts of a message, and who the doorkeeper says it is from; the rest is dropped."""
+        first = self._socket.recv(copy=False)
+        user = str(first.get("User-Id")) or None if self._door is not None else None
+        parts = [first.bytes]
         while self._socket.getsockopt(zmq.RCVMORE):
             part = self._socket.recv()
             if len(parts) < MOST_PARTS:
                 parts.append(part)
-        return parts
+        return parts, user

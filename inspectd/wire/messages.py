@@ -67,6 +67,7 @@ class VerdictMessage(msgspec.Struct, frozen=True):
     threshold: float | None
     p: float | None
     regions: tuple[Region, ...]
+    recipe: str | None
     model: str | None
     image: ImageMessage | None
     mask: MaskMessage | None
@@ -111,6 +112,20 @@ class ModelMessage(msgspec.Struct, frozen=True):
     band: float
 
 
+class JournalMessage(msgspec.Struct, frozen=True):
+    """How the journal is: what is published is kept there, and can be asked for."""
+
+    ok: bool
+    detail: str | None
+    """What is wrong; null: nothing."""
+    written: int
+    """Verdicts so far."""
+    waiting: int
+    """Verdicts that are to be written."""
+    lost: dict[str, int]
+    """By camera, verdicts that could not be written."""
+
+
 class DaemonMessage(msgspec.Struct, frozen=True):
     """Topic `daemon/`: once a second and at every change. None for 3 s: the daemon is gone."""
 
@@ -124,6 +139,7 @@ class DaemonMessage(msgspec.Struct, frozen=True):
     cameras: dict[str, CameraState]
     models: dict[str, ModelMessage]
     """By run name and digest."""
+    journal: JournalMessage
 
 
 def verdict_message(
@@ -151,6 +167,7 @@ def verdict_message(
         threshold=_finite(finding.threshold),
         p=_finite(finding.p),
         regions=finding.regions,
+        recipe=None,
         model=finding.model,
         image=image,
         mask=_mask(finding.mask) if with_mask else None,

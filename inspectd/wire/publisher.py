@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
@@ -21,7 +21,7 @@ from inspectd.records import Outcome, Verdict
 from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
 from inspectd.wire.security import LONGEST_HANDSHAKE, Door
 from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind, rebind
-from inspectd.wire.topics import DAEMON, MASK, STATE, STATE_EVERY_S, TOPICS, VERDICT
+from inspectd.wire.topics import DAEMON, FRAME, MASK, STATE, STATE_EVERY_S, TOPICS, VERDICT
 
 LOG = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ LONGEST_SUBSCRIPTION = 64
 """Bytes: the longest topic has 41. libzmq keeps some hundred bytes for each byte of a subscription."""
 MOST_USELESS = 10_000
 """Subscriptions to topics that do not exist, before all clients are sent away and must come again."""
+HEADERS_KEPT = 64
 QUEUE_LIMIT = 100_000
 """Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
 SUBSCRIPTIONS_AT_ONCE = 64
@@ -50,7 +51,7 @@ class StateSource(Protocol):
 
 
 class Publisher:
-    """Settings: where to bind, which masks to send. Mailboxes: verdicts, changed states."""
+    """Settings: where to bind, which masks to send. Mailboxes: verdicts, pictures for people, changed states."""
 
     def __init__(
         self,
@@ -68,12 +69,18 @@ class Publisher:
         self._door = door
         self._masks = masks
         self._epoch = epoch
+        self._keep: Callable[[str, int, bytes], None] = lambda _camera, _seq, _header: None
         self._on_published: Callable[[Verdict, int], None] = lambda _verdict, _published_ns: None
         self._on_lost = on_lost
         self._progress = progress
         self._wall_offset_ns = _wall_offset_ns()
 
         self._verdicts: deque[Verdict] = deque()
+        self._pictures: deque[tuple[str, int, bytes]] = deque()
+        self._headers: dict[str, deque[tuple[int, bytes]]] = defaultdict(lambda: deque(maxlen=HEADERS_KEPT))
+        """By camera, the last headers: a picture that is encoded meanwhile gets its own."""
+        self._wanted: frozenset[bytes] = frozenset()
+        """What somebody subscribes to, of what is published."""
         self._changed: deque[str] = deque()
         self._bell = Bell()
         self._states: StateSource | None = None
@@ -108,10 +115,20 @@ class Publisher:
             self._bell.close()
             raise
 
-    def start(self, states: StateSource, on_published: Callable[[Verdict, int], None] | None = None) -> None:
-        """Begin to send; `states` are sent once a second and at every change. `on_published`: after each verdict."""
+    def start(
+        self,
+        states: StateSource,
+        on_published: Callable[[Verdict, int], None] | None = None,
+        keep: Callable[[str, int, bytes], None] | None = None,
+    ) -> None:
+        """Begin to send; `states` are sent once a second and at every change.
+
+        `keep`: given camera, `seq` and header of each verdict before it is sent, so that whoever asks for what they
+        missed finds all that anybody received. `on_published`: after each verdict.
+        """
         self._states = states
         self._on_published = on_published or self._on_published
+        self._keep = keep or self._keep
         self._thread.start()
 
     def put(self, verdict: Verdict) -> None:
@@ -120,6 +137,16 @@ class Publisher:
             self._on_lost(f"the publisher left {QUEUE_LIMIT} verdicts unsent")
             return
         self._verdicts.append(verdict)
+        self._bell.ring()
+
+    def wants_pictures(self, camera: str) -> bool:
+        """Whether somebody subscribes to a camera's pictures for people. From any thread."""
+        topic = FRAME.of(camera)
+        return any(topic.startswith(prefix) for prefix in self._wanted)
+
+    def put_picture(self, camera: str, seq: int, jpeg: bytes) -> None:
+        """Queue the picture of a verdict that was put before, for people. Never blocks."""
+        self._pictures.append((camera, seq, jpeg))
         self._bell.ring()
 
     def changed(self, camera: str) -> None:
@@ -168,6 +195,7 @@ class Publisher:
                 self._send_states(b"")
                 next_states_s = now_s + STATE_EVERY_S
             self._send_verdicts()
+            self._send_pictures()
             self._send_changed()
             if is_last:
                 return
@@ -186,10 +214,19 @@ class Publisher:
             published_ns = time.monotonic_ns()
             message = verdict_message(verdict, self._epoch, self._wall_offset_ns, with_mask, published_ns)
             header = msgspec.json.encode(message)
+            self._keep(verdict.camera, verdict.seq, header)
+            self._headers[verdict.camera].append((verdict.seq, header))
             self._socket.send_multipart([VERDICT.of(verdict.camera), header])
             if mask is not None and with_mask:
                 self._socket.send_multipart([MASK.of(verdict.camera), header, mask.bytes_.tobytes()])
             self._on_published(verdict, published_ns)
+
+    def _send_pictures(self) -> None:
+        while self._pictures:
+            camera, seq, jpeg = self._pictures.popleft()
+            header = next((header for one, header in self._headers[camera] if one == seq), None)
+            if header is not None:
+                self._socket.send_multipart([FRAME.of(camera), header, jpeg])
 
     def _send_changed(self) -> None:
         names = set()
@@ -206,10 +243,12 @@ class Publisher:
                 event = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            topic = event[1:]
+            topic, is_wanted = event[1:], event[:1] == b"\x01"
             if not self._is_topic(topic):
-                self._note_useless(topic, is_wanted=event[:1] == b"\x01")
-            elif event[:1] == b"\x01":
+                self._note_useless(topic, is_wanted=is_wanted)
+                continue
+            self._wanted = self._wanted | {topic} if is_wanted else self._wanted - {topic}
+            if is_wanted:
                 self._send_states(topic)
 
     def _is_topic(self, prefix: bytes) -> bool:

@@ -9,13 +9,20 @@ from collections.abc import Sequence
 from typing import Annotated, Any, get_args
 
 import msgspec
+from msgspec import Meta
+
+from inspectd.wire.messages import VerdictMessage
 
 MOST_FRAMES = 16
 """Of one `capture`."""
-PLANNED = frozenset(
-    {"trigger", "verdicts", "model", "threshold", "revert", "bypass", "snapshot", "recipe", "mark", "audit", "reload"}
-)
-"""Commands of the protocol that this version does not have yet."""
+MOST_ROWS = 1000
+"""Of one answer from the journal."""
+LONGEST_BYPASS_S = 86_400.0
+CameraName = Annotated[str, Meta(max_length=64)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
+By = Annotated[str, Meta(max_length=64, description="who asks, as they call themselves; noted beside the key's name")]
+Why = Annotated[str, Meta(max_length=500)]
 
 
 class RefusedError(Exception):
@@ -39,11 +46,101 @@ class StatusRequest(_Request, frozen=True, tag="status"):
 class CaptureRequest(_Request, frozen=True, kw_only=True, tag="capture"):
     """The camera's next `n` raw frames, one reply part each; see CapturedFrame."""
 
-    camera: str
-    n: Annotated[int, msgspec.Meta(ge=1, le=MOST_FRAMES)] = 1
+    camera: CameraName
+    n: Annotated[int, Meta(ge=1, le=MOST_FRAMES)] = 1
 
 
-Request = StatusRequest | CaptureRequest
+class SnapshotRequest(_Request, frozen=True, kw_only=True, tag="snapshot"):
+    """The camera's next frame as a JPEG for people, a reply part of its own; see CapturedFrame."""
+
+    camera: CameraName
+
+
+class VerdictsRequest(_Request, frozen=True, kw_only=True, tag="verdicts"):
+    """Headers of verdicts that the journal holds: those of an epoch (null: the present one) behind `after`."""
+
+    camera: CameraName
+    after: Number
+    epoch: Annotated[str, Meta(max_length=64)] | None = None
+    limit: Rows = MOST_ROWS
+
+
+class AuditRequest(_Request, frozen=True, kw_only=True, tag="audit"):
+    """Rows of the audit behind number `after`."""
+
+    after: Number = 0
+    limit: Rows = MOST_ROWS
+
+
+class ModelRequest(_Request, frozen=True, kw_only=True, tag="model"):
+    """Judge by the model in a folder of the daemon's machine; the reply comes when it judges."""
+
+    camera: CameraName
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    by: By | None = None
+    why: Why | None = None
+
+
+class ThresholdRequest(_Request, frozen=True, kw_only=True, tag="threshold"):
+    """Judge by another threshold from the next frame on; with `dry_run` only say what it would have done."""
+
+    camera: CameraName
+    value: float
+    by: By
+    why: Why | None = None
+    dry_run: bool = False
+
+
+class RevertRequest(_Request, frozen=True, kw_only=True, tag="revert"):
+    """Return to the configuration: drop what `model` and `threshold` changed."""
+
+    camera: CameraName
+    by: By
+    why: Why | None = None
+
+
+class BypassRequest(_Request, frozen=True, kw_only=True, tag="bypass"):
+    """Inspect nothing for so many seconds; 0 ends it."""
+
+    camera: CameraName
+    seconds: Annotated[float, Meta(ge=0, le=LONGEST_BYPASS_S)]
+    by: By
+    why: Why
+
+
+class TriggerRequest(_Request, frozen=True, kw_only=True, tag="trigger"):
+    """A part is there."""
+
+    camera: CameraName
+    part: Annotated[str, Meta(max_length=256)] | None = None
+    wait: bool = False
+
+
+class RecipeRequest(_Request, frozen=True, kw_only=True, tag="recipe"):
+    """Another product comes."""
+
+    camera: CameraName
+    name: Annotated[str, Meta(max_length=64)]
+
+
+class ReloadRequest(_Request, frozen=True, tag="reload"):
+    """Read the configuration again."""
+
+
+Request = (
+    StatusRequest
+    | CaptureRequest
+    | SnapshotRequest
+    | VerdictsRequest
+    | AuditRequest
+    | ModelRequest
+    | ThresholdRequest
+    | RevertRequest
+    | BypassRequest
+    | TriggerRequest
+    | RecipeRequest
+    | ReloadRequest
+)
 COMMANDS: dict[str, type[msgspec.Struct]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Request)}
 
 
@@ -84,6 +181,99 @@ class CaptureResult(msgspec.Struct, frozen=True):
     frames: list[CapturedFrame]
 
 
+class VerdictsResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `verdicts`.
+
+    A `seq` that is missing between `after` and the last one here is missing for good: the journal could not write it,
+    or has given it up.
+    """
+
+    epoch: str
+    verdicts: list[VerdictMessage]
+    """Headers as they were published, by `seq`."""
+    is_complete: bool
+    """False: there are more behind the last of these; ask again with its `seq`."""
+
+
+class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `audit`."""
+
+    rows: list[AuditRow]
+    is_complete: bool
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the audit.
+
+    `hash` is the SHA-256, in hex, of the hash before it (64 zeros before the first) and of `change` as it is written.
+    """
+
+    n: int
+    """From 1, without gaps."""
+    change: AuditChange
+    hash: str
+
+
+class AuditChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Who changed what."""
+
+    at: str
+    """Wall clock, RFC 3339, UTC."""
+    epoch: str
+    what: str
+    """`start`, `stop`, `model`, `threshold`, `revert`, `bypass`, `bypass_end`, `lost` …"""
+    camera: str | None = None
+    old: Any = None
+    new: Any = None
+    who: str | None = None
+    """The name of the client's key; null: it came over the loopback, where nobody is asked."""
+    by: str | None = None
+    """What the client called itself."""
+    why: str | None = None
+
+
+class OverrideMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What commands changed at a camera; absent: as the configuration says."""
+
+    model: str | None = None
+    """The folder."""
+    threshold: float | None = None
+
+
+class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `model`, `threshold` and `revert`: what judges now."""
+
+    model: str
+    threshold: float | None
+    overrides: OverrideMessage
+    trial: TrialMessage | None = None
+    """Of `threshold`."""
+
+
+class TrialMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What another threshold would have said of the latest verdicts that the present model gave this camera."""
+
+    verdicts: int
+    """So many are looked at, at most 1,000."""
+    since: str | None
+    """When the first of them was captured."""
+    ng: int
+    """So many of them were `ng`."""
+    ng_then: int
+    """So many would have been."""
+    passed: int
+    """`ng` that would have been `ok`."""
+    rejected: int
+    """`ok` that would have been `ng`."""
+
+
+class BypassResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `bypass`."""
+
+    until: str | None
+    """Wall clock, RFC 3339, UTC; null: it is over."""
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """What every request has; read first, so that the refusal of the rest carries its id."""
 
@@ -103,8 +293,6 @@ def decode_envelope(body: Sequence[bytes]) -> Envelope:
 
 def decode_request(body: bytes, command: str) -> Request:
     """Read a request of this command; RefusedError says which field is wrong, or that there is no such command."""
-    if command in PLANNED:
-        raise RefusedError("unsupported", f"This version cannot do {command!r} yet.")
     if command not in COMMANDS:
         raise RefusedError("unknown_command", f"There is no command {brief(command)}; expected {_commands()}.")
     try:

@@ -7,7 +7,17 @@ from typing import Any
 import msgspec
 
 from inspectd.wire.messages import PROTOCOL
-from inspectd.wire.requests import COMMANDS, CaptureResult, ControlReply
+from inspectd.wire.requests import (
+    COMMANDS,
+    AuditChange,
+    AuditResult,
+    BypassResult,
+    CapturedFrame,
+    CaptureResult,
+    ChangeResult,
+    ControlReply,
+    VerdictsResult,
+)
 from inspectd.wire.topics import TOPICS
 
 
@@ -15,7 +25,16 @@ def schema() -> dict[str, Any]:
     """Return the schema of every topic's header, of every request, and of the replies."""
     topics = {(topic.of("<camera>")).decode(): topic.header for topic in TOPICS}
     requests = COMMANDS
-    replies = {"reply": ControlReply, "result of capture": CaptureResult}
+    replies = {
+        "reply": ControlReply,
+        "result of capture": CaptureResult,
+        "result of snapshot": CapturedFrame,
+        "result of verdicts": VerdictsResult,
+        "result of audit": AuditResult,
+        "change of an audit row": AuditChange,
+        "result of model, threshold and revert": ChangeResult,
+        "result of bypass": BypassResult,
+    }
     kinds = [*topics.values(), *requests.values(), *replies.values()]
     references, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     pending = iter(references)

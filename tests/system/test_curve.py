@@ -47,7 +47,7 @@ class Site:
             f"publish: {{bind: '{self.published.replace('127.0.0.1', 'lo')}', allow: {folder / 'watch'}}}\n"
             f"control: {{bind: '{self.control.replace('127.0.0.1', 'lo')}', allow: {folder / 'command'}}}\n"
             f"security: {{curve_secret: {folder / 'keys' / 'line3.key_secret'}}}\n"
-            "metrics: {listen: '127.0.0.1:0'}\n"
+            f"metrics: {{listen: '127.0.0.1:0'}}\njournal: {{path: {folder / 'journal.db'}}}\n"
         )
 
     def keys(self, name: str) -> Keys:

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
+from asked import command_tables
 
 from inspectd.client import Control, ForeignReplyError, NoReplyError, RefusalError, Subscription
-from inspectd.daemon.commands import Commands
 from inspectd.line.sinks import RawFrames, Sinks
 from inspectd.records import Finding, Frame, Mask, Outcome, Stamp, Verdict
 from inspectd.wire import control, topics
@@ -40,7 +40,7 @@ def served(context: Context) -> Iterator[tuple[str, RawFrames]]:
     raw_frames = RawFrames()
     socket = control.Control(context, "tcp://127.0.0.1:0")
     socket.bind()
-    socket.start(Commands(Report(), ["top"], raw_frames).handle)
+    socket.start(command_tables(Report(), raw_frames).handle)
     yield socket.endpoint, raw_frames
     socket.stop()
 

@@ -27,7 +27,7 @@ cameras:
 publish: {bind: "tcp://127.0.0.1:5556", masks: all, frame_hz: 2, allow: null}
 control: {bind: "tcp://127.0.0.1:5557", allow: null}
 metrics: {listen: "127.0.0.1:9108", tls_cert: null, tls_key: null}
-journal: {path: /var/lib/inspectd/journal.db, keep_days: 30}
+journal: {path: /var/lib/inspectd/journal.db, keep_days: 30, max_gb: 20}
 archive: {path: /var/lib/inspectd/archive, max_gb: 20, ok_share: 0.001}
 security: {curve_secret: null}
 """
@@ -277,7 +277,7 @@ def test_the_shipped_file_lists_every_key_with_the_default_of_the_code() -> None
     assert camera.items() <= msgspec.to_builtins(CameraConfig(**own)).items()
     defaults = msgspec.to_builtins(parse(CAMERA % ""))
     assert raw == {section: keys for section, keys in defaults.items() if section != "cameras"}
-    assert config.unused_sections(SHIPPED.read_text(encoding="utf-8")) == ["journal", "archive"]
+    assert config.unused_sections(SHIPPED.read_text(encoding="utf-8")) == ["archive"]
 
 
 def test_every_key_of_the_shipped_file_has_a_comment_on_or_above_its_line() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
+from asked import command_tables
 
 from calibrate.acquire import from_daemon
 from calibrate.acquire.from_daemon import find_holder, giving_way_to, is_same_camera
-from inspectd.daemon import commands
-from inspectd.daemon.commands import Commands
+from inspectd.daemon import pictures
+from inspectd.daemon.worker import Worker
 from inspectd.errors import StartError
 from inspectd.line.sinks import RawFrames, Sinks
 from inspectd.records import Frame, Stamp
@@ -67,9 +68,12 @@ def control(tap: RawFrames) -> Iterator[Control]:
     context: Context = zmq.Context()
     served = Control(context, "tcp://127.0.0.1:0")
     served.bind()
-    served.start(Commands(Daemon(), ["top"], tap).handle)
+    worker = Worker("answers")
+    worker.start()
+    served.start(command_tables(Daemon(), tap, worker).handle)
     yield served
     served.stop()
+    worker.stop()
     context.term()
 
 
@@ -141,7 +145,12 @@ def test_a_req_socket_gets_its_reply(control: Control) -> None:
         ([b"[" * 5000], "bad_request"),
         ([b'{"cmd": "status"}', b"more"], "bad_request"),
         ([b'{"id": 1, "cmd": "dance"}'], "unknown_command"),
-        ([b'{"id": 1, "cmd": "threshold", "camera": "top"}'], "unsupported"),
+        ([b'{"id": 1, "cmd": "threshold", "camera": "top"}'], "bad_request"),
+        ([b'{"id": 1, "cmd": "threshold", "camera": "top", "value": NaN, "by": "me"}'], "bad_request"),
+        ([b'{"id": 1, "cmd": "threshold", "camera": "top", "value": 1e999, "by": "me"}'], "bad_request"),
+        ([b'{"id": 1, "cmd": "trigger", "camera": "top"}'], "unsupported"),
+        ([b'{"id": 1, "cmd": "recipe", "camera": "top", "name": "B"}'], "unsupported"),
+        ([b'{"id": 1, "cmd": "reload"}'], "unsupported"),
         ([b'{"id": 1, "cmd": "capture", "camera": "side"}'], "unknown_camera"),
         ([b'{"id": 1, "cmd": "capture"}'], "bad_request"),
         ([b'{"id": 1, "cmd": "capture", "camera": "top", "n": 0}'], "bad_request"),
@@ -204,17 +213,17 @@ def test_who_waits_for_frames_keeps_nobody_waiting(control: Control, client: Cli
 
 
 def test_a_camera_that_gives_nothing_is_a_timeout(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "CAPTURE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(pictures, "CAPTURE_TIMEOUT_S", 0.2)
     reply, _ = client.ask(id=1, cmd="capture", camera="top")
     assert reply["error"]["code"] == "timeout"
     assert "top gave 0 of 1 frames" in reply["error"]["message"]
 
 
 def test_captures_that_wait_are_bounded(client: Client) -> None:
-    for number in range(commands.MOST_PENDING + 1):
+    for number in range(pictures.MOST_PENDING + 1):
         client.send(json.dumps({"id": number, "cmd": "capture", "camera": "top"}).encode())
     reply, _ = client.receive()
-    assert (reply["id"], reply["error"]["code"]) == (commands.MOST_PENDING, "busy")
+    assert (reply["id"], reply["error"]["code"]) == (pictures.MOST_PENDING, "busy")
 
 
 def test_who_still_waits_at_the_end_is_told(control: Control, client: Client) -> None:

@@ -30,13 +30,13 @@ def words(text: str) -> list[str]:
 
 
 FIELDS = words(
-    "v epoch camera seq frame displaced part trigger verdict reason detail score threshold p regions model image mask "
-    "t at"
+    "v epoch camera seq frame displaced part trigger verdict reason detail score threshold p regions recipe model "
+    "image mask t at"
 )
 STATE_FIELDS = words(
     "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms"
 )
-DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models")
+DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models journal")
 REASONS = words(
     "camera_lost camera_frozen deadline overload identity picture no_model no_threshold engine bypass shutdown"
 )
@@ -87,6 +87,7 @@ def test_a_verdict_has_every_field_of_the_protocol_and_no_other() -> None:
         "threshold": 1.0,
         "p": 0.0,
         "regions": [{"x": 10, "y": 20, "w": 25, "h": 25, "area": 625, "score": 1.5}],
+        "recipe": None,
         "model": "top 0123456789ab",
         "image": {"w": 640, "h": 480, "roi": [10, 20, 100, 75]},
         "mask": {"w": 4, "h": 3, "area": [10, 20, 100, 75], "level": 128},
@@ -159,7 +160,8 @@ def test_a_state_can_be_read_back(state: str) -> None:
     said = dict(zip(STATE_FIELDS, values, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(said), type=StateMessage)) == said
     models = {"top 0123": {"device": "cpu:torch", "precision": "float32", "band": 1e-5}}
-    facts = (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}, models)
+    journal = {"ok": False, "detail": "the disk is full", "written": 3, "waiting": 2, "lost": {"top": 1}}
+    facts = (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}, models, journal)
     daemon = dict(zip(DAEMON_FIELDS, facts, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(daemon), type=DaemonMessage)) == daemon
 
@@ -183,7 +185,9 @@ def test_the_schema_covers_every_topic_and_requires_every_field() -> None:
     defined = {topic: said["$defs"][ref["$ref"].removeprefix("#/$defs/")] for topic, ref in said["topics"].items()}
     for topic, fields in zip(topics, (FIELDS, FIELDS, FIELDS, STATE_FIELDS, DAEMON_FIELDS), strict=True):
         assert list(defined[topic]["properties"]) == defined[topic]["required"] == fields
-    assert list(said["requests"]) == ["status", "capture"]
+    assert list(said["requests"]) == words(
+        "status capture snapshot verdicts audit model threshold revert bypass trigger recipe reload"
+    )
     capture = said["$defs"]["CaptureRequest"]
     assert capture["required"] == ["cmd", "camera"]
     assert (capture["properties"]["cmd"], capture["additionalProperties"]) == ({"enum": ["capture"]}, False)

@@ -16,12 +16,13 @@ import zmq
 from inspectd.errors import StartError
 from inspectd.records import Finding, Mask, Outcome, Reason, Verdict, fault
 from inspectd.wire import publisher as module
-from inspectd.wire.messages import CountsMessage, DaemonMessage, StateMessage
+from inspectd.wire.messages import CountsMessage, DaemonMessage, JournalMessage, StateMessage
 from inspectd.wire.publisher import Publisher
 from inspectd.wire.sockets import Context
 
 PATIENCE_MS = 20_000
 GRID = np.arange(12, dtype=np.uint8).reshape(3, 4)
+JOURNAL = JournalMessage(True, None, 0, 0, {})
 OK = Finding(Outcome.OK, score=0.5, threshold=1.0, mask=Mask(GRID, (0, 0, 40, 30)))
 NG = Finding(Outcome.NG, score=1.5, threshold=1.0, mask=Mask(GRID + 100, (0, 0, 40, 30)))
 FAULT = fault(Reason.DEADLINE, "too late")
@@ -48,7 +49,8 @@ class States:
         )  # fmt: skip
 
     def daemon(self) -> DaemonMessage:
-        return DaemonMessage(1, "e1", "0", 1.0, True, "cpu", "float32", {"cam1": "running", "cam10": "running"}, {})
+        cameras: Any = {"cam1": "running", "cam10": "running"}
+        return DaemonMessage(1, "e1", "0", 1.0, True, "cpu", "float32", cameras, {}, JOURNAL)
 
 
 class Ear:

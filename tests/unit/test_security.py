@@ -16,13 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspectd.client import Control, Keys, NoReplyError, NotAllowedError, Subscription
-from inspectd.daemon.commands import Commands
+from inspectd.daemon.commands import Commands, telling
 from inspectd.errors import UsageError
-from inspectd.line.sinks import RawFrames
 from inspectd.records import Finding, Outcome, Verdict
 from inspectd.wire import control
 from inspectd.wire.keys import KeyPair, write_pair
-from inspectd.wire.messages import CountsMessage, DaemonMessage, StateMessage
+from inspectd.wire.messages import CountsMessage, DaemonMessage, JournalMessage, StateMessage
 from inspectd.wire.publisher import Publisher
 from inspectd.wire.requests import StatusRequest
 from inspectd.wire.security import Door, Doorkeeper
@@ -43,7 +42,9 @@ class States:
         )
 
     def daemon(self) -> DaemonMessage:
-        return DaemonMessage(1, "e1", "0", 1.0, True, "cpu", "float32", {"top": "running"}, {})
+        return DaemonMessage(
+            1, "e1", "0", 1.0, True, "cpu", "float32", {"top": "running"}, {}, JournalMessage(True, None, 0, 0, {})
+        )
 
     def report(self) -> dict[str, Any]:
         return {"inspecting": True}
@@ -68,7 +69,7 @@ class Guarded:
         self.publisher.bind()
         self.control.bind()
         self.publisher.start(States())
-        self.control.start(Commands(States(), ["top"], RawFrames()).handle)
+        self.control.start(Commands(["top"], telling(States())).handle)
 
     def noting(self, place: str, way: Callable[[], None]) -> Callable[[], None]:
         def send_away() -> None:

@@ -31,6 +31,7 @@ from inspectd.engine.backend import Floats, Parity, Request, Score
 from inspectd.engine.gpu.networks import BatchLimit, CudaHead, CudaRuntime, CudaTrunk, Graph
 from inspectd.engine.gpu.preprocess import Preparation, preparing
 from inspectd.engine.gpu.streams import Device, Event
+from inspectd.engine.parity import Reference
 from inspectd.engine.prepared import Prepared, PreparedModels
 from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
@@ -69,14 +70,19 @@ class GpuBackend:
         self._collecting = threading.Lock()
 
     def prepare(self, model: Bundle, *, is_draft: bool = False) -> Parity:
-        """Make a model ready to judge: pass the gate, and capture a graph for each batch size."""
+        """Make a model ready to judge: pass the gate, and capture a graph for each batch size.
+
+        Batches of other models go on between its steps.
+        """
+        reference = None if self._models.has(model) else Reference.of(model)
         with self._queueing:
-            prepared = self._models.prepare(model, is_draft=is_draft)
-            head = cast("CudaHead", prepared.head)
-            for size in self._limit.sizes:
+            prepared = self._models.prepare(model, reference, is_draft=is_draft)
+        head = cast("CudaHead", prepared.head)
+        for size in self._limit.sizes:
+            with self._queueing:
                 if size <= self._limit.largest:  # it may shrink on the way
                     cast("CudaTrunk", prepared.trunk).graph(head.bank, size)
-            return prepared.parity
+        return prepared.parity
 
     def forget(self, model: Artefact) -> None:
         """Give up what is held for a model that is not needed any more."""

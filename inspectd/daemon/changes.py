@@ -1,0 +1,268 @@
+"""What commands change at cameras while they inspect: model, threshold, bypass.
+
+Each change is written to the audit before it is made: none is made that cannot be found out about later.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from inspectd.daemon.models import Models
+from inspectd.daemon.worker import Reply
+from inspectd.errors import InspectdError, UsageError
+from inspectd.history import reading
+from inspectd.history.journal import Journal
+from inspectd.history.overrides import NONE, Override, Overrides, ThresholdOverride
+from inspectd.line.camera import Camera
+from inspectd.line.judge import Criterion, exceeds
+from inspectd.line.recipe import Area, Recipe
+from inspectd.wire.messages import VerdictMessage, rfc3339
+from inspectd.wire.requests import (
+    AuditChange,
+    BypassRequest,
+    BypassResult,
+    ChangeResult,
+    ModelRequest,
+    OverrideMessage,
+    RefusedError,
+    RevertRequest,
+    ThresholdRequest,
+    TrialMessage,
+)
+
+LOG = logging.getLogger(__name__)
+
+MOST_TRIED = 1000
+"""Verdicts that another threshold is tried on."""
+FLUSH_S = 5.0
+OLD_FRAMES_S, LOOK_S = 60.0, 0.02
+"""How long, and how often, it is looked whether frames of a model that was replaced are still under way."""
+WIDEST = 20.0
+"""A threshold may lie so many times as far above the median good part as the calibration's does."""
+
+
+class Asker(NamedTuple):
+    """Who asks for a change, and why."""
+
+    who: str | None
+    """Name of the client's key."""
+    by: str | None
+    why: str | None
+
+
+class Changes:
+    """Makes changes. Each method is called by one thread at a time, and may take its time; `bypass` by another one."""
+
+    def __init__(
+        self, cameras: Mapping[str, Camera], models: Models, overrides: Overrides, journal: Journal, epoch: str
+    ) -> None:
+        self._cameras = cameras
+        self._models = models
+        self._overrides = overrides
+        self._journal = journal
+        self._epoch = epoch
+        self._bypasses: dict[str, float] = {}
+        """By camera, when its bypass ends, of the monotonic clock."""
+
+    # What is asked for
+
+    def threshold(self, request: ThresholdRequest, user: str | None) -> Reply:
+        """Judge by another threshold; or only say what it would have done."""
+        camera, recipe, area = self._judging(request.camera)
+        _check_threshold(request.value, area)
+        trial = self._try(camera.name, request.value, recipe.label)
+        if request.dry_run:
+            return self._reply(camera, trial)
+        override = msgspec.structs.replace(
+            self._overrides.of(camera.name), threshold=ThresholdOverride(request.value, area.model.digest)
+        )
+        self._make(
+            "threshold",
+            camera,
+            override,
+            self._models.recipe(camera.config, override),
+            Asker(user, request.by, request.why),
+            old={"threshold": _threshold(area), "model": recipe.label},
+            new={"threshold": request.value, "model": recipe.label},
+        )
+        return self._reply(camera, trial)
+
+    def model(self, request: ModelRequest, user: str | None) -> Reply:
+        """Judge by another model, with its own threshold."""
+        camera = self._cameras[request.camera]
+        if not request.path.startswith("/"):
+            raise RefusedError("bad_value", f"path is {request.path[:80]!r}; expected an absolute path of a folder.")
+        override = Override(model=None if request.path == camera.config.model else request.path)
+        recipe = self._recipe(camera, override)
+        if recipe.areas[0].criterion is None:
+            raise RefusedError("bad_model", f"The model {recipe.label} has no threshold; calibrate with inspectd.")
+        old = _described(camera)
+        new = {"model": recipe.label, "path": request.path, "threshold": _threshold(recipe.areas[0])}
+        self._make("model", camera, override, recipe, Asker(user, request.by, request.why), old=old, new=new)
+        return self._reply(camera)
+
+    def revert(self, request: RevertRequest, user: str | None) -> Reply:
+        """Return to what the configuration says."""
+        camera = self._cameras[request.camera]
+        recipe = self._recipe(camera, NONE)
+        old = _described(camera)
+        new = {"model": recipe.label, "threshold": _threshold(recipe.areas[0])}
+        self._make("revert", camera, NONE, recipe, Asker(user, request.by, request.why), old=old, new=new)
+        return self._reply(camera)
+
+    def bypass(
+        self, request: BypassRequest, user: str | None, later: Callable[[float, Callable[[], None]], None]
+    ) -> Reply:
+        """Inspect nothing for a while; 0 seconds end it. `later`: does something after so many seconds."""
+        camera = self._cameras[request.camera]
+        asker = Asker(user, request.by, request.why)
+        if request.seconds == 0:
+            self._journal.record(self._change("bypass_end", camera.name, asker))
+            self._bypasses.pop(camera.name, None)
+            camera.resume()
+            return Reply(msgspec.to_builtins(BypassResult(until=None)))
+        until = rfc3339(time.time_ns() + int(request.seconds * 1e9))
+        self._journal.record(self._change("bypass", camera.name, asker, new={"until": until}))
+        until_s = self._bypasses[camera.name] = time.monotonic() + request.seconds
+        name = user or request.by or "somebody"
+        camera.pause(f"bypass until {until} by {name}: {request.why}")
+        later(request.seconds, lambda: self._end_bypass(camera, until_s))
+        return Reply(msgspec.to_builtins(BypassResult(until=until)))
+
+    def give_up_unused(self) -> None:
+        """Wait until no frame needs what was replaced, and give up the models that nobody uses."""
+        give_up_s = time.monotonic() + OLD_FRAMES_S
+        cameras = tuple(self._cameras.values())
+        while not all(camera.is_done_with_old() for camera in cameras):
+            if time.monotonic() > give_up_s:
+                LOG.warning("frames of a model that was replaced are still under way; it stays in memory")
+                return
+            time.sleep(LOOK_S)
+        self._models.keep_only([camera.recipe for camera in cameras])
+
+    # What is in force
+
+    def overrides(self, camera: str) -> OverrideMessage:
+        """Return what commands changed at a camera, as far as it is in force. From any thread."""
+        kept = self._overrides.of(camera)
+        running = self._cameras.get(camera)
+        recipe = running.recipe if running is not None else None
+        digest = recipe.areas[0].model.digest if isinstance(recipe, Recipe) else None
+        threshold = kept.threshold.value if kept.threshold is not None and kept.threshold.digest == digest else None
+        return OverrideMessage(model=kept.model, threshold=threshold)
+
+    def standing(self) -> dict[str, Any]:
+        """Return by camera what judges, for the audit."""
+        return {name: _described(camera) for name, camera in self._cameras.items()}
+
+    def note(self, what: str, new: Any) -> None:
+        """Write down what happened to the daemon."""
+        self._journal.note(self._change(what, None, Asker(None, None, None), new=new))
+
+    # The rest
+
+    def _judging(self, name: str) -> tuple[Camera, Recipe, Area]:
+        camera = self._cameras[name]
+        recipe = camera.recipe
+        if not isinstance(recipe, Recipe):
+            raise RefusedError("no_model", f"Camera {name} has no model: {recipe.why}")
+        return camera, recipe, recipe.areas[0]
+
+    def _recipe(self, camera: Camera, override: Override) -> Recipe:
+        try:
+            recipe = self._models.recipe(camera.config, override)
+            camera.check(recipe)
+        except UsageError as error:
+            raise RefusedError("bad_model", str(error)) from None
+        return recipe
+
+    def _make(
+        self, what: str, camera: Camera, override: Override, recipe: Recipe, asker: Asker, *, old: Any, new: Any
+    ) -> None:
+        """Write a change down, keep it, and make it."""
+        before = self._overrides.of(camera.name)
+        self._journal.record(self._change(what, camera.name, asker, old, new))
+        try:
+            self._overrides.keep(camera.name, override)
+            camera.use(recipe)
+        except InspectdError as error:
+            with suppress(InspectdError):
+                self._overrides.keep(camera.name, before)
+            undone = Asker(asker.who, asker.by, f"{what} failed: {error}")
+            self._journal.note(self._change("undone", camera.name, undone, new, old))
+            raise
+        LOG.info("camera %s: %s by %s: %s instead of %s", camera.name, what, asker.who or asker.by, new, old)
+
+    def _change(self, what: str, camera: str | None, asker: Asker, old: Any = None, new: Any = None) -> AuditChange:
+        at = rfc3339(time.time_ns())
+        return AuditChange(at=at, epoch=self._epoch, what=what, camera=camera, old=old, new=new, **asker._asdict())
+
+    def _end_bypass(self, camera: Camera, until_s: float) -> None:
+        if self._bypasses.get(camera.name) == until_s:  # else another one has taken its place, or it was ended
+            del self._bypasses[camera.name]
+            camera.resume()
+            self._journal.note(self._change("bypass_end", camera.name, Asker(None, None, "its time is over")))
+
+    def _reply(self, camera: Camera, trial: TrialMessage | None = None) -> Reply:
+        _, recipe, area = self._judging(camera.name)
+        result = ChangeResult(
+            model=recipe.label, threshold=_threshold(area), overrides=self.overrides(camera.name), trial=trial
+        )
+        return Reply(msgspec.to_builtins(result))
+
+    def _try(self, camera: str, threshold: float, label: str) -> TrialMessage:
+        """Hold a threshold against the camera's last verdicts by the model that is in force."""
+        self._journal.flush(FLUSH_S)
+        assert self._journal.path is not None
+        latest = (
+            msgspec.json.decode(header, type=VerdictMessage)
+            for header in reading.latest_verdicts(self._journal.path, camera, MOST_TRIED)
+        )
+        scored = [(one, one.score) for one in latest if one.model == label and one.score is not None]
+        then = [exceeds(score, threshold) for _, score in scored]
+        now = [one.verdict == "ng" for one, _ in scored]
+        return TrialMessage(
+            verdicts=len(scored),
+            since=scored[-1][0].at if scored else None,
+            ng=sum(now),
+            ng_then=sum(then),
+            passed=sum(is_now and not is_then for is_now, is_then in zip(now, then, strict=True)),
+            rejected=sum(is_then and not is_now for is_now, is_then in zip(now, then, strict=True)),
+        )
+
+
+def _check_threshold(value: float, area: Area) -> None:
+    """Refuse a threshold by which everything, or nothing, would be ok: RefusedError."""
+    if not math.isfinite(value):
+        raise RefusedError("bad_value", f"value is {value}; expected a number.")
+    calibration = area.model.calibration
+    if calibration is None or calibration.threshold is None or not calibration.held_out_scores:
+        return  # nothing is known of its scores
+    own = Criterion(calibration.threshold.value, calibration.held_out_scores, area.model.label)
+    lowest, highest = min(calibration.held_out_scores), own.typical + WIDEST * own.span
+    if not lowest <= value <= highest:
+        what = "every part would be ng" if value < lowest else "every defect might be ok"
+        raise RefusedError(
+            "bad_value",
+            f"value is {value:.6g}, with which {what}: the held-out good parts of {area.model.label} scored "
+            f"{lowest:.4g} to {max(calibration.held_out_scores):.4g}, and its own threshold is {own.threshold:.4g}; "
+            f"expected {lowest:.4g} to {highest:.4g}.",
+        )
+
+
+def _threshold(area: Area) -> float | None:
+    return area.criterion.threshold if area.criterion is not None else None
+
+
+def _described(camera: Camera) -> dict[str, Any]:
+    recipe = camera.recipe
+    if not isinstance(recipe, Recipe):
+        return {"model": None, "threshold": None}
+    return {"model": recipe.label, "threshold": _threshold(recipe.areas[0])}

@@ -1,0 +1,79 @@
+"""The models that the cameras of a daemon are judged by: each is loaded and prepared once, and given up when it is not
+needed any more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from torch import nn
+
+from inspectd.config import CameraConfig
+from inspectd.engine.backend import Backend, Parity
+from inspectd.engine.workers import single_threaded_torch
+from inspectd.history.overrides import Override
+from inspectd.line.recipe import Recipe, recipe_for
+from inspectd.simplenet import bundle
+from inspectd.simplenet.bundle import Bundle
+
+LOG = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """A model that may judge."""
+
+    model: Bundle
+    parity: Parity
+
+
+class Models:
+    """Called by one thread at a time, beside those that score."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._loaded: dict[str, Loaded] = {}
+        """By digest."""
+        self._backbones: dict[str, nn.Module] = {}
+
+    def recipe(self, camera: CameraConfig, override: Override) -> Recipe:
+        """Return what a camera is judged by; UsageError when that cannot be used.
+
+        A threshold is one of a model's scores: that of a command is in force where its model is, and that of the
+        configuration where no command put another model in the place of the configuration's.
+        """
+        model, parity = self.load(override.model or camera.model)
+        threshold = camera.threshold if override.model is None else None
+        if override.threshold is not None:
+            if override.threshold.digest == model.digest:
+                threshold = override.threshold.value
+            else:
+                LOG.warning(
+                    "camera %s: the threshold %g that a command set was for another model than %s, and is not used",
+                    camera.name,
+                    override.threshold.value,
+                    model.label,
+                )
+        return recipe_for(msgspec.structs.replace(camera, threshold=threshold), model, parity)
+
+    def load(self, folder: str) -> Loaded:
+        """Return the model that lies in a folder now; UsageError: it cannot be used, or not on this device."""
+        with single_threaded_torch():  # the cores belong to those that score
+            model = bundle.load(Path(folder), shared=self._backbones)
+            if model.digest not in self._loaded:
+                parity = self._backend.prepare(model)
+                LOG.info("model %s: %s", model.label, parity)
+                self._loaded[model.digest] = Loaded(model, parity)
+        return self._loaded[model.digest]
+
+    def keep_only(self, recipes: Iterable[object]) -> None:
+        """Give up all models that none of these recipes is of."""
+        used = {area.model.digest for recipe in recipes if isinstance(recipe, Recipe) for area in recipe.areas}
+        for digest in self._loaded.keys() - used:
+            gone = self._loaded.pop(digest)
+            self._backend.forget(gone.model)
+            LOG.info("model %s is not used any more", gone.model.label)
+        modules = {id(loaded.model.backbone) for loaded in self._loaded.values()}
+        self._backbones = {key: module for key, module in self._backbones.items() if id(module) in modules}

@@ -1,0 +1,6 @@
+"""What was said and what was changed, kept on disk.
+
+Owns: the journal's file and its schema, the audit's chain, the overrides that commands made.
+Threads: the journal writes on one of its own; everything is read on the caller's, by a connection of its own.
+Never: the way of a frame; nothing here is waited for by what judges or publishes.
+"""
