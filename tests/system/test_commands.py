@@ -1,0 +1,355 @@
+"""Commands to a daemon that inspects: what they change, what they leave alone, and what a restart keeps of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from conftest import write_small_model
+from daemon_process import DaemonProcess
+
+from inspectd.client import Control, RefusalError, Subscription
+from inspectd.history import reading
+from inspectd.history.audit import find_break
+from inspectd.wire.requests import (
+    AuditChange,
+    AuditRequest,
+    BypassRequest,
+    ModelRequest,
+    Request,
+    RevertRequest,
+    SnapshotRequest,
+    ThresholdRequest,
+    VerdictsRequest,
+)
+
+LINE = '"sim://line?fps=20&width=64&height=64"'
+PATIENCE_S = 30.0
+
+
+def camera_of(model: Path, name: str = "top", more: str = "") -> str:
+    return f"{{name: {name}, source: {LINE}, model: {model}, deadline_ms: 5000{more}}}"
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> tuple[Path, Path]:
+    """Two models of one backbone that score alike; their thresholds tell which of them judged."""
+    return write_small_model(tmp_path / "low", threshold=1.0), write_small_model(tmp_path / "high", threshold=50.0)
+
+
+def ask(control: Control, request: Request) -> Any:
+    return control.ask(request, PATIENCE_S)[0]
+
+
+def refused(control: Control, request: Request) -> RefusalError:
+    with pytest.raises(RefusalError) as refusal:
+        control.ask(request, PATIENCE_S)
+    return refusal.value
+
+
+def changes(daemon: DaemonProcess) -> list[AuditChange]:
+    rows, head = reading.all_changes(daemon.journal)
+    assert find_break(rows, head) is None
+    return [msgspec.json.decode(row.change, type=AuditChange) for row in rows]
+
+
+def judged(daemon: DaemonProcess, count: int = 5) -> None:
+    """Listen until so many more verdicts have come."""
+    had = len(daemon.verdicts)
+    daemon.listen(lambda d: len(d.verdicts) >= had + count)
+
+
+def test_verdicts_that_were_missed_are_got_from_the_journal_as_they_were_published(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
+        judged(daemon, 30)
+        result = ask(control, VerdictsRequest(camera="top", after=10, limit=15))
+        assert (result["epoch"], result["is_complete"]) == (daemon.verdicts[0]["epoch"], False)
+        assert result["verdicts"] == daemon.verdicts[10:25]
+        rest = ask(control, VerdictsRequest(camera="top", after=25))
+        assert rest["is_complete"]
+        assert rest["verdicts"][:5] == daemon.verdicts[25:30]
+        assert ask(control, VerdictsRequest(camera="top", after=0, epoch="unknown"))["verdicts"] == []
+        assert refused(control, VerdictsRequest(camera="side", after=0)).code == "unknown_camera"
+        epoch = result["epoch"]
+        daemon.stop()
+        said = len(daemon.verdicts)
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as again, Control(again.control) as control:
+        judged(again, 1)
+        result = ask(control, VerdictsRequest(camera="top", after=said - 2, epoch=epoch))
+        assert result["verdicts"] == daemon.verdicts[-2:], "an epoch that is over can still be asked for"
+
+
+def test_a_threshold_is_tried_on_what_was_said_is_kept_and_is_taken_back(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    low, _ = models
+    with DaemonProcess(tmp_path / "daemon", camera_of(low)) as daemon, Control(daemon.control) as control:
+        judged(daemon, 20)
+        tried = ask(control, ThresholdRequest(camera="top", value=2.0, by="anna", dry_run=True))
+        assert (tried["threshold"], tried["overrides"]) == (1.0, {})
+        trial = tried["trial"]
+        scores = [v["score"] for v in daemon.verdicts[: trial["verdicts"]]]
+        assert trial["ng_then"] <= trial["ng"] == trial["ng_then"] + trial["passed"] - trial["rejected"]
+        assert trial["verdicts"] >= 20
+        assert sum(score > 2.0 for score in scores) <= trial["ng_then"]
+
+        changed = ask(control, ThresholdRequest(camera="top", value=2.0, by="anna", why="too many rejects"))
+        assert (changed["threshold"], changed["overrides"]) == (2.0, {"threshold": 2.0})
+        at = len(daemon.verdicts)
+        daemon.listen(lambda d: any(v["threshold"] == 2.0 for v in d.verdicts[at:]))
+        daemon.listen(lambda d: d.states[-1]["overrides"] == {"threshold": 2.0})
+        daemon.process.kill()
+        daemon.process.wait()
+    thresholds = [v["threshold"] for v in daemon.verdicts]
+    assert thresholds == sorted(thresholds), "from one frame on, and never back"
+    with DaemonProcess(tmp_path / "daemon", camera_of(low)) as again, Control(again.control) as control:
+        judged(again)
+        assert {v["threshold"] for v in again.verdicts} == {2.0}
+        assert "what commands changed wins over the configuration" in again.log
+        assert ask(control, RevertRequest(camera="top", by="anna"))["overrides"] == {}
+        daemon_verdicts = len(again.verdicts)
+        again.listen(lambda d: d.verdicts[-1]["threshold"] == 1.0 and len(d.verdicts) > daemon_verdicts)
+        again.stop()
+    told = [(c.what, c.camera, c.who, c.by, c.why) for c in changes(again) if c.what in {"threshold", "revert"}]
+    assert told == [("threshold", "top", None, "anna", "too many rejects"), ("revert", "top", None, "anna", None)]
+    (one,) = [c for c in changes(again) if c.what == "threshold"]
+    assert (one.old["threshold"], one.new["threshold"]) == (1.0, 2.0)
+    with DaemonProcess(tmp_path / "daemon", camera_of(low)) as third:
+        judged(third)
+        assert {v["threshold"] for v in third.verdicts} == {1.0}
+    assert [c.what for c in changes(third)] == ["start", "threshold", "start", "revert", "stop", "start"]
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [(-5.0, "every part would be ng"), (1e6, "every defect might be ok"), (1e308, "every defect")]
+)
+def test_a_threshold_by_which_nothing_or_everything_passes_is_refused(
+    tmp_path: Path, models: tuple[Path, Path], value: float, why: str
+) -> None:
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
+        error = refused(control, ThresholdRequest(camera="top", value=value, by="anna"))
+        assert error.code == "bad_value"
+        assert re.search(rf"{why}.*scored -1 to 0.*its own threshold is 1; expected -1 to 29\.5\.$", str(error))
+        judged(daemon)
+        assert {v["threshold"] for v in daemon.verdicts} == {1.0}
+    assert [c.what for c in changes(daemon)] == ["start"]
+
+
+def test_a_threshold_that_was_set_for_another_model_is_not_used(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    low, high = models
+    with DaemonProcess(tmp_path / "daemon", camera_of(low)) as daemon, Control(daemon.control) as control:
+        ask(control, ThresholdRequest(camera="top", value=2.0, by="anna"))
+        daemon.stop()
+    with DaemonProcess(tmp_path / "daemon", camera_of(high)) as again, Control(again.control) as control:
+        judged(again)
+        assert {v["threshold"] for v in again.verdicts} == {50.0}
+        assert again.states[-1]["overrides"] == {}
+        assert re.search(
+            r"the threshold 2 that a command set was for another model than small \w+, and is not", again.log
+        )
+        ask(control, ThresholdRequest(camera="top", value=51.0, by="anna"))
+        assert ask(control, ModelRequest(camera="top", path=str(low)))["overrides"] == {"model": str(low)}
+        had = len(again.verdicts)
+        again.listen(lambda d: d.verdicts[-1]["threshold"] == 1.0 and len(d.verdicts) > had)
+
+
+def test_a_model_that_cannot_be_used_leaves_the_old_one_judging(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    low, high = models
+    plain = write_small_model(tmp_path / "plain", threshold=None)
+    (high / "ckpt.pth").write_bytes(b"no")
+    with DaemonProcess(tmp_path / "daemon", camera_of(low)) as daemon, Control(daemon.control) as control:
+        for path, code, why in (
+            (str(high), "bad_model", "is not the file that calibration.json was written for"),
+            ("/nowhere", "bad_model", "There is no model folder /nowhere"),
+            ("models/top", "bad_value", "expected an absolute path"),
+            (str(plain), "bad_model", "has no threshold"),
+        ):
+            error = refused(control, ModelRequest(camera="top", path=path, by="anna"))
+            assert error.code == code
+            assert why in str(error)
+        judged(daemon, 20)
+        assert {(v["verdict"] in {"ok", "ng"}, v["threshold"]) for v in daemon.verdicts} == {(True, 1.0)}
+    assert [c.what for c in changes(daemon)] == ["start"]
+
+
+def test_switched_many_times_under_load_every_frame_is_judged_by_what_it_was_admitted_with(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    """Two cameras; only one is switched. The reply comes when the new model judges: no frame that was captured later is
+    judged by the old one."""
+    cameras = f"{camera_of(models[0])}, {camera_of(models[0], 'side')}"
+    switched: list[tuple[float, int]] = []
+    with DaemonProcess(tmp_path / "daemon", cameras) as daemon, Control(daemon.control) as control:
+        judged(daemon, 10)
+        for turn in range(200):
+            model = models[(turn + 1) % 2]
+            result = ask(control, ModelRequest(camera="top", path=str(model), by="test"))
+            switched.append((result["threshold"], time.monotonic_ns()))
+            daemon.listen(lambda _: True)
+        judged(daemon, 20)
+        assert daemon.stop() == 0
+    top = [v for v in daemon.verdicts if v["camera"] == "top"]
+    side = [v for v in daemon.verdicts if v["camera"] == "side"]
+    for said in (top, side):
+        assert [v["seq"] for v in said] == list(range(1, len(said) + 1))
+        assert {v["reason"] for v in said} <= {None, "shutdown"}
+        assert {v["displaced"] for v in said} == {0}
+    assert {v["threshold"] for v in side if v["verdict"] != "fault"} == {1.0}
+    scored = [v for v in top if v["verdict"] != "fault"]
+    for v in scored:
+        assert (v["verdict"] == "ng") == (v["score"] > v["threshold"])
+        before = [one for one in switched if one[1] <= v["t"]["queued"]]
+        after = next((one for one in switched if one[1] > v["t"]["queued"]), None)
+        expected = {before[-1][0] if before else 1.0} | ({after[0]} if after is not None else set())
+        assert v["threshold"] in expected
+    assert len([c for c in changes(daemon) if c.what == "model"]) == 200
+    assert daemon.log.count("is not used any more") >= 1
+
+
+def test_a_bypass_is_timed_told_and_does_not_survive_a_restart(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
+        judged(daemon)
+        until = ask(control, BypassRequest(camera="top", seconds=1, by="anna", why="a new lamp"))["until"]
+        daemon.listen(lambda d: d.states[-1]["state"] == "bypass" and not d.states[-1]["inspecting"])
+        daemon.listen(lambda d: d.verdicts[-1]["reason"] == "bypass")
+        assert daemon.verdicts[-1]["detail"] == f"bypass until {until} by anna: a new lamp"
+        daemon.listen(lambda d: d.verdicts[-1]["reason"] is None)
+        ask(control, BypassRequest(camera="top", seconds=3600, by="anna", why="again"))
+        had = len(daemon.verdicts)
+        daemon.listen(lambda d: any(v["reason"] == "bypass" for v in d.verdicts[had:]))
+        assert ask(control, BypassRequest(camera="top", seconds=0, by="anna", why="done"))["until"] is None
+        daemon.listen(lambda d: d.verdicts[-1]["reason"] is None)
+        ask(control, BypassRequest(camera="top", seconds=3600, by="anna", why="and once more"))
+        daemon.process.kill()
+        daemon.process.wait()
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as again:
+        judged(again)
+        assert {v["reason"] for v in again.verdicts} == {None}
+    told = [c.what for c in changes(again)]
+    assert told == ["start", "bypass", "bypass_end", "bypass", "bypass_end", "bypass", "start"]
+
+
+def test_pictures_for_people_come_as_often_as_was_asked_and_only_to_those_who_look(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
+        daemon.listen(lambda d: len(d.verdicts) >= 5)
+        with Subscription(daemon.endpoint, "frame/top/") as looking:
+            seen = [looking.receive(PATIENCE_S) for _ in range(4)]
+        daemon.listen(lambda d: len(d.verdicts) >= seen[-1].header.seq)  # type: ignore[union-attr]
+        for one in seen:
+            assert one is not None
+            assert json.loads(one.encoded) == daemon.verdicts[one.header.seq - 1]
+            picture = cv2.imdecode(np.frombuffer(one.part or b"", np.uint8), cv2.IMREAD_COLOR)
+            assert picture.shape == (64, 64, 3)
+        ages = [one.header.t.published for one in seen if one is not None]
+        assert min(np.diff(ages)) > 0.45e9, "publish.frame_hz is 2"
+        described, (jpeg,) = control.ask(SnapshotRequest(camera="top"), PATIENCE_S)
+        assert (described["w"], described["h"]) == (64, 64)
+        assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (64, 64, 3)
+
+
+# A journal that cannot be written
+
+
+def broken_journals() -> list[tuple[str, Callable[[Path], object], str]]:
+    def newer(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as file:
+            file.executescript("CREATE TABLE x (y); PRAGMA application_id = 1768846192; PRAGMA user_version = 9;")
+
+    return [
+        ("newer", newer, "was written by a newer inspectd"),
+        ("no database", lambda path: path.write_bytes(b"hello" * 1000), "file is not a database"),
+        ("a folder", lambda path: path.mkdir(), "unable to open database file"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "why"), broken_journals(), ids=lambda one: one if isinstance(one, str) else ""
+)
+def test_with_a_journal_that_cannot_be_used_inspection_goes_on_and_says_so(
+    tmp_path: Path, models: tuple[Path, Path], kind: str, make: Callable[[Path], object], why: str
+) -> None:
+    assert kind
+    (tmp_path / "daemon").mkdir()
+    make(tmp_path / "daemon" / "journal.db")
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
+        judged(daemon, 20)
+        assert {v["reason"] for v in daemon.verdicts} == {None}
+        daemon.listen(lambda d: why in (d.states[-1]["detail"] or ""))
+        assert daemon.states[-1]["inspecting"]
+        assert not daemon.daemon_states[-1]["journal"]["ok"]
+        for request in (
+            VerdictsRequest(camera="top", after=0),
+            AuditRequest(),
+            ThresholdRequest(camera="top", value=2.0, by="anna"),
+            BypassRequest(camera="top", seconds=10, by="anna", why="x"),
+        ):
+            error = refused(control, request)
+            assert error.code == "journal"
+            assert why in str(error)
+        had = len(daemon.verdicts)
+        judged(daemon, 5)
+        assert {(v["threshold"], v["reason"]) for v in daemon.verdicts[had:]} == {(1.0, None)}
+        assert daemon.stop() == 0
+    assert why in daemon.log
+
+
+def test_overrides_that_cannot_be_read_end_the_start(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    (tmp_path / "daemon").mkdir()
+    (tmp_path / "daemon" / "journal.db.overrides.json").write_text(
+        '{"version": 1, "cameras": {"top": {"threshold": 3}}}'
+    )
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon:
+        assert daemon.listen_to_the_end() == 2
+    assert re.search(r"what commands changed at the cameras, cannot be read: .*Restore it, remove it", daemon.log)
+    assert not daemon.verdicts
+
+
+def test_two_daemons_on_one_journal(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon:
+        judged(daemon)
+        extra = f"journal: {{path: {daemon.journal}}}\n"
+        with DaemonProcess(tmp_path / "second", camera_of(models[0]), extra=extra) as second:
+            assert second.listen_to_the_end() == 3
+        assert "is in use by another inspectd; give each daemon its own journal.path." in second.log
+        judged(daemon)
+        assert daemon.stop(signal.SIGTERM) == 0
+
+
+def test_on_a_disk_that_is_full_inspection_goes_on_and_later_all_is_written(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    """RLIMIT_FSIZE stands for the disk: what is written beyond it fails."""
+    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
+        judged(daemon)
+        before = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (100_000, before[1]))
+        daemon.listen(lambda d: not d.daemon_states[-1]["journal"]["ok"])
+        judged(daemon, 20)
+        assert refused(control, ThresholdRequest(camera="top", value=2.0, by="anna")).code == "journal"
+        assert daemon.states[-1]["inspecting"]
+        assert "The journal" in daemon.states[-1]["detail"]
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, before)
+        daemon.listen(lambda d: d.daemon_states[-1]["journal"]["ok"])
+        assert daemon.stop() == 0
+    assert {v["reason"] for v in daemon.verdicts} <= {None, "shutdown"}
+    assert {v["threshold"] for v in daemon.verdicts if v["reason"] is None} == {1.0}
+    assert re.search(r"The journal \S+ cannot be used: .*Inspection goes on; \d+ verdicts wait", daemon.log)
+    headers, _ = reading.verdicts_after(daemon.journal, "top", daemon.verdicts[0]["epoch"], 0, 10_000, 10**9)
+    assert [json.loads(one) for one in headers] == daemon.verdicts
+    assert [c.what for c in changes(daemon)] == ["start", "stop"]
