@@ -22,7 +22,17 @@ from zmq.utils.monitor import recv_monitor_message
 
 from inspectd.wire.keys import KeyPair, read_pair, read_public
 from inspectd.wire.messages import DaemonMessage, StateMessage, VerdictMessage
-from inspectd.wire.requests import CapturedFrame, CaptureRequest, CaptureResult, ControlReply, Request, StatusRequest
+from inspectd.wire.requests import (
+    MOST_ROWS,
+    CapturedFrame,
+    CaptureRequest,
+    CaptureResult,
+    ControlReply,
+    Request,
+    StatusRequest,
+    VerdictsRequest,
+    VerdictsResult,
+)
 from inspectd.wire.topics import Topic, find_topic
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -243,6 +253,17 @@ class Control(_Connection):
             return list(zip(msgspec.convert(result, CaptureResult).frames, parts, strict=True))
         except ValueError as error:
             raise ForeignReplyError(f"the reply to capture is not what was expected: {error}") from None
+
+    def verdicts(
+        self, camera: str, after: int, epoch: str | None = None, limit: int = MOST_ROWS, timeout_s: float = 8.0
+    ) -> VerdictsResult:
+        """Return verdicts that the journal holds behind number `after`, of an epoch or (None) the present one."""
+        request = VerdictsRequest(camera=camera, after=after, epoch=epoch, limit=limit)
+        result, _ = self.ask(request, timeout_s)
+        try:
+            return msgspec.convert(result, VerdictsResult)
+        except ValueError as error:
+            raise ForeignReplyError(f"the reply to verdicts is not what was expected: {error}") from None
 
     def ask(self, request: Request, timeout_s: float) -> tuple[Any, list[bytes]]:
         """Return the result and the further parts of the reply.

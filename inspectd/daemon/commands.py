@@ -98,21 +98,21 @@ def remembering(journal: Journal, epoch: str, budget: Budget, worker: Worker) ->
             headers, is_complete = reading.verdicts_after(
                 flushed(), request.camera, wanted, request.after, request.limit, MOST_BYTES
             )
+            budget.spend(sum(map(len, headers)))
             found = [msgspec.Raw(header) for header in headers]
             return Reply({"epoch": wanted, "verdicts": found, "is_complete": is_complete})
 
         budget.check()
-        budget.spend(MOST_BYTES)
         worker.answer(answer, find)
 
     def audit(request: AuditRequest, answer: Answer) -> None:
         def find() -> Reply:
             rows, is_complete = reading.changes_after(flushed(), request.after, request.limit)
+            budget.spend(sum(len(row.change) for row in rows))
             found = [{"n": row.n, "change": msgspec.Raw(row.change.encode()), "hash": row.hash} for row in rows]
             return Reply({"rows": found, "is_complete": is_complete})
 
         budget.check()
-        budget.spend(MOST_BYTES)
         worker.answer(answer, find)
 
     return {VerdictsRequest: verdicts, AuditRequest: audit}

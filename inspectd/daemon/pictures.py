@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -24,21 +25,25 @@ cut off after `sockets.SILENT_MS`."""
 
 
 class Budget:
-    """How many bytes of large replies are reckoned to be on their way to clients. For the control socket's thread."""
+    """How many bytes of large replies are reckoned to be on their way to clients. For any thread."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._bytes, self._reckoned_s = 0.0, time.monotonic()
 
     def check(self) -> None:
         """RefusedError when there are too many already."""
-        if self._under_way() > MOST_BYTES:
+        with self._lock:
+            under_way = self._under_way()
+        if under_way > MOST_BYTES:
             raise RefusedError(
                 "busy", "Too many large replies are on their way to clients; ask again in a few seconds."
             )
 
     def spend(self, count: int) -> None:
         """Note a reply of so many bytes."""
-        self._bytes = self._under_way() + count
+        with self._lock:
+            self._bytes = self._under_way() + count
 
     def _under_way(self) -> float:
         now_s = time.monotonic()
