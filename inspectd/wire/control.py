@@ -32,8 +32,9 @@ from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind, rebind
 
 LOG = logging.getLogger(__name__)
 
-LARGEST_REQUEST = 8_192
-"""Of each part. libzmq collects all parts of a message before it hands out the first, and counts none."""
+LARGEST_PART, MOST_QUEUED = 65_536, 64
+"""A larger part ends the connection of whoever sends it, and so many requests of a client wait. libzmq collects all
+parts of a message before it hands out the first, and counts none."""
 MOST_PARTS = 4
 """Of a request; further ones are thrown away as they come."""
 LONGEST_MESSAGE = 500
@@ -127,7 +128,8 @@ class Control:
 
     def bind(self) -> None:
         """Bind the socket; StartError when the address cannot be had."""
-        self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_REQUEST)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_PART)
+        self._socket.setsockopt(zmq.RCVHWM, MOST_QUEUED)
         if self._door is not None:
             self._door.guard(self._socket)
         try:

@@ -13,6 +13,8 @@ from msgspec import Meta
 
 from inspectd.wire.messages import VerdictMessage
 
+LARGEST = 8_192
+"""Bytes of a request."""
 MOST_FRAMES = 16
 """Of one `capture`."""
 MOST_ROWS = 1000
@@ -285,6 +287,8 @@ def decode_envelope(body: Sequence[bytes]) -> Envelope:
     """Read a request's command and id from its parts; RefusedError when it is no request."""
     if len(body) != 1:
         raise RefusedError("bad_request", f"The request has {len(body)} parts; expected one, JSON with id and cmd.")
+    if len(body[0]) > LARGEST:
+        raise RefusedError("bad_request", f"The request has {len(body[0])} bytes; expected at most {LARGEST}.")
     try:
         return msgspec.json.decode(body[0], type=Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

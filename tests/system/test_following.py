@@ -96,7 +96,9 @@ def test_over_a_restart_the_end_of_one_epoch_and_the_beginning_of_the_next_are_t
         with DaemonProcess(tmp_path / "daemon", cameras) as daemon:
             if follower is None:
                 follower = Follower(daemon.endpoint, daemon.control)
-            heard += collect(follower, lambda heard: sum(o.camera == "top" and o.epoch != over for o in heard) >= 10)
+            heard += collect(
+                follower, lambda heard, over=over: sum(o.camera == "top" and o.epoch != over for o in heard) >= 10
+            )
             daemon.listen(lambda d: len(d.verdicts) >= 40)  # which the follower does not hear: nobody calls receive
             daemon.stop()
             epoch = over = daemon.verdicts[0]["epoch"]

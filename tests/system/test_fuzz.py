@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -250,7 +251,41 @@ def memory_mb(daemon: DaemonProcess) -> float:
     return psutil.Process(daemon.process.pid).memory_info().rss / 1e6
 
 
-def test_three_thousand_requests(daemon: DaemonProcess) -> None:
+VALID: list[dict[str, Any]] = [
+    {"cmd": "status"},
+    {"cmd": "verdicts", "camera": "top", "after": 3, "epoch": None, "limit": 5},
+    {"cmd": "audit", "after": 0, "limit": 2},
+    {"cmd": "threshold", "camera": "top", "value": 999_999.0, "by": "me", "why": "x", "dry_run": True},
+    {"cmd": "threshold", "camera": "top", "value": -7, "by": "me", "why": None},
+    {"cmd": "model", "camera": "top", "path": "/nowhere", "by": "me"},
+    {"cmd": "bypass", "camera": "side", "seconds": 5, "by": "me", "why": "x"},
+    {"cmd": "revert", "camera": "side", "by": "me"},
+    {"cmd": "trigger", "camera": "top", "part": "p", "wait": True},
+    {"cmd": "recipe", "camera": "top", "name": "A"},
+    {"cmd": "reload"},
+]
+ODD: list[Any] = [
+    None, True, -1, 0, 2**63, 2**70, 1e308, "", "x" * 600, [], {}, [[[[]]]], "\x00", "ä\u202e", {"a": {"b": [1]}},
+]  # fmt: skip
+
+
+def odd_request(rng: random.Random) -> bytes:
+    """Return a request of the protocol with one thing wrong, missing, unknown or too much, or none."""
+    request = {"id": rng.choice([None, 1, "x", "y" * 100]), **rng.choice(VALID)}
+    name = rng.choice(list(request))
+    match rng.randrange(5):
+        case 0:
+            request[name] = rng.choice(ODD)
+        case 1:
+            del request[name]
+        case 2:
+            request["colour"] = rng.choice(ODD)
+        case 3:
+            request[name] = "z" * rng.choice([100, 7_000, 9_000, 40_000])
+    return json.dumps(request).encode()
+
+
+def test_ten_thousand_requests(daemon: DaemonProcess) -> None:
     rng = random.Random(2)
     before_mb = memory_mb(daemon)
     with zmq.Context() as context, context.socket(zmq.DEALER) as client:
@@ -266,10 +301,13 @@ def test_three_thousand_requests(daemon: DaemonProcess) -> None:
             lambda: [json.dumps({"id": 1, "cmd": "capture", "camera": "no", "n": 1}).encode()],
             lambda: [json.dumps({"id": 1, "cmd": "capture", "camera": "top", "n": rng.randrange(-5, 3)}).encode()],
             lambda: [b"[" * 5000],
+            lambda: [b'{"id": 1, "cmd": "audit", "after": ' * 100],
+            *[lambda: [odd_request(rng)]] * 8,
+            *[lambda: [broken(odd_request(rng), rng)]] * 4,
             lambda: [good] * rng.randrange(2, 30),
         ]
         answered = 0
-        for _ in range(3000):
+        for _ in range(10_000):
             client.send_multipart(rng.choice(makers)())
             assert client.poll(10_000), "no reply"
             reply = client.recv_multipart()
@@ -278,9 +316,12 @@ def test_three_thousand_requests(daemon: DaemonProcess) -> None:
             assert set(decoded) <= set(ControlReply.__struct_fields__)
             assert decoded["ok"] or len(decoded["error"]["message"]) <= 500
             answered += 1
-        assert answered == 3000
+        assert answered == 10_000
+        assert not client.poll(500), "more than one reply"
     judges_on(daemon)
-    assert memory_mb(daemon) - before_mb < 200
+    assert {(v["threshold"], v["reason"]) for v in daemon.verdicts[-20:]} == {(1e6, None)}
+    assert daemon.states[-1]["overrides"] == {}
+    assert memory_mb(daemon) - before_mb < 100
 
 
 def test_floods_of_subscriptions_parts_and_connections(daemon: DaemonProcess) -> None:
