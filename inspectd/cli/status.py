@@ -1,0 +1,77 @@
+"""`inspectd status`: how a running daemon is, at a glance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from inspectd.cli import connecting
+
+TIMEOUT_S = 5.0
+LEFT = frozenset({"camera", "state", "model"})
+
+
+@click.command(epilog="Example: inspectd status; inspectd status --json | jq .inspecting")
+@connecting.control
+@connecting.keys
+@click.option("--json", "as_json", is_flag=True, help="Print what the daemon answers as it is.")
+def command(control: str, server_key: Path | None, key: Path | None, as_json: bool) -> None:
+    """Say how a running daemon and its cameras are; exit 3 if it does not answer, 2 if a camera is not inspected."""
+    import json
+    import sys
+
+    from rich.console import Console
+
+    from inspectd.wire.requests import StatusRequest
+
+    said = connecting.ask(control, connecting.read_keys(server_key, key), StatusRequest(), TIMEOUT_S)
+    if as_json:
+        click.echo(json.dumps(said, indent=1))
+    else:
+        _show(Console(highlight=False), said)
+    if not all(camera["inspecting"] for camera in said["cameras"].values() if camera["state"] != "stopped"):
+        sys.exit(2)
+
+
+def _show(console: Any, said: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    hours, seconds = divmod(int(said["uptime_s"]), 3600)
+    console.print(
+        f"inspectd {said['version']}, epoch {said['epoch']}, up {hours} h {seconds // 60} min, "
+        f"{said['device']} in {said['precision']}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("camera", "state", "ok", "ng", "fault", "fps", "p99 ms", "model"):
+        table.add_column(title, justify="left" if title in LEFT else "right", no_wrap=True)
+    details = []
+    for name, camera in said["cameras"].items():
+        counts = camera["counts"]
+        changed = ", ".join(f"{key} {value}" for key, value in camera["overrides"].items())
+        detail = "; ".join(filter(None, [camera["detail"], f"by command: {changed}" if changed else None]))
+        table.add_row(
+            name,
+            Text(camera["state"], "green" if camera["inspecting"] else "bold red"),
+            str(counts["ok"]),
+            str(counts["ng"]),
+            str(counts["fault"]),
+            _number(camera["fps"]),
+            _number(camera["p99_ms"]),
+            Text(camera["model"] or "none"),
+        )
+        details += [f"{name}: {detail}"] if detail else []
+    console.print(table)
+    for detail in details:
+        console.print(Text(detail), soft_wrap=True)
+    journal = said["journal"]
+    if not journal["ok"]:
+        console.print(Text(journal["detail"], "bold red"), soft_wrap=True)
+    if lost := sum(journal["lost"].values()):
+        console.print(Text(f"{lost} verdicts could not be kept in the journal.", "bold red"))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
