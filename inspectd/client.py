@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,6 +119,23 @@ class Keys:
         return cls(read_public(server), read_pair(own))
 
 
+@contextmanager
+def connected(kind: int, address: str, keys: Keys | None) -> Iterator[zmq.Socket[bytes]]:
+    """Give out a plain socket that is connected, for what no client of ours would send."""
+    with zmq.Context() as context, context.socket(kind) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        _use(keys, socket)
+        socket.connect(address)
+        yield socket
+
+
+def _use(keys: Keys | None, socket: zmq.Socket[bytes]) -> None:
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
+
+
 class _Connection:
     """A socket that connects, and connects again, by itself; close it."""
 
@@ -128,10 +146,7 @@ class _Connection:
         self._socket.setsockopt(zmq.LINGER, 0)
         for name, value in options.items():
             self._socket.setsockopt(getattr(zmq, name), value)
-        if keys is not None:
-            self._socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
-            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
-            self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
+        _use(keys, self._socket)
         self._keys = keys
         self._events = self._socket.get_monitor_socket(HANDSHAKE_EVENTS)
         self._poller = zmq.Poller()

@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "How a daemon and its cameras are.",
     "trigger": "Tell a daemon that a part is there.",
     "audit": "Who changed what, and whether that is the whole truth.",
+    "conformance": "Whether a daemon or gateway speaks the protocol.",
     "check": "Say everything that is wrong with a configuration.",
     "bench": "Throughput and latency per stage on this machine.",
     "cameras": "List what is plugged in.",
