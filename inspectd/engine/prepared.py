@@ -17,6 +17,8 @@ from inspectd.simplenet.folded import fold_head
 from inspectd.simplenet.network import HeadShape
 
 LOG = logging.getLogger(__name__)
+MOST_KEPT, LARGEST_KEPT = 4, 32 << 20
+"""References that are kept, and the bytes of one's pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class PreparedModels:
         self._runtimes = runtimes
         self._trunks: dict[Key, tuple[Trunk, Compiled]] = {}
         self._prepared: dict[str, Prepared] = {}
+        self._references: dict[str, Reference] = {}
+        """By digest, of the last models: who returns to one of them is not kept waiting."""
 
     @property
     def tracks(self) -> int:
@@ -59,6 +63,15 @@ class PreparedModels:
         """Whether a model is prepared."""
         return model.digest in self._prepared
 
+    def reference(self, model: Bundle) -> Reference:
+        """Return what a model's variants are held against."""
+        found = self._references.pop(model.digest, None) or Reference.of(model)
+        if found.inputs.nbytes <= LARGEST_KEPT:
+            self._references[model.digest] = found  # in the order in which they were needed
+            for digest in tuple(self._references)[:-MOST_KEPT]:
+                del self._references[digest]
+        return found
+
     def prepare(self, model: Bundle, reference: Reference | None = None, *, is_draft: bool = False) -> Prepared:
         """Return the model in the first variant that agrees with the textbook; UsageError when none does.
 
@@ -68,7 +81,7 @@ class PreparedModels:
         """
         if model.digest in self._prepared:
             return self._prepared[model.digest]
-        reference = reference or Reference.of(model)
+        reference = reference or self.reference(model)
         refused: list[str] = []
         for runtime in sorted(self._runtimes, key=lambda runtime: not _is_calibrated_in(model, runtime.variant)):
             key = self._key(model, runtime)

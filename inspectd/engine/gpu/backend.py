@@ -31,7 +31,6 @@ from inspectd.engine.backend import Floats, Parity, Request, Score
 from inspectd.engine.gpu.networks import BatchLimit, CudaHead, CudaRuntime, CudaTrunk, Graph
 from inspectd.engine.gpu.preprocess import Preparation, preparing
 from inspectd.engine.gpu.streams import Device, Event
-from inspectd.engine.parity import Reference
 from inspectd.engine.prepared import Prepared, PreparedModels
 from inspectd.model.artefact import Artefact
 from inspectd.simplenet.bundle import Bundle
@@ -74,7 +73,7 @@ class GpuBackend:
 
         Batches of other models go on between its steps.
         """
-        reference = None if self._models.has(model) else Reference.of(model)
+        reference = None if self._models.has(model) else self._models.reference(model)
         with self._queueing:
             prepared = self._models.prepare(model, reference, is_draft=is_draft)
         head = cast("CudaHead", prepared.head)
