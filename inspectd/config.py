@@ -99,6 +99,7 @@ class PublishConfig(Frozen, frozen=True):
     masks: Literal["all", "ng", "none"] = "all"
     frame_hz: Annotated[float, Meta(ge=0, le=1000)] = 2
     allow: str | None = None
+    next_bind: str | None = None
 
 
 class ControlConfig(Frozen, frozen=True):
@@ -106,6 +107,7 @@ class ControlConfig(Frozen, frozen=True):
 
     bind: str = "tcp://127.0.0.1:5557"
     allow: str | None = None
+    next_bind: str | None = None
 
 
 class MetricsConfig(Frozen, frozen=True):
@@ -136,6 +138,7 @@ class SecurityConfig(Frozen, frozen=True):
     """CURVE."""
 
     curve_secret: str | None = None
+    next_secret: str | None = None
 
 
 class Config(Frozen, frozen=True):
@@ -348,6 +351,7 @@ def _addresses(config: Config) -> list[str]:
                 f"{section}.bind is {address!r}, which others can reach; expected {' and '.join(missing)} too (CURVE; "
                 "`inspectd keygen` makes keys), or a loopback address such as tcp://127.0.0.1:5556"
             )
+    found += _next_addresses(config)
     if secret and all(map(is_local, (config.publish.bind, config.control.bind))):
         found.append(
             "security.curve_secret is set, but nobody is asked for a key on loopback addresses; leave it out, or bind "
@@ -364,15 +368,42 @@ def _addresses(config: Config) -> list[str]:
     return found
 
 
+def _next_addresses(config: Config) -> list[str]:
+    """Return what is wrong with the addresses where the daemon's next key is used beside the present one."""
+    found = []
+    nexts = (
+        ("publish", config.publish.bind, config.publish.next_bind),
+        ("control", config.control.bind, config.control.next_bind),
+    )
+    for section, address, later in nexts:
+        if later is None:
+            continue
+        if not is_socket(later):
+            found.append(f"{section}.next_bind is {later!r}; expected tcp://HOST:PORT")
+        elif is_local(later) or is_local(address):
+            found.append(
+                f"{section}.next_bind is set, but nobody is asked for a key on loopback addresses; leave it out"
+            )
+        elif not config.security.next_secret:
+            found.append(f"{section}.next_bind is set; expected security.next_secret, the key that is used there")
+    if config.security.next_secret and all(later is None for _, _, later in nexts):
+        found.append("security.next_secret is set; expected publish.next_bind or control.next_bind, where it is used")
+    return found
+
+
 def _taken_twice(config: Config) -> list[str]:
-    """Return which two of the three addresses cannot both be bound."""
+    """Return which two of the addresses cannot both be bound."""
     found: list[str] = []
     seen: dict[object, str] = {}
     for where, address in (
         ("publish.bind", config.publish.bind),
         ("control.bind", config.control.bind),
         ("metrics.listen", config.metrics.listen),
+        ("publish.next_bind", config.publish.next_bind),
+        ("control.next_bind", config.control.next_bind),
     ):
+        if address is None:
+            continue
         key: object = address
         parts = split_address(address.removeprefix("tcp://"))
         if parts is not None and not address.startswith("ipc://"):

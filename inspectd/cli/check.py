@@ -138,11 +138,14 @@ def problems_of_keys(settings: Config) -> list[str]:
     from inspectd.wire.keys import read_allowed, read_pair
 
     problems = []
-    if settings.security.curve_secret is not None:
+    security = settings.security
+    for where, secret in (("curve_secret", security.curve_secret), ("next_secret", security.next_secret)):
+        if secret is None:
+            continue
         try:
-            read_pair(Path(settings.security.curve_secret))
+            read_pair(Path(secret))
         except UsageError as error:
-            problems.append(f"security.curve_secret: {error}")
+            problems.append(f"security.{where}: {error}")
     for where, folder in (("publish.allow", settings.publish.allow), ("control.allow", settings.control.allow)):
         try:
             problems += [f"{where}: {one}" for one in (read_allowed(Path(folder)).problems if folder else ())]

@@ -94,4 +94,10 @@ def doors_of(config: Config) -> dict[str, tuple[Door, Path]]:
     if not secret or not all(wanted.values()):
         raise UsageError("An address that others can reach has no keys; set security.curve_secret and allow.")
     keys = read_pair(Path(secret))
-    return {domain: (Door(keys, domain), Path(folder or "")) for domain, folder in wanted.items()}
+    later = read_pair(Path(config.security.next_secret)) if config.security.next_secret else None
+    nexts = {WATCH: config.publish.next_bind, COMMAND: config.control.next_bind}
+    return {
+        domain: (Door(keys, domain, (address, later) if address and later else None), Path(folder or ""))
+        for domain, folder in wanted.items()
+        for address in [nexts[domain]]
+    }

@@ -28,7 +28,7 @@ from inspectd.wire.requests import (
     decode_request,
 )
 from inspectd.wire.security import Door
-from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind, rebind
+from inspectd.wire.sockets import LINGER_MS, Bell, Context, Place, bind, rebind
 
 LOG = logging.getLogger(__name__)
 
@@ -103,8 +103,8 @@ class Control:
         on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`door`: where others than this machine can reach it."""
-        self._bind = bind
         self._door = door
+        self._places = door.places(bind, "control") if door is not None else [Place(bind, "control.bind")]
         self._on_lost = on_lost
         self._handle: Handler | None = None
         self._open: set[Answer] = set()
@@ -119,7 +119,7 @@ class Control:
     @property
     def endpoint(self) -> str:
         """The address that clients connect to, once bound."""
-        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        return self._places[0].address
 
     @property
     def is_closed(self) -> bool:
@@ -133,7 +133,7 @@ class Control:
         if self._door is not None:
             self._door.guard(self._socket)
         try:
-            bind(self._socket, self._bind, "control.bind")
+            self._places = bind(self._socket, self._places)
         except StartError:
             self.stop()
             raise
@@ -156,7 +156,7 @@ class Control:
 
     def send_away(self) -> None:
         """Drop all clients soon; those that may come back do so by themselves. May be called from any thread."""
-        self.call_soon(lambda: rebind(self._socket))
+        self.call_soon(lambda: rebind(self._socket, self._places))
 
     def call_soon(self, work: Work) -> None:
         """Do something on this thread; called from any other."""

@@ -20,7 +20,7 @@ from inspectd.errors import StartError
 from inspectd.records import Outcome, Verdict
 from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
 from inspectd.wire.security import LONGEST_HANDSHAKE, Door
-from inspectd.wire.sockets import LINGER_MS, Bell, Context, bind, rebind
+from inspectd.wire.sockets import LINGER_MS, Bell, Context, Place, bind, rebind
 from inspectd.wire.topics import DAEMON, FRAME, MASK, STATE, STATE_EVERY_S, TOPICS, VERDICT
 
 LOG = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class Publisher:
         progress: Callable[[], None] = lambda: None,
     ) -> None:
         """`door`: where others than this machine can reach it."""
-        self._bind = bind
         self._door = door
+        self._places = door.places(bind, "publish") if door is not None else [Place(bind, "publish.bind")]
         self._masks = masks
         self._epoch = epoch
         self._keep: Callable[[str, int, bytes], None] = lambda _camera, _seq, _header: None
@@ -94,7 +94,7 @@ class Publisher:
     @property
     def endpoint(self) -> str:
         """The address that clients connect to, once bound."""
-        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        return self._places[0].address
 
     @property
     def is_closed(self) -> bool:
@@ -109,7 +109,7 @@ class Publisher:
         if self._door is not None:
             self._door.guard(self._socket)
         try:
-            bind(self._socket, self._bind, "publish.bind")
+            self._places = bind(self._socket, self._places)
         except StartError:
             self._socket.close(0)
             self._bell.close()
@@ -189,7 +189,7 @@ class Publisher:
             self._progress()
             if self._is_to_leave.is_set():  # before anything is sent to whoever may not hear it any more
                 self._is_to_leave.clear()
-                rebind(self._socket)
+                rebind(self._socket, self._places)
             if (now_s := time.monotonic()) >= next_states_s or is_last:
                 self._wall_offset_ns = _wall_offset_ns()
                 self._send_states(b"")
@@ -270,7 +270,7 @@ class Publisher:
                 len(self._useless),
             )
             self._useless.clear()
-            rebind(self._socket)
+            rebind(self._socket, self._places)
 
     def _send_states(self, prefix: bytes) -> None:
         """Send all states whose topic a subscription to `prefix` receives."""

@@ -23,7 +23,7 @@ from zmq.utils import z85
 
 from inspectd.errors import UsageError
 from inspectd.wire.keys import Allowed, KeyPair, counts, read_allowed
-from inspectd.wire.sockets import Context
+from inspectd.wire.sockets import Context, Place
 
 LOG = logging.getLogger(__name__)
 
@@ -42,15 +42,25 @@ Look = frozenset[tuple[str | int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What a socket that others can reach needs: the daemon's own keys, and whose list it is."""
+    """What a socket that others can reach needs: the daemon's own keys, and whose list it is.
+
+    `elsewhere`: another address, and the keys that are used there: clients move from one key to the next one by one.
+    """
 
     keys: KeyPair
     domain: str
+    elsewhere: tuple[str, KeyPair] | None = None
+
+    def places(self, address: str, section: str) -> list[Place]:
+        """Return where the socket listens whose `bind` this section of the configuration has."""
+        places = [Place(address, f"{section}.bind", self.keys.secret)]
+        if self.elsewhere is not None:
+            places.append(Place(self.elsewhere[0], f"{section}.next_bind", self.elsewhere[1].secret))
+        return places
 
     def guard(self, socket: zmq.Socket[bytes]) -> None:
         """Let nobody in whom the handler has not let in, nor anybody while there is no handler."""
         socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self.keys.secret)
         socket.setsockopt(zmq.ZAP_DOMAIN, self.domain.encode())
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 

@@ -7,6 +7,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import zmq
 
@@ -49,8 +51,25 @@ class Bell:
                 self.fd = -1
 
 
-def bind(endpoint: zmq.Socket[bytes], address: str, setting: str) -> None:
-    """Bind a socket to the address of a setting; StartError when it cannot be had."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a socket listens."""
+
+    address: str
+    setting: str
+    """Where the configuration says so."""
+    secret: bytes | None = None
+    """The daemon's secret key there, as Z85; None: nobody is asked for keys."""
+
+
+def bind(endpoint: zmq.Socket[bytes], places: Sequence[Place]) -> list[Place]:
+    """Bind a socket to all places, and return them with what they are called now; StartError when one cannot be had."""
+    return [replace(place, address=_bind(endpoint, place)) for place in places]
+
+
+def _bind(endpoint: zmq.Socket[bytes], place: Place) -> str:
+    address = place.address
+    _use(endpoint, place)
     endpoint.setsockopt(zmq.LINGER, LINGER_MS)
     endpoint.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     endpoint.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
@@ -60,20 +79,35 @@ def bind(endpoint: zmq.Socket[bytes], address: str, setting: str) -> None:
     try:
         if not _is_served(address):
             endpoint.bind(address)
-            return
+            return endpoint.getsockopt_string(zmq.LAST_ENDPOINT)
     except zmq.ZMQError as error:
         if error.errno != errno.EADDRINUSE:
             why = str(error)
-    raise StartError(f"{setting} {address} cannot be bound: {why}.")
+    raise StartError(f"{place.setting} {address} cannot be bound: {why}.")
 
 
-def rebind(endpoint: zmq.Socket[bytes]) -> None:
-    """Send all clients away; they connect again by themselves. For the thread that owns the socket."""
-    address = endpoint.getsockopt_string(zmq.LAST_ENDPOINT)
-    endpoint.unbind(address)
+def rebind(endpoint: zmq.Socket[bytes], places: Sequence[Place]) -> None:
+    """Send all clients away; they connect again by themselves. For the thread that owns the socket.
+
+    `places`: as `bind` returned them.
+    """
+    for place in places:
+        endpoint.unbind(place.address)
+    for place in places:
+        _bind_again(endpoint, place)
+
+
+def _use(endpoint: zmq.Socket[bytes], place: Place) -> None:
+    """Let the socket have the place's key from its next bind on."""
+    if place.secret is not None:
+        endpoint.setsockopt(zmq.CURVE_SECRETKEY, place.secret)
+
+
+def _bind_again(endpoint: zmq.Socket[bytes], place: Place) -> None:
+    _use(endpoint, place)
     for attempt in range(REBIND_ATTEMPTS):  # the address is free when libzmq's own thread has let it go
         try:
-            endpoint.bind(address)
+            endpoint.bind(place.address)
         except zmq.ZMQError:
             if attempt == REBIND_ATTEMPTS - 1:
                 raise

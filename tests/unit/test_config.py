@@ -24,12 +24,12 @@ cameras:
   - {name: top, source: 0, model: m, threshold: null, mode: stream, policy: latest, deadline_ms: 200,
      trigger_delay_ms: 0, roi: null, enabled: true, size: null, fps: null, format: null, exposure: null, gain: null,
      white_balance: null, open_timeout_ms: 5000, read_timeout_ms: 1000, frozen_ms: 1000, loop: false}
-publish: {bind: "tcp://127.0.0.1:5556", masks: all, frame_hz: 2, allow: null}
-control: {bind: "tcp://127.0.0.1:5557", allow: null}
+publish: {bind: "tcp://127.0.0.1:5556", masks: all, frame_hz: 2, allow: null, next_bind: null}
+control: {bind: "tcp://127.0.0.1:5557", allow: null, next_bind: null}
 metrics: {listen: "127.0.0.1:9108", tls_cert: null, tls_key: null}
 journal: {path: /var/lib/inspectd/journal.db, keep_days: 30, max_gb: 20}
 archive: {path: /var/lib/inspectd/archive, max_gb: 20, ok_share: 0.001}
-security: {curve_secret: null}
+security: {curve_secret: null, next_secret: null}
 """
 
 
@@ -297,6 +297,11 @@ def test_every_key_of_the_shipped_file_has_a_comment_on_or_above_its_line() -> N
     [
         ("publish: {bind: 'tcp://127.0.0.1:7000'}\ncontrol: {bind: 'tcp://127.0.0.1:7000'}", "control.bind"),
         ("publish: {bind: 'tcp://localhost:7000'}\nmetrics: {listen: '127.0.0.1:7000'}", "metrics.listen"),
+        (
+            "publish: {bind: 'tcp://0.0.0.0:1', allow: a, next_bind: 'tcp://0.0.0.0:1'}\n"
+            "security: {curve_secret: x, next_secret: y}",
+            "publish.next_bind",
+        ),
         ("control: {bind: 'ipc:///tmp/a'}\npublish: {bind: 'ipc:///tmp/a'}", "control.bind"),
     ],
 )
@@ -315,3 +320,25 @@ def test_a_mistake_shows_no_password() -> None:
     with pytest.raises(UsageError) as error:
         config.parse(text)
     assert "S3cret" not in str(error.value)
+
+
+NEXT = "publish: {bind: 'tcp://0.0.0.0:1', allow: a, next_bind: %s}\nsecurity: {curve_secret: x, next_secret: %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("publish: {next_bind: 'tcp://0.0.0.0:7000'}\n", "publish.next_bind"),
+        (NEXT % ("'tcp://0.0.0.0:7'", "null"), "publish.next_bind"),
+        (NEXT % ("'tcp://127.0.0.1:7'", "y"), "publish.next_bind"),
+        (NEXT % ("'7'", "y"), "publish.next_bind"),
+        (NEXT % ("null", "y"), "security.next_secret"),
+    ],
+)
+def test_a_next_key_and_its_address_belong_together(text: str, where: str) -> None:
+    (told,) = mistakes(CAMERA % "" + text)
+    assert told.startswith(where)
+
+
+def test_a_next_key_beside_the_present_one() -> None:
+    parse(CAMERA % "" + NEXT % ("'tcp://0.0.0.0:7'", "y"))

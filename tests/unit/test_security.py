@@ -53,7 +53,9 @@ class States:
 class Guarded:
     """A publisher and a control socket behind doors: `hmi` may watch, `plc` may do both."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, next_: KeyPair | None = None) -> None:
+        self.asked_by: list[str | None] = []
+        elsewhere = ("tcp://127.0.0.1:0", next_) if next_ is not None else None
         self.lists = {"watch": folder / "watch", "command": folder / "command"}
         for place, names in (("watch", ("hmi", "plc")), ("command", ("plc",))):
             self.lists[place].mkdir()
@@ -61,15 +63,23 @@ class Guarded:
                 self.allow(place, name)
         self.context: Context = zmq.Context()
         self.doorkeeper = Doorkeeper(self.context, self.lists)
-        self.publisher = Publisher(self.context, "tcp://127.0.0.1:0", "all", "e1", door=Door(SERVER, "watch"))
-        self.control = control.Control(self.context, "tcp://127.0.0.1:0", door=Door(SERVER, "command"))
+        self.publisher = Publisher(
+            self.context, "tcp://127.0.0.1:0", "all", "e1", door=Door(SERVER, "watch", elsewhere)
+        )
+        self.control = control.Control(self.context, "tcp://127.0.0.1:0", door=Door(SERVER, "command", elsewhere))
         self.sent_away: list[str] = []
         ways = {"watch": self.publisher.send_away, "command": self.control.send_away}
         self.doorkeeper.start({place: self.noting(place, way) for place, way in ways.items()})
         self.publisher.bind()
         self.control.bind()
         self.publisher.start(States())
-        self.control.start(Commands(["top"], telling(States())).handle)
+        commands = Commands(["top"], telling(States()))
+
+        def handle(request: Any, answer: control.Answer) -> None:
+            self.asked_by.append(answer.user)
+            commands.handle(request, answer)
+
+        self.control.start(handle)
 
     def noting(self, place: str, way: Callable[[], None]) -> Callable[[], None]:
         def send_away() -> None:
@@ -277,6 +287,43 @@ def test_a_removal_is_seen_whatever_else_the_folder_holds(guarded: Guarded, trou
             log.write("x" if trouble == "a log that grows" else "")
         time.sleep(0.05)
     assert guarded.sent_away == ["watch"]
+
+
+def test_who_asks_is_known_by_the_name_of_their_key(guarded: Guarded) -> None:
+    guarded.allow("command", "hmi")
+    with guarded.commanding("plc") as plc:
+        plc.status()
+    assert comes_to(lambda: "hmi" in guarded.doorkeeper._doors["command"].allowed.names.values())
+    with guarded.commanding("hmi") as hmi:
+        hmi.status()
+    assert guarded.asked_by == ["plc", "hmi"]
+
+
+def test_while_the_daemons_key_is_changed_both_are_good_each_at_its_address(tmp_path: Path) -> None:
+    next_ = KeyPair.new()
+    guarded = Guarded(tmp_path, next_)
+    try:
+        now, later = (place.address for place in guarded.publisher._places)
+        _, control_later = (place.address for place in guarded.control._places)
+        assert now != later
+        old, new = Keys(SERVER.public, PEOPLE["hmi"]), Keys(next_.public, PEOPLE["plc"])
+        with (
+            Subscription(now, "state/", keys=old) as hmi,
+            Subscription(later, "state/", keys=new) as plc,
+            Control(control_later, keys=new) as command,
+            Subscription(later, "state/", keys=Keys(SERVER.public, PEOPLE["plc"])) as mistaken,
+        ):
+            assert hears(hmi)
+            assert hears(plc)
+            assert command.status() == {"inspecting": True}
+            assert not hears(mistaken, 2.0)
+            (guarded.lists["watch"] / "hmi.key").unlink()
+            assert falls_silent(hmi, 2.5)
+            while plc.receive(0):
+                pass
+            assert hears(plc)
+    finally:
+        guarded.close()
 
 
 def test_without_a_doorkeeper_nobody_is_let_in(tmp_path: Path) -> None:
