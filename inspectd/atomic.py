@@ -57,6 +57,7 @@ def write_whole(target: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(target)
+        _sync(target.parent)
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
@@ -127,11 +128,7 @@ def _words(error: OSError) -> str:
 
 def _sync_tree(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        _sync(path)
 
 
 def _put_in_place(scratch: Path, target: Path) -> None:
@@ -139,7 +136,11 @@ def _put_in_place(scratch: Path, target: Path) -> None:
         exchange(scratch, target)
     else:
         scratch.rename(target)
-    fd = os.open(target.parent, os.O_RDONLY)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

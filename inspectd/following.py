@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from inspectd.client import Control, ForeignReplyError, Keys, NoReplyError, RefusalError, Subscription
+from inspectd.client import Control, ForeignReplyError, Keys, NoReplyError, NotAllowedError, RefusalError, Subscription
 from inspectd.wire.messages import VerdictMessage
 
 PATIENCE_S = 2.0
@@ -29,7 +29,8 @@ class Missed:
     camera: str
     epoch: str
     first: int
-    last: int
+    last: int | None
+    """None: it is not known how many there were, if any; the epoch is over."""
     why: str
 
 
@@ -81,7 +82,7 @@ class Follower:
     def receive(self, timeout_s: float) -> VerdictMessage | Missed | None:
         """Return the next verdict, or what cannot be had; None when nothing came in time.
 
-        NotAllowedError when the daemon does not let us in.
+        NotAllowedError when the daemon does not let us watch; who may watch and not ask hears what is missed only.
         """
         give_up_s = time.monotonic() + timeout_s
         while not self._ready:
@@ -116,8 +117,10 @@ class Follower:
             limit = 1000 if until is None else min(1000, until - place.seq)
             try:
                 found = self._control.verdicts(camera, place.seq, place.epoch, limit, PATIENCE_S)
-            except (NoReplyError, RefusalError, ForeignReplyError) as error:
+            except (NoReplyError, RefusalError, ForeignReplyError, NotAllowedError) as error:
                 why = str(error)
+                if until is None:
+                    self._ready.append(Missed(camera, place.epoch, place.seq + 1, None, why))
                 break
             for verdict in found.verdicts:
                 if verdict.seq > place.seq + 1:

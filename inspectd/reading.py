@@ -1,4 +1,4 @@
-"""Reading a file that anybody may have put there: bounded in time and memory."""
+"""What anybody may have put there: files, bounded in time and memory, and text, fit for a log or a terminal."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise OSError(0, f"it has more than {most_bytes} bytes")
     return data
+
+
+def one_line(text: str) -> str:
+    """Return a text that begins no other line and moves no cursor, whoever wrote it."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inspectd.client import Message
+from inspectd.reading import one_line
 from inspectd.wire.messages import DaemonMessage, StateMessage, VerdictMessage
 
 GONE_S = 3.0
@@ -71,7 +72,7 @@ class Seen:
                 said.append(f"{name}: {camera.lost - lost.get(name, 0)} verdicts were lost on the way")
             before, now = states.get(name), camera.state
             if now is not None and (before is None or (before.state, before.detail) != (now.state, now.detail)):
-                said.append(f"{name}: {now.state}{f', {now.detail}' if now.detail else ''}")
+                said.append(one_line(f"{name}: {now.state}{f', {now.detail}' if now.detail else ''}"))
         verdict = message.verdict if message is not None else None
         if verdict is not None:
             said.append(_plain(verdict))
@@ -111,7 +112,8 @@ class Seen:
         state, verdict = camera.state, camera.verdict
         counts = state.counts if state is not None else None
         is_well = state is not None and state.inspecting and not self.is_gone
-        score = "" if verdict is None or verdict.score is None else f"{verdict.score:.3g} / {verdict.threshold:.3g}"
+        scores = [] if verdict is None else [one for one in (verdict.score, verdict.threshold) if one is not None]
+        score = " / ".join(f"{one:.3g}" for one in scores)
         what = "" if verdict is None else verdict.verdict
         details = (one.detail for one in (state, verdict) if one is not None and one.detail)
         return [
@@ -123,7 +125,7 @@ class Seen:
             "" if state is None or state.fps is None else f"{state.fps:.1f}",
             "" if state is None or state.p99_ms is None else f"{state.p99_ms:.0f}",
             Text(str(camera.lost), "bold red" if camera.lost else ""),
-            Text(next(details, "")),
+            Text(one_line(next(details, ""))),
         ]
 
     def _come_to(self, name: str, epoch: str, seq: int) -> None:
@@ -142,4 +144,4 @@ def _plain(verdict: VerdictMessage) -> str:
     why = "" if verdict.reason is None else f" {verdict.reason}: {verdict.detail}"
     part = "" if verdict.part is None else f" {verdict.part}"
     at = verdict.at or "-"
-    return f"{at} {verdict.camera} {verdict.seq}{part} {verdict.verdict}{score}{threshold}{why}"
+    return one_line(f"{at} {verdict.camera} {verdict.seq}{part} {verdict.verdict}{score}{threshold}{why}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from inspectd.reading import one_line
+
 if TYPE_CHECKING:
     from inspectd.history.audit import Row
 
@@ -79,7 +81,7 @@ def _line(row: Row) -> str:
         text += f"  by {who}{claimed}"
     if change.get("why"):
         text += f": {change['why']}"
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return one_line(text)
 
 
 def _brief(value: Any) -> str:

@@ -26,10 +26,12 @@ def command(address: str, control: str | None, seconds: float, server_key: Path 
     keys = connecting.read_keys(server_key, key)
     rules = Rules()
     try:
-        listen(rules, address, seconds, keys)
+        with connecting.in_words(address):
+            listen(rules, address, seconds, keys)
         if control is not None:
             connecting.check_address("--control", control)
-            ask(rules, control, keys)
+            with connecting.in_words(control):
+                ask(rules, control, keys)
     except NotAllowedError as error:
         raise StartError(str(error)) from None
     for rule in rules:

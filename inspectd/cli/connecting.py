@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from inspectd.client import Keys
     from inspectd.wire.requests import Request
 
+PASSING = frozenset({"busy", "timeout", "shutdown", "internal", "journal", "failed"})
+"""Codes of refusals that another attempt may not get."""
 PUBLISHED, CONTROL = "tcp://127.0.0.1:5556", "tcp://127.0.0.1:5557"
 
 
@@ -55,16 +58,28 @@ def check_address(option: str, address: str) -> None:
         raise UsageError(f"{option} is {address!r}; expected tcp://HOST:PORT or ipc://PATH.")
 
 
+@contextmanager
+def in_words(address: str) -> Iterator[None]:
+    """Turn what ZeroMQ says of an address into UsageError."""
+    import zmq
+
+    try:
+        yield
+    except zmq.ZMQError as error:
+        raise UsageError(f"{address} cannot be connected to: {error}.") from None
+
+
 def ask(address: str, keys: Keys | None, request: Request, timeout_s: float) -> Any:
     """Return the result of a request; StartError: nobody answers, or lets us in. UsageError: it is refused."""
     from inspectd.client import Control, ForeignReplyError, NoReplyError, NotAllowedError, RefusalError
 
     check_address("--control", address)
     try:
-        with Control(address, keys=keys) as daemon:
+        with in_words(address), Control(address, keys=keys) as daemon:
             result, _ = daemon.ask(request, timeout_s)
     except RefusalError as error:
-        raise UsageError(f"{error.code}: {error}") from None
+        kind = StartError if error.code in PASSING else UsageError
+        raise kind(f"{error.code}: {error}") from None
     except NoReplyError as error:
         raise StartError(f"{str(error)[:1].upper()}{str(error)[1:]}. Does the daemon run?") from None
     except (NotAllowedError, ForeignReplyError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from inspectd.cli import connecting
+from inspectd.reading import one_line
 
 TIMEOUT_S = 5.0
 LEFT = frozenset({"camera", "state", "model"})
@@ -24,14 +25,19 @@ def command(control: str, server_key: Path | None, key: Path | None, as_json: bo
 
     from rich.console import Console
 
+    from inspectd.errors import StartError
     from inspectd.wire.requests import StatusRequest
 
     said = connecting.ask(control, connecting.read_keys(server_key, key), StatusRequest(), TIMEOUT_S)
     if as_json:
         click.echo(json.dumps(said, indent=1))
     else:
-        _show(Console(highlight=False), said)
-    if not all(camera["inspecting"] for camera in said["cameras"].values() if camera["state"] != "stopped"):
+        try:
+            _show(Console(highlight=False), said)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StartError(f"What {control} answers is not the state of an inspectd: {error!r}.") from None
+    enabled = [camera for camera in said["cameras"].values() if camera["enabled"]]
+    if not enabled or not all(camera["inspecting"] for camera in enabled):
         sys.exit(2)
 
 
@@ -65,7 +71,7 @@ def _show(console: Any, said: dict[str, Any]) -> None:
         details += [f"{name}: {detail}"] if detail else []
     console.print(table)
     for detail in details:
-        console.print(Text(detail), soft_wrap=True)
+        console.print(Text(one_line(detail)), soft_wrap=True)
     journal = said["journal"]
     if not journal["ok"]:
         console.print(Text(journal["detail"], "bold red"), soft_wrap=True)

@@ -12,7 +12,10 @@ import click
 from inspectd.cli import connecting
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from inspectd.client import Keys, Message
+    from inspectd.watching import Seen
 
 REFRESH_S = 0.25
 
@@ -25,7 +28,6 @@ REFRESH_S = 0.25
 def command(cameras: tuple[str, ...], plain: bool, published: str, server_key: Path | None, key: Path | None) -> None:
     """Show what a daemon publishes until Ctrl-C: verdicts, states, what was lost on the way, and when it is silent."""
     from rich.console import Console
-    from rich.live import Live
 
     from inspectd.client import NotAllowedError
     from inspectd.errors import StartError
@@ -36,27 +38,39 @@ def command(cameras: tuple[str, ...], plain: bool, published: str, server_key: P
     seen = Seen(published)
     messages = _messages(published, cameras, connecting.read_keys(server_key, key))
     try:
-        if plain or not console.is_terminal:
-            for message in messages:
-                for line in seen.lines(message):
-                    print(line, flush=True)
-            return
-        with Live(console=console, auto_refresh=False, screen=False) as live:
-            shown_s = 0.0
-            for message in messages:
-                seen.take(message)
-                if (now_s := time.monotonic()) >= shown_s + REFRESH_S:
-                    shown_s = now_s
-                    live.update(seen.table(now_s), refresh=True)
+        with connecting.in_words(published):
+            _show(console, seen, messages, is_plain=plain or not console.is_terminal)
     except NotAllowedError as error:
         raise StartError(str(error)) from None
 
 
+def _show(console: Console, seen: Seen, messages: Iterator[Message | None], *, is_plain: bool) -> None:
+    from rich.live import Live
+
+    if is_plain:
+        for message in messages:
+            for line in seen.lines(message):
+                print(line, flush=True)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        shown_s = 0.0
+        for message in messages:
+            seen.take(message)
+            if (now_s := time.monotonic()) >= shown_s + REFRESH_S:
+                shown_s = now_s
+                live.update(seen.table(now_s), refresh=True)
+
+
 def _messages(published: str, cameras: tuple[str, ...], keys: Keys | None) -> Iterator[Message | None]:
     """Yield messages, and None when none came for a moment."""
-    from inspectd.client import Subscription
+    from inspectd.client import ForeignReplyError, Subscription
 
     topics = [f"{kind}/{name}/" for kind in ("verdict", "state") for name in cameras] or ["verdict/", "state/"]
     with Subscription(published, "daemon/", *topics, keys=keys) as subscription:
         while True:
-            yield subscription.receive(REFRESH_S)
+            message = subscription.receive(REFRESH_S)
+            try:
+                _ = message.header if message is not None else None
+            except ForeignReplyError:  # of a newer protocol, perhaps; what follows may be understood
+                continue
+            yield message

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -58,7 +59,8 @@ class Asker(NamedTuple):
 
 
 class Changes:
-    """Makes changes. Each method is called by one thread at a time, and may take its time; `bypass` by another one."""
+    """Makes changes. Each method is called by one thread at a time, and may take its time; `bypass` by another one, and
+    `end_bypass`, which takes none, by any."""
 
     def __init__(
         self, cameras: Mapping[str, Camera], models: Models, overrides: Overrides, journal: Journal, epoch: str
@@ -68,8 +70,10 @@ class Changes:
         self._overrides = overrides
         self._journal = journal
         self._epoch = epoch
-        self._bypasses: dict[str, float] = {}
-        """By camera, when its bypass ends, of the monotonic clock."""
+        self._ends: dict[str, threading.Timer] = {}
+        """By camera, what ends its bypass: on a thread that waits for nothing else."""
+        self._ending = threading.Lock()
+        self._is_stopping = False
 
     # What is asked for
 
@@ -87,7 +91,7 @@ class Changes:
             "threshold",
             camera,
             override,
-            self._models.recipe(camera.config, override),
+            recipe.with_threshold(request.value),
             Asker(user, request.by, request.why),
             old={"threshold": _threshold(area), "model": recipe.label},
             new={"threshold": request.value, "model": recipe.label},
@@ -117,23 +121,25 @@ class Changes:
         self._make("revert", camera, NONE, recipe, Asker(user, request.by, request.why), old=old, new=new)
         return self._reply(camera)
 
-    def bypass(
-        self, request: BypassRequest, user: str | None, later: Callable[[float, Callable[[], None]], None]
-    ) -> Reply:
-        """Inspect nothing for a while; 0 seconds end it. `later`: does something after so many seconds."""
+    def end_bypass(self, request: BypassRequest, user: str | None) -> Reply:
+        """Inspect again; this waits for nothing, the journal included."""
+        self._resume(self._cameras[request.camera], None, Asker(user, request.by, request.why))
+        return Reply(msgspec.to_builtins(BypassResult(until=None)))
+
+    def bypass(self, request: BypassRequest, user: str | None) -> Reply:
+        """Inspect nothing for a while."""
         camera = self._cameras[request.camera]
         asker = Asker(user, request.by, request.why)
-        if request.seconds == 0:
-            self._journal.record(self._change("bypass_end", camera.name, asker))
-            self._bypasses.pop(camera.name, None)
-            camera.resume()
-            return Reply(msgspec.to_builtins(BypassResult(until=None)))
         until = rfc3339(time.time_ns() + int(request.seconds * 1e9))
         self._journal.record(self._change("bypass", camera.name, asker, new={"until": until}))
-        until_s = self._bypasses[camera.name] = time.monotonic() + request.seconds
-        name = user or request.by or "somebody"
-        camera.pause(f"bypass until {until} by {name}: {request.why}")
-        later(request.seconds, lambda: self._end_bypass(camera, until_s))
+        end = threading.Timer(request.seconds, lambda: self._resume(camera, end, Asker(None, None, "its time is over")))
+        end.daemon = True
+        with self._ending:
+            if (before := self._ends.get(camera.name)) is not None:
+                before.cancel()
+            self._ends[camera.name] = end
+            camera.pause(f"bypass until {until} by {user or request.by}: {request.why}")
+            end.start()
         return Reply(msgspec.to_builtins(BypassResult(until=until)))
 
     def give_up_unused(self) -> None:
@@ -146,6 +152,13 @@ class Changes:
                 return
             time.sleep(LOOK_S)
         self._models.keep_only([camera.recipe for camera in cameras])
+
+    def stop(self) -> None:
+        """Begin no change any more. From any thread."""
+        self._is_stopping = True
+        with self._ending:
+            for end in self._ends.values():
+                end.cancel()
 
     # What is in force
 
@@ -187,6 +200,8 @@ class Changes:
         self, what: str, camera: Camera, override: Override, recipe: Recipe, asker: Asker, *, old: Any, new: Any
     ) -> None:
         """Write a change down, keep it, and make it."""
+        if self._is_stopping:
+            raise RefusedError("shutdown", "The daemon is stopping; nothing was changed.")
         before = self._overrides.of(camera.name)
         self._journal.record(self._change(what, camera.name, asker, old, new))
         try:
@@ -204,11 +219,17 @@ class Changes:
         at = rfc3339(time.time_ns())
         return AuditChange(at=at, epoch=self._epoch, what=what, camera=camera, old=old, new=new, **asker._asdict())
 
-    def _end_bypass(self, camera: Camera, until_s: float) -> None:
-        if self._bypasses.get(camera.name) == until_s:  # else another one has taken its place, or it was ended
-            del self._bypasses[camera.name]
+    def _resume(self, camera: Camera, whose: threading.Timer | None, asker: Asker) -> None:
+        """End a bypass; `whose` time is over, or (None) whichever there is."""
+        with self._ending:
+            end = self._ends.get(camera.name)
+            if whose is not None and end is not whose:
+                return  # another one has taken its place, or it was ended
+            if end is not None:
+                end.cancel()
+                del self._ends[camera.name]
             camera.resume()
-            self._journal.note(self._change("bypass_end", camera.name, Asker(None, None, "its time is over")))
+        self._journal.note(self._change("bypass_end", camera.name, asker))
 
     def _reply(self, camera: Camera, trial: TrialMessage | None = None) -> Reply:
         _, recipe, area = self._judging(camera.name)

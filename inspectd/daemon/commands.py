@@ -107,7 +107,7 @@ def remembering(journal: Journal, epoch: str, budget: Budget, worker: Worker) ->
 
     def audit(request: AuditRequest, answer: Answer) -> None:
         def find() -> Reply:
-            rows, is_complete = reading.changes_after(flushed(), request.after, request.limit)
+            rows, is_complete = reading.changes_after(flushed(), request.after, request.limit, MOST_BYTES)
             budget.spend(sum(len(row.change) for row in rows))
             found = [{"n": row.n, "change": msgspec.Raw(row.change.encode()), "hash": row.hash} for row in rows]
             return Reply({"rows": found, "is_complete": is_complete})
@@ -131,7 +131,10 @@ def changing(changes: Changes, worker: Worker, prompt: Worker) -> Handlers:
         worker.answer(answer, lambda: changes.revert(request, answer.user), changes.give_up_unused)
 
     def bypass(request: BypassRequest, answer: Answer) -> None:
-        prompt.answer(answer, lambda: changes.bypass(request, answer.user, prompt.later))
+        if request.seconds == 0:
+            answer.reply(*changes.end_bypass(request, answer.user))
+        else:
+            prompt.answer(answer, lambda: changes.bypass(request, answer.user))
 
     return {ModelRequest: model, ThresholdRequest: threshold, RevertRequest: revert, BypassRequest: bypass}
 

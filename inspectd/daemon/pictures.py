@@ -84,7 +84,9 @@ class Pictures:
             white = self._white_level(request.camera)
 
             def encode() -> Reply:
-                return Reply(msgspec.to_builtins(_describe(stamp, picture)), [for_people(picture, white)])
+                jpeg = for_people(picture, white)
+                self._budget.spend(len(jpeg))
+                return Reply(msgspec.to_builtins(_describe(stamp, picture)), [jpeg])
 
             self._worker.answer(answer, encode)
 

@@ -141,9 +141,10 @@ class Pipeline:
 
     def stop(self) -> None:
         """End from the beginning to the end, so that every promise is still kept; bounded in time."""
-        self._endpoints.control.stop()
+        self._changes.stop()
         self._changing.stop()
         self._answering.stop()
+        self._endpoints.control.stop()
         for camera in self.cameras.values():
             camera.stop()
         join_all(self.cameras.values(), DRAIN_S)
@@ -249,9 +250,11 @@ def load_recipes(config: Config, models: Models, overrides: Overrides) -> dict[s
         try:
             recipes[camera.name] = models.recipe(camera, override)
         except UsageError as error:
-            LOG.error("camera %s has no model: %s", camera.name, error)
-            recipes[camera.name] = NoRecipe(str(error))
+            why = f"{error} A command chose this model; `revert` returns to the configuration's."
+            recipes[camera.name] = NoRecipe(why if override.model else str(error))
+            LOG.error("camera %s has no model: %s", camera.name, why if override.model else error)
     refusals = [recipe.why for recipe in recipes.values() if isinstance(recipe, NoRecipe)]
-    if len(refusals) == len(recipes):
+    may_be_reverted = any(overrides.of(name).model for name in recipes)
+    if len(refusals) == len(recipes) and not may_be_reverted:
         raise UsageError("\n".join(dict.fromkeys(refusals)))
     return recipes

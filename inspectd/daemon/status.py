@@ -120,7 +120,7 @@ class Status:
     def report(self) -> dict[str, Any]:
         """Return `daemon/` with all `state/`, each with its source: what the control socket's `status` says."""
         cameras = {
-            name: {**msgspec.to_builtins(self.camera(name)), "source": self._source(config)}
+            name: {**msgspec.to_builtins(self.camera(name)), "source": self._source(config), "enabled": config.enabled}
             for name, config in self._configured.items()
         }
         return {**msgspec.to_builtins(self.daemon()), "cameras": cameras}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,12 +28,10 @@ class Reply(NamedTuple):
 
 
 class Worker:
-    """Does work in the order in which it was given, or at a time."""
+    """Does work in the order in which it was given."""
 
     def __init__(self, name: str) -> None:
         self._jobs: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
         self._changed = threading.Condition()
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -54,7 +49,7 @@ class Worker:
             self._thread.join(STOP_S)
 
     def answer(self, answer: Answer, work: Callable[[], Reply], afterwards: Callable[[], None] = lambda: None) -> None:
-        """Answer a request with what `work` returns or raises; `afterwards` is done when that was sent on its way.
+        """Answer a request with what `work` returns or raises; `afterwards` is done in any case, when it is on its way.
 
         RefusedError: too much waits already.
         """
@@ -66,18 +61,12 @@ class Worker:
                 answer.soon(partial(_refuse, error))
             else:
                 answer.soon(lambda: answer.reply(*reply))
-                afterwards()
+            afterwards()
 
         with self._changed:
             if len(self._jobs) >= MOST_WAITING:
                 raise RefusedError("busy", f"{MOST_WAITING} requests wait already; ask again in a moment.")
             self._jobs.append(do)
-            self._changed.notify_all()
-
-    def later(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do something after so many seconds. From any thread."""
-        with self._changed:
-            heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), work))
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -89,14 +78,8 @@ class Worker:
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
-            while not self._is_stopped:
-                left_s = self._timers[0][0] - time.monotonic() if self._timers else None
-                if left_s is not None and left_s <= 0:
-                    return heapq.heappop(self._timers)[2]
-                if self._jobs:
-                    return self._jobs.popleft()
-                self._changed.wait(left_s)
-        return None
+            self._changed.wait_for(lambda: self._is_stopped or self._jobs)
+            return None if self._is_stopped else self._jobs.popleft()
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -56,6 +56,8 @@ def find_break(rows: Iterable[Row], noted: Head) -> str | None:
     """
     head = FIRST
     for row in rows:
+        if not (isinstance(row.n, int) and isinstance(row.change, str) and isinstance(row.hash, str)):
+            return f"Row {row.n} is not what was written: its columns are of another kind."
         if row.n != head.n + 1:
             missing = f"{head.n + 1}" if row.n == head.n + 2 else f"{head.n + 1} to {row.n - 1}"
             return f"Row {missing} is missing." if row.n > head.n else f"Row {row.n} stands twice."

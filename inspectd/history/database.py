@@ -67,9 +67,13 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 @contextmanager
 def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a journal for reading, and close it; JournalError: there is none, or it cannot be read."""
-    if not path.exists():
-        raise JournalError(f"There is no journal {path}.")
-    with _in_words(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as one:
+    with _in_words(path):
+        path.stat()
+        has_log = path.with_name(path.name + "-wal").exists()
+    # Who may not write in the folder cannot make the index of a log; where there is no log, none is needed.
+    mode = "mode=ro" if has_log or os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
+    with _in_words(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=5)) as one:
+        one.text_factory = _text
         if _is_new(one, path):
             raise EmptyJournalError(f"The journal {path} is empty: no daemon has written to it yet.")
         yield one
@@ -98,10 +102,11 @@ def lock(path: Path) -> int:
 def problem_of(path: Path) -> str | None:
     """Return why a file is no journal that this inspectd can use; None: it is one, or is yet to be made."""
     try:
-        if path.exists():
-            with opened_to_read(path):
-                pass
-    except EmptyJournalError:
+        if not path.exists() or not os.access(path, os.R_OK):
+            return None  # the daemon's own user may see it
+        with opened_to_read(path):
+            pass
+    except (EmptyJournalError, PermissionError):
         return None
     except JournalError as error:
         return str(error)
@@ -111,7 +116,7 @@ def problem_of(path: Path) -> str | None:
 def can_write(path: Path) -> bool:
     """Whether this user has the permissions that a journal needs."""
     folder = next(one for one in path.absolute().parents if os.path.lexists(one))
-    return os.access(folder, os.W_OK | os.X_OK) and (not path.exists() or os.access(path, os.W_OK))
+    return os.access(folder, os.W_OK | os.X_OK) and (not os.path.lexists(path) or os.access(path, os.W_OK))
 
 
 def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
@@ -135,8 +140,14 @@ def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
 def _in_words(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except FileNotFoundError:
+        raise JournalError(f"There is no journal {path}.") from None
+    except (sqlite3.Error, OSError) as error:
         raise JournalError(words(path, error)) from error
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")  # what was tampered with must still be read, to be told
 
 
 def words(path: Path, error: Exception) -> str:

@@ -18,7 +18,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from inspectd.errors import InspectdError
 from inspectd.history import database
@@ -44,7 +46,7 @@ HEAD_EVERY_S = 86_400.0
 SAY_EVERY_S = 60.0
 STOP_S = 2.0
 PRUNE_AT_ONCE = 500
-"""Old verdicts that are given up beside those that are written, at least: never so many that writing waits."""
+"""Verdicts that are given up where there are too many bytes: never so many that writing waits."""
 DAY_NS = 86_400_000_000_000
 
 
@@ -121,6 +123,7 @@ class Journal:
         self._losing = threading.Lock()
 
         self._file: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         self._lock: int | None = None
         self._epoch_id = 0
         self._head = FIRST
@@ -205,9 +208,15 @@ class Journal:
         try:
             return order.done.result(timeout_s)
         except TimeoutError:
-            if order.done.cancel():  # else it is being written at this moment
-                raise JournalError(f"The journal {self.path} did not answer within {timeout_s:g} s.") from None
-            return order.done.result()
+            why = f"The journal {self.path} did not answer within {timeout_s:g} s."
+            if order.done.cancel():
+                raise JournalError(why) from None
+        try:  # it is being written at this moment
+            return order.done.result(timeout_s)
+        except TimeoutError:
+            if change is not None:  # nobody will make it
+                self.note(msgspec.structs.replace(change, what="undone", why=f"{change.what}: {why}"))
+            raise JournalError(why) from None
 
     def _lose(self, camera: str, seq: int) -> None:
         with self._losing:
@@ -223,13 +232,13 @@ class Journal:
             self._urgent.clear()
             self._collect()
             is_due = self._failure is None or bool(self._orders) or is_last or time.monotonic() >= self._retry_s
-            if is_due and (self._waiting or self._notes or self._orders or self._failure or self._file is None):
+            is_wanted = self._waiting or self._notes or self._orders or self._failure or self._slowness
+            if is_due and (is_wanted or self._file is None):
                 self._attempt()
             if is_last:
                 break
             self._tell_head()
-        if self._file is not None:
-            self._file.close()
+        self._close()
 
     def _collect(self) -> None:
         while self._incoming:
@@ -263,18 +272,27 @@ class Journal:
         assert self.path is not None
         if self._lock is None:
             self._lock = database.lock(self.path)
+        if self._file is not None and _identity(self.path) != self._identity:
+            LOG.error("The journal %s was removed or replaced while it was written; another one is begun.", self.path)
+            self._close()
+            self._notes.append(self._change("journal", why="the one before was removed or replaced"))
         if self._file is None:
             file = database.open_to_write(self.path)
             try:
                 with file:
                     file.execute("INSERT OR IGNORE INTO epochs (epoch) VALUES (?)", (self._epoch,))
                     (self._epoch_id,) = file.execute("SELECT id FROM epochs WHERE epoch = ?", (self._epoch,)).fetchone()
-                    self._head = Head(*file.execute("SELECT n, hash FROM head").fetchone())
+                    self._head = _head(file, self.path)
             except BaseException:
                 file.close()
                 raise
-            self._file = file
+            self._file, self._identity = file, _identity(self.path)
         return self._file
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _write(self, file: sqlite3.Connection, said: Sequence[_Said], orders: Sequence[_Order]) -> None:
         """Write verdicts and changes in one transaction: all of it, or nothing."""
@@ -325,31 +343,31 @@ class Journal:
                 if rows:
                     file.execute("UPDATE head SET n = ?, hash = ?", (rows[-1].n, rows[-1].hash))
                 if said:
-                    self._prune(file, max(PRUNE_AT_ONCE, 2 * len(said)))
+                    self._prune(file, 2 * len(said))
         finally:
             if rows:
                 file.execute("PRAGMA synchronous = NORMAL")
 
     def _prune(self, file: sqlite3.Connection, most: int) -> None:
-        """Give up the oldest verdicts beyond what is to be kept; the audit stays."""
+        """Give up the oldest verdicts beyond what is to be kept; the audit stays.
+
+        By age twice as many at most as are written: a clock that jumps for a while does not cost the whole past.
+        """
         first = file.execute("SELECT n, at_ns FROM verdicts ORDER BY n LIMIT 1").fetchone()
         if first is None:
             return
         oldest_ns = self._now_ns() - int(self._limits.days * DAY_NS)
         if _used_bytes(file) > self._limits.bytes_:
-            file.execute("DELETE FROM verdicts WHERE n < ?", (first[0] + most,))
+            file.execute("DELETE FROM verdicts WHERE n < ?", (first[0] + max(most, PRUNE_AT_ONCE),))
         elif first[1] < oldest_ns:
             file.execute("DELETE FROM verdicts WHERE n < ? AND at_ns < ?", (first[0] + most, oldest_ns))
 
     def _named(self, camera: str, lost: _Lost) -> AuditChange:
-        return AuditChange(
-            at=rfc3339(self._now_ns()),
-            epoch=self._epoch,
-            what="lost",
-            camera=camera,
-            new={"verdicts": lost.count, "from": lost.first, "to": lost.last},
-            why=self._failure,
-        )
+        new = {"verdicts": lost.count, "from": lost.first, "to": lost.last}
+        return self._change("lost", camera=camera, new=new, why=self._failure)
+
+    def _change(self, what: str, **more: Any) -> AuditChange:
+        return AuditChange(at=rfc3339(self._now_ns()), epoch=self._epoch, what=what, **more)
 
     def _recover(self, took_s: float) -> None:
         was, self._failure = self.health.detail, None
@@ -362,9 +380,7 @@ class Journal:
             LOG.info("the journal %s is written again", self.path)
 
     def _fail(self, error: Exception) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._close()
         self._failure = _words(self.path, error)
         self._retry_s = time.monotonic() + RETRY_S
         for order in self._orders:
@@ -385,6 +401,21 @@ class Journal:
     def _say_head(self) -> None:
         self._head_s = time.monotonic() + HEAD_EVERY_S
         LOG.info("audit: row %d has the hash %s", *self._head)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _head(file: sqlite3.Connection, path: Path) -> Head:
+    found = file.execute("SELECT n, hash FROM head").fetchone()
+    if found is None or not (isinstance(found[0], int) and isinstance(found[1], str)):
+        raise JournalError(f"The journal {path} is damaged: the last row of its audit is not noted. Move it away.")
+    return Head(*found)
 
 
 def _used_bytes(file: sqlite3.Connection) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from inspectd.history import database
 from inspectd.history.audit import Head, Row
+
+T = TypeVar("T")
 
 
 def verdicts_after(
@@ -23,14 +26,7 @@ def verdicts_after(
             " AND seq > ? ORDER BY seq LIMIT ?",
             (camera, epoch, after, limit + 1),
         )
-        found: list[bytes] = []
-        size = 0
-        for (header,) in rows:
-            size += len(header)
-            if len(found) == limit or (found and size > most_bytes):
-                return found, False
-            found.append(header)
-    return found, True
+        return _bounded((header for (header,) in rows), limit, most_bytes, len)
 
 
 def latest_verdicts(path: Path, camera: str, count: int) -> list[bytes]:
@@ -42,11 +38,10 @@ def latest_verdicts(path: Path, camera: str, count: int) -> list[bytes]:
         return [header for (header,) in rows]
 
 
-def changes_after(path: Path, after: int, limit: int) -> tuple[list[Row], bool]:
-    """Return rows of the audit behind number `after`, and whether these are all; JournalError: it cannot be read."""
+def changes_after(path: Path, after: int, limit: int, most_bytes: int) -> tuple[list[Row], bool]:
+    """Return rows of the audit behind number `after`, as `verdicts_after` does."""
     with database.opened_to_read(path) as file:
-        rows = list(_changes(file, after, limit + 1))
-    return rows[:limit], len(rows) <= limit
+        return _bounded(_changes(file, after, limit + 1), limit, most_bytes, lambda row: len(row.change))
 
 
 def all_changes(path: Path) -> tuple[list[Row], Head]:
@@ -56,6 +51,18 @@ def all_changes(path: Path) -> tuple[list[Row], Head]:
         return list(_changes(file, -1, -1)), _head(file)
 
 
+def _bounded(items: Iterable[T], limit: int, most_bytes: int, size_of: Callable[[T], int]) -> tuple[list[T], bool]:
+    """Return as many of them as may be, one at least, and whether these are all."""
+    found: list[T] = []
+    size = 0
+    for one in items:
+        size += size_of(one)
+        if len(found) == limit or (found and size > most_bytes):
+            return found, False
+        found.append(one)
+    return found, True
+
+
 def _changes(file: sqlite3.Connection, after: int, limit: int) -> Iterator[Row]:
     rows = file.execute("SELECT n, change, hash FROM audit WHERE n > ? ORDER BY n LIMIT ?", (after, limit))
     return (Row(*row) for row in rows)
@@ -63,4 +70,5 @@ def _changes(file: sqlite3.Connection, after: int, limit: int) -> Iterator[Row]:
 
 def _head(file: sqlite3.Connection) -> Head:
     found = file.execute("SELECT n, hash FROM head").fetchone()
-    return Head(*found) if found is not None else Head(0, "")
+    is_whole = found is not None and isinstance(found[0], int) and isinstance(found[1], str)
+    return Head(*found) if is_whole else Head(0, "what was noted as the last row is gone")

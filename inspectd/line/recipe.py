@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inspectd.config import CameraConfig
 from inspectd.engine.backend import Parity
@@ -39,6 +39,11 @@ class Recipe:
         """Run name and digest of its models, as published."""
         return " + ".join(dict.fromkeys(area.model.label for area in self.areas))
 
+    def with_threshold(self, value: float) -> Recipe:
+        """Return the recipe of the same models with another threshold; ValueError when it has several areas."""
+        (area,) = self.areas
+        return Recipe((replace(area, criterion=Criterion(value, _held_out(area.model), area.model.label)),))
+
 
 @dataclass(frozen=True, slots=True)
 class NoRecipe:
@@ -63,6 +68,9 @@ def recipe_for(camera: CameraConfig, model: Artefact, parity: Parity | None = No
     threshold = camera.threshold
     if threshold is None and calibration is not None and calibration.threshold is not None:
         threshold = calibration.threshold.value
-    held_out = sorted(calibration.held_out_scores) if calibration is not None else []
-    criterion = None if threshold is None else Criterion(threshold, held_out, model.label)
+    criterion = None if threshold is None else Criterion(threshold, _held_out(model), model.label)
     return Recipe((Area(model, geometry, criterion, parity),))
+
+
+def _held_out(model: Artefact) -> list[float]:
+    return sorted(model.calibration.held_out_scores) if model.calibration is not None else []

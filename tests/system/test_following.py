@@ -15,7 +15,7 @@ import pytest
 from conftest import write_small_model
 from daemon_process import DaemonProcess
 
-from inspectd.client import Control, Subscription
+from inspectd.client import Control, NotAllowedError, Subscription
 from inspectd.following import Follower, Missed
 from inspectd.wire.messages import VerdictMessage
 
@@ -131,6 +131,36 @@ def test_what_the_journal_does_not_hold_is_named(tmp_path: Path, cameras: str, d
         assert missed.why == "the journal does not hold them"
         said = [one.seq for one in heard if one.camera == "top" and not isinstance(one, Missed)]
         assert [seq for seq in said if 19 <= seq <= 27] == [19, 20, 21, 25, 26, 27]
+
+
+def test_the_end_of_an_epoch_that_cannot_be_asked_for_is_said(tmp_path: Path, cameras: str) -> None:
+    extra = "journal: {path: null}\n"
+    with DaemonProcess(tmp_path / "daemon", cameras, extra=extra) as daemon:
+        follower = Follower(daemon.endpoint, daemon.control, "top")
+        heard = collect(follower, lambda heard: len(heard) >= 5)
+        daemon.process.kill()
+        daemon.process.wait()
+    with DaemonProcess(tmp_path / "daemon", cameras, extra=extra), follower:
+        heard += collect(follower, lambda heard: any(isinstance(one, Missed) for one in heard))
+    missed = next(one for one in heard if isinstance(one, Missed))
+    assert (missed.last, missed.why) == (None, "No journal is kept: journal.path is null.")
+
+
+def test_who_may_watch_and_not_ask_hears_on_and_is_told_what_is_missing(
+    tmp_path: Path, cameras: str, deaf: type[Deaf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotAllowedError("this key is not on the list there")
+
+    deaf.lost = staticmethod(lambda one: one.seq % 10 == 4)
+    monkeypatch.setattr("inspectd.following.Control.verdicts", refuse)
+    with DaemonProcess(tmp_path / "daemon", cameras) as daemon, Follower(daemon.endpoint, daemon.control, "top") as one:
+        heard = collect(one, lambda heard: len(heard) >= 40)
+    missed = [one for one in heard if isinstance(one, Missed)]
+    assert {(one.first % 10, one.last, one.why) for one in missed} == {
+        (4, one.first, "this key is not on the list there") for one in missed
+    }
+    assert len(missed) >= 3
 
 
 def test_a_daemon_without_a_journal_is_followed_and_what_is_missing_is_named(
