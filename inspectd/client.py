@@ -172,7 +172,11 @@ class _Connection:
         self._context.term()
 
     def _connect(self) -> None:
-        self._socket.connect(self.address)
+        try:
+            self._socket.connect(self.address)
+        except zmq.ZMQError:  # it is no address
+            self.close()
+            raise
 
     def _can(self, do: int, give_up_s: float) -> bool:
         """Wait until then for a message (POLLIN), or for room to send one (POLLOUT).

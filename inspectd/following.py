@@ -53,7 +53,11 @@ class Follower:
         """`cameras`: by name; none: all."""
         topics = [f"{kind}/{name}/" for kind in ("verdict", "state") for name in cameras] or ["verdict/", "state/"]
         self._subscription = Subscription(published, *topics, keys=keys)
-        self._control = Control(control, keys=keys)
+        try:
+            self._control = Control(control, keys=keys)
+        except BaseException:
+            self._subscription.close()
+            raise
         self._places: dict[str, _Place] = {}
         self._ready: deque[VerdictMessage | Missed] = deque()
         self.filled = 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,8 +64,6 @@ def _missed(rows: list[Row], n: int, hash_: str) -> str | None:
 
 def _change(row: Row) -> dict[str, Any]:
     """Return a row's change; one that is no JSON any more as it is."""
-    import json
-
     try:
         change = json.loads(row.change)
     except ValueError:
@@ -91,10 +92,6 @@ def _brief(value: Any) -> str:
 
 
 def _csv(rows: list[Row]) -> bytes:
-    import csv
-    import io
-    import json
-
     columns = ("at", "epoch", "what", "camera", "old", "new", "who", "by", "why")
     text = io.StringIO()
     writer = csv.writer(text)

@@ -20,6 +20,7 @@ from forked import ForkedInspectd
 from run_here import run_here
 
 from inspectd.client import Control, Keys, NotAllowedError, Subscription
+from inspectd.wire.requests import AuditRequest, BypassRequest
 
 
 def free_port() -> int:
@@ -78,6 +79,9 @@ def test_a_watcher_watches_a_commander_commands_and_whoever_is_taken_off_hears_n
         first = plc.receive(10)
         assert first is not None
         assert command.status()["cameras"]["top"]["state"] == "running"
+        command.ask(BypassRequest(camera="top", seconds=0, by="anna", why="who am I?"), 10)
+        change = command.ask(AuditRequest(), 10)[0]["rows"][-1]["change"]
+        assert (change["who"], change["by"]) == ("plc7", "anna"), "the key says who it is, the request what it claims"
         with Control(site.control, keys=site.keys("hmi")) as watcher, pytest.raises(NotAllowedError):
             watcher.status()
 
