@@ -178,7 +178,10 @@ class Journal:
         self._order(None, timeout_s)
 
     def record(self, change: AuditChange, timeout_s: float = 5.0) -> Row:
-        """Write a change down, and return its row when it is on the disk; JournalError: it is not, and will not be."""
+        """Write a change down, and return its row when it is on the disk.
+
+        JournalError: it is not, and will not be; or it took so long that a row follows which says that it was `undone`.
+        """
         row = self._order(change, timeout_s)
         assert row is not None
         return row

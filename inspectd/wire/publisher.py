@@ -29,7 +29,8 @@ HIGH_WATER = 10_000
 LONGEST_SUBSCRIPTION = 64
 """Bytes: the longest topic has 41. libzmq keeps some hundred bytes for each byte of a subscription."""
 MOST_USELESS = 10_000
-"""Subscriptions to topics that do not exist, before all clients are sent away and must come again."""
+"""Subscriptions to topics that do not exist, before all clients are sent away and must come again; one that is longer
+than any topic counts for as many as it is long."""
 HEADERS_KEPT = 64
 QUEUE_LIMIT = 100_000
 """Verdicts that may wait for this thread before it counts as lost (minutes of sixteen fast cameras)."""
@@ -87,6 +88,7 @@ class Publisher:
 
         self._socket = context.socket(zmq.XPUB)
         self._useless: set[bytes] = set()
+        self._useless_bytes = 0
         self._is_to_leave = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -259,17 +261,23 @@ class Publisher:
 
     def _note_useless(self, topic: bytes, is_wanted: bool) -> None:
         """Keep the memory that clients can take bounded: nobody may subscribe to nothing without end."""
+        if is_wanted == (topic in self._useless):
+            return
+        weight = max(len(topic), LONGEST_SUBSCRIPTION)
         if not is_wanted:
             self._useless.discard(topic)
+            self._useless_bytes -= weight
             return
         self._useless.add(topic)
-        if len(self._useless) >= MOST_USELESS:
+        self._useless_bytes += weight
+        if self._useless_bytes >= MOST_USELESS * LONGEST_SUBSCRIPTION:
             LOG.error(
                 "a client has made %d subscriptions to topics that do not exist; all clients are disconnected and must "
                 "connect again (ZeroMQ does so by itself)",
                 len(self._useless),
             )
             self._useless.clear()
+            self._useless_bytes = 0
             rebind(self._socket, self._places)
 
     def _send_states(self, prefix: bytes) -> None:

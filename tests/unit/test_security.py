@@ -15,7 +15,7 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.client import Control, Keys, NoReplyError, NotAllowedError, Subscription
+from inspectd.client import Control, Keys, NoReplyError, NotAllowedError, Subscription, connected
 from inspectd.daemon.commands import Commands, telling
 from inspectd.errors import UsageError
 from inspectd.records import Finding, Outcome, Verdict
@@ -324,6 +324,20 @@ def test_while_the_daemons_key_is_changed_both_are_good_each_at_its_address(tmp_
             assert hears(plc)
     finally:
         guarded.close()
+
+
+def test_a_watcher_that_takes_memory_by_long_subscriptions_costs_everybody_their_connection(
+    guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = Keys(SERVER.public, PEOPLE["hmi"])
+    with guarded.watching("plc") as plc, connected(zmq.XSUB, guarded.publisher.endpoint, keys) as vandal:
+        assert hears(plc)
+        for number in range(1000):
+            vandal.send(b"\x01" + f"{number:0900}".encode())
+        assert comes_to(lambda: "subscriptions to topics that do not exist" in caplog.text)
+        while plc.receive(0):
+            pass
+        assert hears(plc), "it comes back by itself"
 
 
 def test_without_a_doorkeeper_nobody_is_let_in(tmp_path: Path) -> None:
