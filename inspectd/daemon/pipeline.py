@@ -42,7 +42,8 @@ from inspectd.daemon.worker import Worker
 from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
-from inspectd.history.journal import Journal, Limits
+from inspectd.history.file import Limits
+from inspectd.history.journal import Journal
 from inspectd.history.overrides import NONE, Overrides, path_beside
 from inspectd.line.batcher import Batcher
 from inspectd.line.camera import Camera, Capture, join_all

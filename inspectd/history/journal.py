@@ -18,14 +18,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from inspectd.errors import InspectdError
 from inspectd.history import database
-from inspectd.history.audit import FIRST, Head, Row, next_row
+from inspectd.history.audit import Head, Row
 from inspectd.history.database import JournalError
+from inspectd.history.file import JournalFile, Limits, Said
 from inspectd.wire.messages import rfc3339
 from inspectd.wire.requests import AuditChange
 
@@ -45,17 +46,6 @@ MOST_AT_ONCE = 5_000
 HEAD_EVERY_S = 86_400.0
 SAY_EVERY_S = 60.0
 STOP_S = 2.0
-PRUNE_AT_ONCE = 500
-"""Verdicts that are given up where there are too many bytes: never so many that writing waits."""
-DAY_NS = 86_400_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much of the past is kept."""
-
-    days: float
-    bytes_: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +58,6 @@ class JournalHealth:
     waiting: int
     lost: dict[str, int]
     """By camera, verdicts that could not be kept."""
-
-
-class _Said(NamedTuple):
-    """A verdict on its way to the file."""
-
-    at_ns: int
-    camera: str
-    seq: int
-    header: bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -112,9 +93,9 @@ class Journal:
         self._epoch = epoch
         self._limits = limits
         self._now_ns = now_ns
-        self._incoming: deque[_Said | _Order | AuditChange] = deque()
+        self._incoming: deque[Said | _Order | AuditChange] = deque()
         self._put_bytes = self._done_bytes = 0  # each is written by one thread
-        self._waiting: list[_Said] = []
+        self._waiting: list[Said] = []
         self._notes: list[AuditChange] = []
         self._orders: list[_Order] = []
         self._written = 0
@@ -122,11 +103,8 @@ class Journal:
         self._unnamed: dict[str, _Lost] = {}
         self._losing = threading.Lock()
 
-        self._file: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
+        self._file: JournalFile | None = None
         self._lock: int | None = None
-        self._epoch_id = 0
-        self._head = FIRST
         self._failure: str | None = None
         self._slowness: str | None = None
         self._began_s: float | None = None
@@ -171,7 +149,7 @@ class Journal:
             self._lose(camera, seq)
             return
         self._put_bytes += len(header)
-        self._incoming.append(_Said(self._now_ns(), camera, seq, header))
+        self._incoming.append(Said(self._now_ns(), camera, seq, header))
 
     def flush(self, timeout_s: float) -> None:
         """Wait until all that was put is in the file; JournalError when that fails."""
@@ -246,7 +224,7 @@ class Journal:
     def _collect(self) -> None:
         while self._incoming:
             one = self._incoming.popleft()
-            if isinstance(one, _Said):
+            if isinstance(one, Said):
                 self._waiting.append(one)
             elif isinstance(one, AuditChange):
                 self._notes = [*self._notes[-MOST_NOTES:], one]
@@ -271,25 +249,16 @@ class Journal:
             self._began_s = None
             self._orders.clear()
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self) -> JournalFile:
         assert self.path is not None
         if self._lock is None:
             self._lock = database.lock(self.path)
-        if self._file is not None and _identity(self.path) != self._identity:
+        if self._file is not None and not self._file.is_there:
             LOG.error("The journal %s was removed or replaced while it was written; another one is begun.", self.path)
             self._close()
             self._notes.append(self._change("journal", why="the one before was removed or replaced"))
         if self._file is None:
-            file = database.open_to_write(self.path)
-            try:
-                with file:
-                    file.execute("INSERT OR IGNORE INTO epochs (epoch) VALUES (?)", (self._epoch,))
-                    (self._epoch_id,) = file.execute("SELECT id FROM epochs WHERE epoch = ?", (self._epoch,)).fetchone()
-                    self._head = _head(file, self.path)
-            except BaseException:
-                file.close()
-                raise
-            self._file, self._identity = file, _identity(self.path)
+            self._file = JournalFile(self.path, self._epoch, self._limits, self._now_ns)
         return self._file
 
     def _close(self) -> None:
@@ -297,73 +266,29 @@ class Journal:
             self._file.close()
             self._file = None
 
-    def _write(self, file: sqlite3.Connection, said: Sequence[_Said], orders: Sequence[_Order]) -> None:
+    def _write(self, file: JournalFile, said: Sequence[Said], orders: Sequence[_Order]) -> None:
         """Write verdicts and changes in one transaction: all of it, or nothing."""
         with self._losing:
             unnamed, self._unnamed = self._unnamed, {}
         notes = tuple(self._notes)
-        changes = [*(self._named(camera, lost) for camera, lost in unnamed.items()), *notes]
-        head, rows = self._head, []
+        before = [*(self._named(camera, lost) for camera, lost in unnamed.items()), *notes]
+        ordered = [order for order in orders if order.change is not None]
         try:
-            ordered: list[Row | None] = []
-            for change in changes:
-                rows.append(next_row(head, change))
-                head = Head(rows[-1].n, rows[-1].hash)
-            for order in orders:
-                if order.change is None:
-                    ordered.append(None)
-                    continue
-                rows.append(next_row(head, order.change))
-                head = Head(rows[-1].n, rows[-1].hash)
-                ordered.append(rows[-1])
-            self._commit(file, said, rows)
+            rows = file.write(said, [*before, *(order.change for order in ordered if order.change is not None)])
         except BaseException:
             with self._losing:
                 for camera, lost in unnamed.items():
                     later = self._unnamed.get(camera, _Lost(lost.last, lost.last, 0))
                     self._unnamed[camera] = _Lost(lost.first, later.last, lost.count + later.count)
             raise
-        self._head = head
         self._written += len(said)
         self._done_bytes += sum(len(one.header) for one in said)
         del self._waiting[: len(said)], self._notes[: len(notes)]
         if rows:
-            self._say_head()
-        for order, row in zip(orders, ordered, strict=True):
-            order.done.set_result(row)
-
-    def _commit(self, file: sqlite3.Connection, said: Sequence[_Said], rows: Sequence[Row]) -> None:
-        if rows:
-            file.execute("PRAGMA synchronous = FULL")  # a change that is answered for survives the loss of power, too
-        try:
-            with file:
-                file.execute("BEGIN IMMEDIATE")
-                file.executemany(
-                    "INSERT OR IGNORE INTO verdicts (at_ns, epoch, camera, seq, header) VALUES (?, ?, ?, ?, ?)",
-                    [(one.at_ns, self._epoch_id, one.camera, one.seq, one.header) for one in said],
-                )
-                file.executemany("INSERT INTO audit (n, change, hash) VALUES (?, ?, ?)", rows)
-                if rows:
-                    file.execute("UPDATE head SET n = ?, hash = ?", (rows[-1].n, rows[-1].hash))
-                if said:
-                    self._prune(file, 2 * len(said))
-        finally:
-            if rows:
-                file.execute("PRAGMA synchronous = NORMAL")
-
-    def _prune(self, file: sqlite3.Connection, most: int) -> None:
-        """Give up the oldest verdicts beyond what is to be kept; the audit stays.
-
-        By age twice as many at most as are written: a clock that jumps for a while does not cost the whole past.
-        """
-        first = file.execute("SELECT n, at_ns FROM verdicts ORDER BY n LIMIT 1").fetchone()
-        if first is None:
-            return
-        oldest_ns = self._now_ns() - int(self._limits.days * DAY_NS)
-        if _used_bytes(file) > self._limits.bytes_:
-            file.execute("DELETE FROM verdicts WHERE n < ?", (first[0] + max(most, PRUNE_AT_ONCE),))
-        elif first[1] < oldest_ns:
-            file.execute("DELETE FROM verdicts WHERE n < ? AND at_ns < ?", (first[0] + most, oldest_ns))
+            self._say_head(file.head)
+        answers = dict(zip(map(id, ordered), rows[len(before) :], strict=True))
+        for order in orders:
+            order.done.set_result(answers.get(id(order)))
 
     def _named(self, camera: str, lost: _Lost) -> AuditChange:
         new = {"verdicts": lost.count, "from": lost.first, "to": lost.last}
@@ -399,33 +324,11 @@ class Journal:
 
     def _tell_head(self) -> None:
         if self._file is not None and time.monotonic() >= self._head_s:
-            self._say_head()
+            self._say_head(self._file.head)
 
-    def _say_head(self) -> None:
+    def _say_head(self, head: Head) -> None:
         self._head_s = time.monotonic() + HEAD_EVERY_S
-        LOG.info("audit: row %d has the hash %s", *self._head)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _head(file: sqlite3.Connection, path: Path) -> Head:
-    found = file.execute("SELECT n, hash FROM head").fetchone()
-    if found is None or not (isinstance(found[0], int) and isinstance(found[1], str)):
-        raise JournalError(f"The journal {path} is damaged: the last row of its audit is not noted. Move it away.")
-    return Head(*found)
-
-
-def _used_bytes(file: sqlite3.Connection) -> int:
-    pages, free, size = (
-        file.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
+        LOG.info("audit: row %d has the hash %s", *head)
 
 
 def _words(path: Path | None, error: BaseException) -> str:

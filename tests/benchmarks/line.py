@@ -23,7 +23,8 @@ import zmq
 from inspectd.bench.models import Kind, write_random_model
 from inspectd.client import Subscription
 from inspectd.history import reading
-from inspectd.history.journal import Journal, Limits
+from inspectd.history.file import Limits
+from inspectd.history.journal import Journal
 from inspectd.percentiles import percentile
 from inspectd.records import Finding, Mask, Outcome, Region, Stamp, Verdict
 from inspectd.simplenet.backbone import EMBEDDED, EMBEDDED_LAYERS

@@ -20,7 +20,8 @@ SPEAKER = """
 import sys, time
 from pathlib import Path
 import zmq
-from inspectd.history.journal import Journal, Limits
+from inspectd.history.file import Limits
+from inspectd.history.journal import Journal
 from inspectd.records import Finding, Outcome, Stamp, Verdict
 from inspectd.wire.publisher import Publisher
 from inspectd.wire.requests import AuditChange

@@ -20,7 +20,8 @@ from run_here import run_here
 
 from inspectd.client import Control
 from inspectd.history.audit import Row
-from inspectd.history.journal import Journal, Limits
+from inspectd.history.file import Limits
+from inspectd.history.journal import Journal
 from inspectd.wire.requests import AuditChange, BypassRequest, ThresholdRequest
 
 LINE = '"sim://line?fps=10&width=64&height=64"'

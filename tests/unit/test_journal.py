@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspectd.errors import StartError
-from inspectd.history import audit, database, journal, reading
+from inspectd.history import audit, database, file, journal, reading
 from inspectd.history.audit import FIRST, Head, Row, find_break, next_row
 from inspectd.history.database import JournalError
-from inspectd.history.journal import DAY_NS, Journal, Limits
+from inspectd.history.file import DAY_NS, JournalFile, Limits
+from inspectd.history.journal import Journal
 from inspectd.wire.requests import AuditChange
 
 PATIENCE_S = 20.0
@@ -241,13 +242,13 @@ def test_a_slow_disk_is_told_while_it_is_slow_and_verdicts_wait(
     kept = make(path)
     kept.flush(PATIENCE_S)
     goes_on = threading.Event()
-    commit = Journal._commit
+    write = JournalFile.write
 
-    def slow(*args: object) -> None:
+    def slow(*args: object) -> list[Row]:
         goes_on.wait(PATIENCE_S)
-        commit(*args)  # type: ignore[arg-type]
+        return write(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Journal, "_commit", slow)
+    monkeypatch.setattr(JournalFile, "write", slow)
     kept.put("top", 1, header(1))
     wait(lambda: "is slow" in (kept.health.detail or ""))
     for seq in range(2, 5):
@@ -280,7 +281,7 @@ def test_the_past_is_given_up_by_age_and_by_size_and_changes_are_not(
     assert len(reading.all_changes(path)[0]) == 1
     kept.stop()
 
-    monkeypatch.setattr(journal, "PRUNE_AT_ONCE", 100)
+    monkeypatch.setattr(file, "PRUNE_AT_ONCE", 100)
     small = make(path, "e2", Limits(days=1000, bytes_=400_000))
     for seq in range(1, 1001):
         small.put("top", seq, header(seq, "x" * 1000))

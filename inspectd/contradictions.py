@@ -1,0 +1,127 @@
+"""What is well-typed in a configuration and still cannot be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from inspectd.addresses import is_local, is_loopback, is_socket, split_address
+
+if TYPE_CHECKING:
+    from inspectd.config import Config
+
+
+def contradictions(config: Config) -> list[str]:
+    """Return a sentence for each mistake that no key has by itself."""
+    found: list[str] = []
+    seen: dict[str, int] = {}
+    for i, camera in enumerate(config.cameras):
+        if camera is None:  # its mistakes are told already
+            continue
+        if camera.name in seen:
+            found.append(
+                f"cameras[{i}].name is {camera.name!r}, as cameras[{seen[camera.name]}].name already is; "
+                "expected another name"
+            )
+        seen.setdefault(camera.name, i)
+        if camera.mode == "trigger":
+            found.append(f"cameras[{i}].mode is 'trigger', which this version cannot do yet; expected stream")
+        if camera.source == "":
+            found.append(f"cameras[{i}].source is empty; expected a camera, address, file or folder")
+        if not camera.model:
+            found.append(f"cameras[{i}].model is empty; expected a folder that `inspectd calibrate` wrote")
+    if config.cameras and not any(camera is None or camera.enabled for camera in config.cameras):
+        found.append("cameras: none is enabled; expected at least one with enabled: true")
+    found += _addresses(config) or _taken_twice(config)
+    if config.journal.path == "":
+        found.append("journal.path is empty; expected a file, or null for no journal")
+    for where, value in (("metrics.tls_cert", config.metrics.tls_cert), ("metrics.tls_key", config.metrics.tls_key)):
+        if value is not None:
+            found.append(f"{where} is set, but this version has no TLS yet; leave it out and bind loopback")
+    return found
+
+
+def _addresses(config: Config) -> list[str]:
+    found = []
+    secret = config.security.curve_secret
+    for section, address, allow in (
+        ("publish", config.publish.bind, config.publish.allow),
+        ("control", config.control.bind, config.control.allow),
+    ):
+        if not is_socket(address):
+            found.append(f"{section}.bind is {address!r}; expected tcp://HOST:PORT or ipc://PATH")
+        elif is_local(address):
+            if allow is not None:
+                found.append(
+                    f"{section}.allow is set, but {section}.bind is {address!r}, where nobody is asked for a key; "
+                    "leave it out, or bind an address that others can reach"
+                )
+        elif missing := [
+            key for key, value in ((f"{section}.allow", allow), ("security.curve_secret", secret)) if not value
+        ]:
+            found.append(
+                f"{section}.bind is {address!r}, which others can reach; expected {' and '.join(missing)} too (CURVE; "
+                "`inspectd keygen` makes keys), or a loopback address such as tcp://127.0.0.1:5556"
+            )
+    found += _next_addresses(config)
+    if secret and all(map(is_local, (config.publish.bind, config.control.bind))):
+        found.append(
+            "security.curve_secret is set, but nobody is asked for a key on loopback addresses; leave it out, or bind "
+            "publish or control where others can reach it"
+        )
+    listen = config.metrics.listen
+    if split_address(listen) is None:
+        found.append(f"metrics.listen is {listen!r}; expected HOST:PORT")
+    elif not is_loopback(listen):
+        found.append(
+            f"metrics.listen is {listen!r}, which others can reach; without TLS, which this version cannot do "
+            "yet, expected a loopback address such as 127.0.0.1:9108"
+        )
+    return found
+
+
+def _next_addresses(config: Config) -> list[str]:
+    """Return what is wrong with the addresses where the daemon's next key is used beside the present one."""
+    found = []
+    nexts = (
+        ("publish", config.publish.bind, config.publish.next_bind),
+        ("control", config.control.bind, config.control.next_bind),
+    )
+    for section, address, later in nexts:
+        if later is None:
+            continue
+        if not is_socket(later):
+            found.append(f"{section}.next_bind is {later!r}; expected tcp://HOST:PORT")
+        elif is_local(later) or is_local(address):
+            found.append(
+                f"{section}.next_bind is set, but nobody is asked for a key on loopback addresses; leave it out"
+            )
+        elif not config.security.next_secret:
+            found.append(f"{section}.next_bind is set; expected security.next_secret, the key that is used there")
+    if config.security.next_secret and all(later is None for _, _, later in nexts):
+        found.append("security.next_secret is set; expected publish.next_bind or control.next_bind, where it is used")
+    return found
+
+
+def _taken_twice(config: Config) -> list[str]:
+    """Return which two of the addresses cannot both be bound."""
+    found: list[str] = []
+    seen: dict[object, str] = {}
+    for where, address in (
+        ("publish.bind", config.publish.bind),
+        ("control.bind", config.control.bind),
+        ("metrics.listen", config.metrics.listen),
+        ("publish.next_bind", config.publish.next_bind),
+        ("control.next_bind", config.control.next_bind),
+    ):
+        if address is None:
+            continue
+        key: object = address
+        parts = split_address(address.removeprefix("tcp://"))
+        if parts is not None and not address.startswith("ipc://"):
+            if parts[1] == 0:  # any free port
+                continue
+            key = parts[1] if is_loopback(address.removeprefix("tcp://")) else parts
+        if key in seen:
+            found.append(f"{where} is {address!r}, which {seen[key]} has already; expected another port")
+        seen.setdefault(key, where)
+    return found
