@@ -57,7 +57,7 @@ def write_whole(target: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(target)
-        _sync(target.parent)
+        _sync_entry(target.parent)
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
@@ -137,6 +137,15 @@ def _put_in_place(scratch: Path, target: Path) -> None:
     else:
         scratch.rename(target)
     _sync(target.parent)
+
+
+def _sync_entry(folder: Path) -> None:
+    """Have what was put into a folder survive the loss of power, where folder and file system allow that."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def _sync(path: Path) -> None:

@@ -29,15 +29,16 @@ def command(control: str, server_key: Path | None, key: Path | None, as_json: bo
     from inspectd.wire.requests import StatusRequest
 
     said = connecting.ask(control, connecting.read_keys(server_key, key), StatusRequest(), TIMEOUT_S)
-    if as_json:
-        click.echo(json.dumps(said, indent=1))
-    else:
-        try:
+    try:
+        enabled = [camera for camera in said["cameras"].values() if camera.get("enabled", True)]
+        is_well = bool(enabled) and all(camera["inspecting"] for camera in enabled)
+        if as_json:
+            click.echo(json.dumps(said, indent=1))
+        else:
             _show(Console(highlight=False), said)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StartError(f"What {control} answers is not the state of an inspectd: {error!r}.") from None
-    enabled = [camera for camera in said["cameras"].values() if camera["enabled"]]
-    if not enabled or not all(camera["inspecting"] for camera in enabled):
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StartError(f"What {control} answers is not the state of an inspectd: {error!r}.") from None
+    if not is_well:
         sys.exit(2)
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from inspectd.daemon.models import Models
 from inspectd.daemon.worker import Reply
-from inspectd.errors import InspectdError, UsageError
+from inspectd.errors import InspectdError, StartError, UsageError
 from inspectd.history import reading
 from inspectd.history.journal import Journal
 from inspectd.history.overrides import NONE, Override, Overrides, ThresholdOverride
@@ -72,6 +72,7 @@ class Changes:
         self._epoch = epoch
         self._ends: dict[str, threading.Timer] = {}
         """By camera, what ends its bypass: on a thread that waits for nothing else."""
+        self._bypass_requests: dict[str, int] = {}
         self._ending = threading.Lock()
         self._is_stopping = False
 
@@ -121,13 +122,19 @@ class Changes:
         self._make("revert", camera, NONE, recipe, Asker(user, request.by, request.why), old=old, new=new)
         return self._reply(camera)
 
+    def number_bypass(self, camera: str) -> int:
+        """Return the number of a request for a bypass, or its end, in the order in which they came."""
+        with self._ending:
+            self._bypass_requests[camera] = self._bypass_requests.get(camera, 0) + 1
+            return self._bypass_requests[camera]
+
     def end_bypass(self, request: BypassRequest, user: str | None) -> Reply:
         """Inspect again; this waits for nothing, the journal included."""
         self._resume(self._cameras[request.camera], None, Asker(user, request.by, request.why))
         return Reply(msgspec.to_builtins(BypassResult(until=None)))
 
-    def bypass(self, request: BypassRequest, user: str | None) -> Reply:
-        """Inspect nothing for a while."""
+    def bypass(self, request: BypassRequest, user: str | None, number: int) -> Reply:
+        """Inspect nothing for a while; `number`: of the request. A later one wins."""
         camera = self._cameras[request.camera]
         asker = Asker(user, request.by, request.why)
         until = rfc3339(time.time_ns() + int(request.seconds * 1e9))
@@ -135,6 +142,10 @@ class Changes:
         end = threading.Timer(request.seconds, lambda: self._resume(camera, end, Asker(None, None, "its time is over")))
         end.daemon = True
         with self._ending:
+            if self._bypass_requests.get(camera.name, number) != number or self._is_stopping:
+                undone = Asker(user, request.by, "bypass: another request came meanwhile, or the stop")
+                self._journal.note(self._change("undone", camera.name, undone))
+                raise RefusedError("busy", "Another request about this camera's bypass came meanwhile; that one holds.")
             if (before := self._ends.get(camera.name)) is not None:
                 before.cancel()
             self._ends[camera.name] = end
@@ -205,11 +216,14 @@ class Changes:
         before = self._overrides.of(camera.name)
         self._journal.record(self._change(what, camera.name, asker, old, new))
         try:
+            if self._is_stopping:
+                raise StartError("the daemon is stopping.")
             self._overrides.keep(camera.name, override)
             camera.use(recipe)
         except InspectdError as error:
             with suppress(InspectdError):
-                self._overrides.keep(camera.name, before)
+                if self._overrides.of(camera.name) != before:
+                    self._overrides.keep(camera.name, before)
             undone = Asker(asker.who, asker.by, f"{what} failed: {error}")
             self._journal.note(self._change("undone", camera.name, undone, new, old))
             raise
@@ -225,9 +239,10 @@ class Changes:
             end = self._ends.get(camera.name)
             if whose is not None and end is not whose:
                 return  # another one has taken its place, or it was ended
-            if end is not None:
-                end.cancel()
-                del self._ends[camera.name]
+            if end is None:
+                return  # there is none
+            end.cancel()
+            del self._ends[camera.name]
             camera.resume()
         self._journal.note(self._change("bypass_end", camera.name, asker))
 

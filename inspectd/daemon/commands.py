@@ -131,10 +131,11 @@ def changing(changes: Changes, worker: Worker, prompt: Worker) -> Handlers:
         worker.answer(answer, lambda: changes.revert(request, answer.user), changes.give_up_unused)
 
     def bypass(request: BypassRequest, answer: Answer) -> None:
+        number = changes.number_bypass(request.camera)
         if request.seconds == 0:
             answer.reply(*changes.end_bypass(request, answer.user))
         else:
-            prompt.answer(answer, lambda: changes.bypass(request, answer.user))
+            prompt.answer(answer, lambda: changes.bypass(request, answer.user, number))
 
     return {ModelRequest: model, ThresholdRequest: threshold, RevertRequest: revert, BypassRequest: bypass}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,16 +54,31 @@ class JournalFile:
         except BaseException:
             self._file.close()
             raise
-        self._identity = _identity(path)
-
-    @property
-    def is_there(self) -> bool:
-        """Whether this file is still the one at its path: nobody has removed or replaced it."""
-        return _identity(self._path) == self._identity
+        self.identity = identity_of(path)
+        self._log_identity = identity_of(_log_of(path))
 
     def close(self) -> None:
         """Let it go."""
         self._file.close()
+
+    def leave(self) -> None:
+        """Let a file go that is not at its path any more: its log is written into it, and not into what lies there now.
+
+        Where that fails, the log is put aside.
+        """
+        try:
+            self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            is_written = True
+        except sqlite3.Error:
+            is_written = False
+        self._file.close()
+        log = _log_of(self._path)
+        if self._log_identity is not None and identity_of(log) == self._log_identity:
+            if is_written:
+                log.unlink()
+            else:
+                log.rename(log.with_name(f"{log.name}.left"))
+            self._path.with_name(f"{self._path.name}-shm").unlink(missing_ok=True)
 
     def write(self, said: Sequence[Said], changes: Sequence[AuditChange]) -> list[Row]:
         """Write verdicts and changes in one transaction, and return the rows of the changes.
@@ -122,9 +138,17 @@ class JournalFile:
         return Head(*found)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+Identity = tuple[int, int]
+
+
+def identity_of(path: Path) -> Identity | None:
+    """Return what tells a file from any other; None: there is none. OSError: it cannot be looked at."""
     try:
         status = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")

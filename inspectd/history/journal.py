@@ -26,7 +26,7 @@ from inspectd.errors import InspectdError
 from inspectd.history import database
 from inspectd.history.audit import Head, Row
 from inspectd.history.database import JournalError
-from inspectd.history.file import JournalFile, Limits, Said
+from inspectd.history.file import Identity, JournalFile, Limits, Said, identity_of
 from inspectd.wire.messages import rfc3339
 from inspectd.wire.requests import AuditChange
 
@@ -66,6 +66,8 @@ class _Order:
 
     change: AuditChange | None
     done: Future[Row | None] = field(default_factory=Future)
+    given_up: str | None = None
+    """Why nobody waits for it any more."""
 
 
 @dataclass(slots=True)
@@ -97,13 +99,18 @@ class Journal:
         self._put_bytes = self._done_bytes = 0  # each is written by one thread
         self._waiting: list[Said] = []
         self._notes: list[AuditChange] = []
+        self._dropped = 0
+        """Notes for which there was no room."""
         self._orders: list[_Order] = []
         self._written = 0
         self._lost: dict[str, int] = {}
         self._unnamed: dict[str, _Lost] = {}
         self._losing = threading.Lock()
+        """Held while something is lost, or given up."""
 
         self._file: JournalFile | None = None
+        self._identity: Identity | None = None
+        """Of the file that was written last, open or not."""
         self._lock: int | None = None
         self._failure: str | None = None
         self._slowness: str | None = None
@@ -195,9 +202,11 @@ class Journal:
         try:  # it is being written at this moment
             return order.done.result(timeout_s)
         except TimeoutError:
-            if change is not None:  # nobody will make it
-                self.note(msgspec.structs.replace(change, what="undone", why=f"{change.what}: {why}"))
-            raise JournalError(why) from None
+            with self._losing:
+                if not order.done.done():
+                    order.given_up = why
+                    raise JournalError(why) from None
+            return order.done.result()
 
     def _lose(self, camera: str, seq: int) -> None:
         with self._losing:
@@ -227,7 +236,10 @@ class Journal:
             if isinstance(one, Said):
                 self._waiting.append(one)
             elif isinstance(one, AuditChange):
-                self._notes = [*self._notes[-MOST_NOTES:], one]
+                if len(self._notes) < MOST_NOTES:
+                    self._notes.append(one)
+                else:
+                    self._dropped += 1
             else:
                 self._orders.append(one)
 
@@ -253,12 +265,15 @@ class Journal:
         assert self.path is not None
         if self._lock is None:
             self._lock = database.lock(self.path)
-        if self._file is not None and not self._file.is_there:
+        if self._identity is not None and identity_of(self.path) != self._identity:
             LOG.error("The journal %s was removed or replaced while it was written; another one is begun.", self.path)
-            self._close()
+            file, self._file, self._identity = self._file, None, None
             self._notes.append(self._change("journal", why="the one before was removed or replaced"))
+            if file is not None:
+                file.leave()
         if self._file is None:
             self._file = JournalFile(self.path, self._epoch, self._limits, self._now_ns)
+            self._identity = self._file.identity
         return self._file
 
     def _close(self) -> None:
@@ -272,6 +287,8 @@ class Journal:
             unnamed, self._unnamed = self._unnamed, {}
         notes = tuple(self._notes)
         before = [*(self._named(camera, lost) for camera, lost in unnamed.items()), *notes]
+        if dropped := self._dropped:
+            before.append(self._change("lost", new={"changes": dropped}, why=self._failure))
         ordered = [order for order in orders if order.change is not None]
         try:
             rows = file.write(said, [*before, *(order.change for order in ordered if order.change is not None)])
@@ -283,12 +300,17 @@ class Journal:
             raise
         self._written += len(said)
         self._done_bytes += sum(len(one.header) for one in said)
+        self._dropped -= dropped
         del self._waiting[: len(said)], self._notes[: len(notes)]
         if rows:
             self._say_head(file.head)
         answers = dict(zip(map(id, ordered), rows[len(before) :], strict=True))
-        for order in orders:
-            order.done.set_result(answers.get(id(order)))
+        with self._losing:
+            for order in orders:
+                order.done.set_result(answers.get(id(order)))
+                if order.given_up is not None and (change := order.change) is not None:  # nobody will make it
+                    why = f"{change.what}: {order.given_up}"
+                    self._notes.append(msgspec.structs.replace(change, what="undone", why=why))
 
     def _named(self, camera: str, lost: _Lost) -> AuditChange:
         new = {"verdicts": lost.count, "from": lost.first, "to": lost.last}

@@ -24,7 +24,7 @@ CameraName = Annotated[str, Meta(max_length=64)]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
 _PLAIN = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*"
-PRINTABLE = rf"^{_PLAIN}\S{_PLAIN}\Z"
+PRINTABLE = rf"^{_PLAIN}[^\s{_PLAIN[2:-2]}]{_PLAIN}\Z"
 """What begins no other line, turns no writing, and is not blank."""
 By = Annotated[str, Meta(max_length=64, pattern=PRINTABLE)]
 """Who asks, as they call themselves; noted beside the key's name."""

@@ -38,7 +38,7 @@ def schema() -> dict[str, Any]:
     kinds = [*topics.values(), *requests.values(), *replies.values()]
     references, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     pending = iter(references)
-    return {
+    schema_ = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"inspectd ZeroMQ protocol, version {PROTOCOL}",
         "topics": {name: next(pending) for name in topics},
@@ -46,3 +46,15 @@ def schema() -> dict[str, Any]:
         "replies": {name: next(pending) for name in replies},
         "$defs": components,
     }
+    said: dict[str, Any] = _for_everybody(schema_)
+    return said
+
+
+def _for_everybody(part: Any) -> Any:
+    """Return a part of the schema with its patterns as JSON Schema has them (ECMA 262): the end is `$`."""
+    if isinstance(part, dict):
+        return {
+            key: one.replace(r"\Z", "$") if key == "pattern" and isinstance(one, str) else _for_everybody(one)
+            for key, one in part.items()
+        }
+    return [_for_everybody(one) for one in part] if isinstance(part, list) else part

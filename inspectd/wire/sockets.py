@@ -74,7 +74,6 @@ def _bind(endpoint: zmq.Socket[bytes], place: Place) -> str:
     endpoint.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     endpoint.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     endpoint.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
-    endpoint.setsockopt(zmq.IPV6, int("[" in address))
     why = "another program uses it; stop that program (another inspectd?) or choose another address"
     try:
         if not _is_served(address):
@@ -98,7 +97,8 @@ def rebind(endpoint: zmq.Socket[bytes], places: Sequence[Place]) -> None:
 
 
 def _use(endpoint: zmq.Socket[bytes], place: Place) -> None:
-    """Let the socket have the place's key from its next bind on."""
+    """Let the socket have what the place needs from its next bind on."""
+    endpoint.setsockopt(zmq.IPV6, int("[" in place.address))
     if place.secret is not None:
         endpoint.setsockopt(zmq.CURVE_SECRETKEY, place.secret)
 

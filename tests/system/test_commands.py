@@ -18,10 +18,11 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+import zmq
 from conftest import write_small_model
 from daemon_process import DaemonProcess
 
-from inspectd.client import Control, NoReplyError, RefusalError, Subscription
+from inspectd.client import Control, NoReplyError, RefusalError, Subscription, connected
 from inspectd.history import reading
 from inspectd.history.audit import find_break
 from inspectd.wire.requests import (
@@ -213,7 +214,9 @@ def test_switched_many_times_under_load_every_frame_is_judged_by_what_it_was_adm
     for said in (top, side):
         assert [v["seq"] for v in said] == list(range(1, len(said) + 1))
         assert {v["reason"] for v in said} <= {None, "shutdown"}
-        assert {v["displaced"] for v in said} == {0}
+    for name, said in (("top", top), ("side", side)):  # a busy machine may displace a frame; none is lost
+        counts = next(state["counts"] for state in reversed(daemon.states) if state["camera"] == name)
+        assert counts["captured"] == len(said) + counts["displaced"]
     assert {v["threshold"] for v in side if v["verdict"] != "fault"} == {1.0}
     scored = [v for v in top if v["verdict"] != "fault"]
     for v in scored:
@@ -248,6 +251,27 @@ def test_a_bypass_is_timed_told_and_does_not_survive_a_restart(tmp_path: Path, m
         assert {v["reason"] for v in again.verdicts} == {None}
     told = [c.what for c in changes(again)]
     assert told == ["start", "bypass", "bypass_end", "bypass", "bypass_end", "bypass", "start"]
+
+
+def test_the_end_of_a_bypass_is_never_overtaken_by_its_beginning(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    with (
+        DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon,
+        connected(zmq.DEALER, daemon.control, None) as dealer,
+    ):
+        judged(daemon)
+        for number in range(20):
+            for seconds in (3600, 0):
+                request = BypassRequest(id=f"{number} {seconds}", camera="top", seconds=seconds, by="anna", why="x")
+                dealer.send(msgspec.json.encode(request))
+        replies = [json.loads(dealer.recv()) for _ in range(40)]
+        assert {reply["id"] for reply in replies} == {f"{n} {s}" for n in range(20) for s in (3600, 0)}
+        assert all(reply["ok"] for reply in replies if reply["id"].endswith(" 0"))
+        daemon.listen(lambda d: d.verdicts[-1]["reason"] is None)
+        judged(daemon)
+        assert daemon.verdicts[-1]["reason"] is None
+        assert daemon.stop() == 0
+    told = [c.what for c in changes(daemon)]
+    assert told.count("bypass") == told.count("bypass_end") + told.count("undone")
 
 
 def test_pictures_for_people_come_as_often_as_was_asked_and_only_to_those_who_look(

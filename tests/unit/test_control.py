@@ -148,6 +148,13 @@ def test_a_req_socket_gets_its_reply(control: Control) -> None:
         ([b'{"id": 1, "cmd": "threshold", "camera": "top"}'], "bad_request"),
         ([b'{"id": 1, "cmd": "threshold", "camera": "top", "value": NaN, "by": "me"}'], "bad_request"),
         ([b'{"id": 1, "cmd": "threshold", "camera": "top", "value": 1e999, "by": "me"}'], "bad_request"),
+        *[
+            (
+                [b'{"id": 1, "cmd": "bypass", "camera": "top", "seconds": 1, "why": "x", "by": "' + by + b'"}'],
+                "bad_request",
+            )
+            for by in (b"", b" ", b"\\u001b", b"ok\\u009b2Jx", b"a\\u202eb", b"a\\nb", b"x" * 65)
+        ],
         ([b'{"id": 1, "cmd": "trigger", "camera": "top"}'], "unsupported"),
         ([b'{"id": 1, "cmd": "recipe", "camera": "top", "name": "B"}'], "unsupported"),
         ([b'{"id": 1, "cmd": "reload"}'], "unsupported"),

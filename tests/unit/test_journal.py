@@ -132,6 +132,62 @@ def test_the_chains_head_is_said_in_the_log(
     wait(lambda: caplog.text.count(f"audit: row 1 has the hash {row.hash}") >= 3)
 
 
+def test_a_backup_that_is_put_in_its_place_goes_on_from_where_it_was(path: Path, make: Callable[..., Journal]) -> None:
+    kept = make(path)
+    kept.put("top", 1, header(1))
+    kept.record(change("model"))
+    backup = path.with_name("backup.db")
+    with closing(sqlite3.connect(path)) as one, closing(sqlite3.connect(backup)) as other:
+        one.backup(other)
+    kept.put("top", 2, header(2))
+    lost = kept.record(change("threshold"))
+    backup.rename(path)
+    again = kept.record(change("revert"))
+    kept.put("top", 3, header(3))
+    kept.flush(PATIENCE_S)
+    rows, head = reading.all_changes(path)
+    assert find_break(rows, head) is None
+    said = [msgspec.json.decode(row.change, type=AuditChange).what for row in rows]
+    assert said == ["model", "journal", "revert"]
+    assert again.n == 3
+    assert lost.hash not in {row.hash for row in rows}
+    assert seqs(path) == [1, 3]
+    assert kept.health.detail is None
+
+
+def test_a_file_that_is_moved_away_takes_with_it_all_that_was_answered_for(
+    path: Path, make: Callable[..., Journal]
+) -> None:
+    kept = make(path)
+    kept.put("top", 1, header(1))
+    first = kept.record(change("model"))
+    moved = path.rename(path.with_name("old.db"))
+    second = kept.record(change("threshold"))
+    assert reading.all_changes(moved)[0] == [first]
+    assert seqs(moved) == [1]
+    rows, head = reading.all_changes(path)
+    assert (rows[-1], len(rows)) == (second, 2)
+    assert find_break(rows, head) is None
+
+
+def test_a_file_that_goes_while_it_could_not_be_written_is_noticed_too(
+    path: Path, make: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    kept = make(path)
+    kept.record(change("model"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="locked"):
+            kept.flush(PATIENCE_S)
+        for one in path.parent.glob("journal.db*"):
+            if not one.name.endswith("lock"):
+                one.unlink()
+    kept.record(change("threshold"))
+    rows, _ = reading.all_changes(path)
+    assert [msgspec.json.decode(row.change, type=AuditChange).what for row in rows] == ["journal", "threshold"]
+
+
 def test_two_daemons_do_not_share_a_journal(path: Path, make: Callable[..., Journal]) -> None:
     kept = make(path)
     with pytest.raises(StartError, match=r"in use by another inspectd; give each daemon its own journal\.path"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from inspectd.wire.messages import CountsMessage, DaemonMessage, JournalMessage,
 from inspectd.wire.publisher import Publisher
 from inspectd.wire.requests import StatusRequest
 from inspectd.wire.security import Door, Doorkeeper
-from inspectd.wire.sockets import Context
+from inspectd.wire.sockets import Context, rebind
 
 PATIENCE_S = 20.0
 SERVER = KeyPair.new()
@@ -338,6 +339,19 @@ def test_a_watcher_that_takes_memory_by_long_subscriptions_costs_everybody_their
         while plc.receive(0):
             pass
         assert hears(plc), "it comes back by itself"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_two_addresses_of_two_kinds_are_bound_again(tmp_path: Path) -> None:
+    context: Context = zmq.Context()
+    six = Door(SERVER, "watch", ("tcp://127.0.0.1:0", KeyPair.new()))
+    publisher = Publisher(context, "tcp://[::1]:0", "all", "e1", door=six)
+    publisher.bind()
+    before = [place.address for place in publisher._places]
+    rebind(publisher._socket, publisher._places)
+    assert [place.address for place in publisher._places] == before
+    publisher.stop()
+    context.term()
 
 
 def test_without_a_doorkeeper_nobody_is_let_in(tmp_path: Path) -> None:
