@@ -79,7 +79,7 @@ def test_a_watcher_watches_a_commander_commands_and_whoever_is_taken_off_hears_n
         first = plc.receive(10)
         assert first is not None
         assert command.status()["cameras"]["top"]["state"] == "running"
-        command.ask(BypassRequest(camera="top", seconds=0, by="anna", why="who am I?"), 10)
+        command.ask(BypassRequest(camera="top", seconds=1, by="anna", why="who am I?"), 10)
         change = command.ask(AuditRequest(), 10)[0]["rows"][-1]["change"]
         assert (change["who"], change["by"]) == ("plc7", "anna"), "the key says who it is, the request what it claims"
         with Control(site.control, keys=site.keys("hmi")) as watcher, pytest.raises(NotAllowedError):

@@ -264,7 +264,7 @@ VALID: list[dict[str, Any]] = [
     {"cmd": "recipe", "camera": "top", "name": "A"},
     {"cmd": "reload"},
 ]
-ODD: list[Any] = [
+VALUES: list[Any] = [
     None, True, -1, 0, 2**63, 2**70, 1e308, "", "x" * 600, [], {}, [[[[]]]], "\x00", "ä\u202e", {"a": {"b": [1]}},
 ]  # fmt: skip
 
@@ -275,11 +275,11 @@ def odd_request(rng: random.Random) -> bytes:
     name = rng.choice(list(request))
     match rng.randrange(5):
         case 0:
-            request[name] = rng.choice(ODD)
+            request[name] = rng.choice(VALUES)
         case 1:
             del request[name]
         case 2:
-            request["colour"] = rng.choice(ODD)
+            request["colour"] = rng.choice(VALUES)
         case 3:
             request[name] = "z" * rng.choice([100, 7_000, 9_000, 40_000])
     return json.dumps(request).encode()
