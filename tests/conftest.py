@@ -166,6 +166,12 @@ def small_model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def models(tmp_path: Path) -> tuple[Path, Path]:
+    """Two models of one backbone that score alike; their thresholds tell which of them judged."""
+    return write_small_model(tmp_path / "low", threshold=1.0), write_small_model(tmp_path / "high", threshold=50.0)
+
+
+@pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of twelve different 64 × 48 pictures."""
     folder = tmp_path / "pictures"

@@ -150,7 +150,7 @@ class Camera:
         with self._lock:
             self._check(recipe)
             if isinstance(self._duty.recipe, Recipe):
-                self._old.append(self._duty.recipe)
+                self._old = [*filter(self._batcher.holds, self._old), self._duty.recipe]
             self._duty = replace(self._duty, recipe=recipe, mismatch=None)
         self._changed(self.name)
 

@@ -4,73 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import shutil
 import signal
-import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import cv2
 import msgspec
 import numpy as np
 import pytest
 import zmq
+from commanded import PATIENCE_S, ask, camera_of, changes, judged, refused
 from conftest import write_small_model
 from daemon_process import DaemonProcess
 
 from inspectd.client import Control, NoReplyError, RefusalError, Subscription, connected
 from inspectd.history import reading
-from inspectd.history.audit import find_break
 from inspectd.wire.requests import (
-    AuditChange,
-    AuditRequest,
     BypassRequest,
     ModelRequest,
-    Request,
     RevertRequest,
     SnapshotRequest,
     ThresholdRequest,
     VerdictsRequest,
 )
-
-LINE = '"sim://line?fps=20&width=64&height=64"'
-PATIENCE_S = 30.0
-
-
-def camera_of(model: Path, name: str = "top", more: str = "") -> str:
-    return f"{{name: {name}, source: {LINE}, model: {model}, deadline_ms: 5000{more}}}"
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> tuple[Path, Path]:
-    """Two models of one backbone that score alike; their thresholds tell which of them judged."""
-    return write_small_model(tmp_path / "low", threshold=1.0), write_small_model(tmp_path / "high", threshold=50.0)
-
-
-def ask(control: Control, request: Request) -> Any:
-    return control.ask(request, PATIENCE_S)[0]
-
-
-def refused(control: Control, request: Request) -> RefusalError:
-    with pytest.raises(RefusalError) as refusal:
-        control.ask(request, PATIENCE_S)
-    return refusal.value
-
-
-def changes(daemon: DaemonProcess) -> list[AuditChange]:
-    rows, head = reading.all_changes(daemon.journal)
-    assert find_break(rows, head) is None
-    return [msgspec.json.decode(row.change, type=AuditChange) for row in rows]
-
-
-def judged(daemon: DaemonProcess, count: int = 5) -> None:
-    """Listen until so many more verdicts have come."""
-    had = len(daemon.verdicts)
-    daemon.listen(lambda d: len(d.verdicts) >= had + count)
 
 
 def test_verdicts_that_were_missed_are_got_from_the_journal_as_they_were_published(
@@ -329,18 +286,6 @@ def test_a_model_that_a_command_chose_and_that_is_gone_after_a_restart_is_a_faul
         again.listen(lambda d: d.verdicts[-1]["threshold"] == 1.0)
 
 
-def test_a_journal_that_is_taken_away_is_begun_anew_and_that_is_said(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
-        judged(daemon)
-        for path in daemon.journal.parent.glob("journal.db*"):
-            path.unlink()
-        ask(control, ThresholdRequest(camera="top", value=2.0, by="anna"))
-        judged(daemon)
-        daemon.stop()
-    assert "was removed or replaced while it was written; another one is begun" in daemon.log
-    assert [c.what for c in changes(daemon)] == ["journal", "threshold", "stop"]
-
-
 def test_a_change_that_a_stop_comes_upon_is_made_and_answered_or_neither(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
@@ -353,95 +298,3 @@ def test_a_change_that_a_stop_comes_upon_is_made_and_answered_or_neither(
             is_made = False
         daemon.listen_to_the_end()
     assert is_made == ("model" in [c.what for c in changes(daemon)])
-
-
-# A journal that cannot be written
-
-
-def broken_journals() -> list[tuple[str, Callable[[Path], object], str]]:
-    def newer(path: Path) -> None:
-        with closing(sqlite3.connect(path)) as file:
-            file.executescript("CREATE TABLE x (y); PRAGMA application_id = 1768846192; PRAGMA user_version = 9;")
-
-    return [
-        ("newer", newer, "was written by a newer inspectd"),
-        ("no database", lambda path: path.write_bytes(b"hello" * 1000), "file is not a database"),
-        ("a folder", lambda path: path.mkdir(), "unable to open database file"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("kind", "make", "why"), broken_journals(), ids=lambda one: one if isinstance(one, str) else ""
-)
-def test_with_a_journal_that_cannot_be_used_inspection_goes_on_and_says_so(
-    tmp_path: Path, models: tuple[Path, Path], kind: str, make: Callable[[Path], object], why: str
-) -> None:
-    assert kind
-    (tmp_path / "daemon").mkdir()
-    make(tmp_path / "daemon" / "journal.db")
-    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
-        judged(daemon, 20)
-        assert {v["reason"] for v in daemon.verdicts} == {None}
-        daemon.listen(lambda d: why in (d.states[-1]["detail"] or ""))
-        assert daemon.states[-1]["inspecting"]
-        assert not daemon.daemon_states[-1]["journal"]["ok"]
-        for request in (
-            VerdictsRequest(camera="top", after=0),
-            AuditRequest(),
-            ThresholdRequest(camera="top", value=2.0, by="anna"),
-            BypassRequest(camera="top", seconds=10, by="anna", why="x"),
-        ):
-            error = refused(control, request)
-            assert error.code == "journal"
-            assert why in str(error)
-        had = len(daemon.verdicts)
-        judged(daemon, 5)
-        assert {(v["threshold"], v["reason"]) for v in daemon.verdicts[had:]} == {(1.0, None)}
-        assert daemon.stop() == 0
-    assert why in daemon.log
-
-
-def test_overrides_that_cannot_be_read_end_the_start(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    (tmp_path / "daemon").mkdir()
-    (tmp_path / "daemon" / "journal.db.overrides.json").write_text(
-        '{"version": 1, "cameras": {"top": {"threshold": 3}}}'
-    )
-    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon:
-        assert daemon.listen_to_the_end() == 2
-    assert re.search(r"what commands changed at the cameras, cannot be read: .*Restore it, remove it", daemon.log)
-    assert not daemon.verdicts
-
-
-def test_two_daemons_on_one_journal(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon:
-        judged(daemon)
-        extra = f"journal: {{path: {daemon.journal}}}\n"
-        with DaemonProcess(tmp_path / "second", camera_of(models[0]), extra=extra) as second:
-            assert second.listen_to_the_end() == 3
-        assert "is in use by another inspectd; give each daemon its own journal.path." in second.log
-        judged(daemon)
-        assert daemon.stop(signal.SIGTERM) == 0
-
-
-def test_on_a_disk_that_is_full_inspection_goes_on_and_later_all_is_written(
-    tmp_path: Path, models: tuple[Path, Path]
-) -> None:
-    """RLIMIT_FSIZE stands for the disk: what is written beyond it fails."""
-    with DaemonProcess(tmp_path / "daemon", camera_of(models[0])) as daemon, Control(daemon.control) as control:
-        judged(daemon)
-        before = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (8_000, before[1]))  # two pages of a log
-        daemon.listen(lambda d: not d.daemon_states[-1]["journal"]["ok"])
-        judged(daemon, 20)
-        assert refused(control, ThresholdRequest(camera="top", value=2.0, by="anna")).code == "journal"
-        assert daemon.states[-1]["inspecting"]
-        assert "The journal" in daemon.states[-1]["detail"]
-        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, before)
-        daemon.listen(lambda d: d.daemon_states[-1]["journal"]["ok"])
-        assert daemon.stop() == 0
-    assert {v["reason"] for v in daemon.verdicts} <= {None, "shutdown"}
-    assert {v["threshold"] for v in daemon.verdicts if v["reason"] is None} == {1.0}
-    assert re.search(r"The journal \S+ cannot be used: .*Inspection goes on; \d+ verdicts wait", daemon.log)
-    headers, _ = reading.verdicts_after(daemon.journal, "top", daemon.verdicts[0]["epoch"], 0, 10_000, 10**9)
-    assert [json.loads(one) for one in headers] == daemon.verdicts
-    assert [c.what for c in changes(daemon)] == ["start", "stop"]
