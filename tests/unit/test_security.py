@@ -119,11 +119,11 @@ def hears(subscription: Subscription, timeout_s: float = PATIENCE_S) -> bool:
 
 
 def comes_to(what: Callable[[], bool]) -> bool:
-    """Whether it becomes true."""
+    """Whether it becomes true. It is not asked again once it was: what it looks at may be gone then."""
     give_up_s = time.monotonic() + PATIENCE_S
-    while not what() and time.monotonic() < give_up_s:
+    while not (is_so := what()) and time.monotonic() < give_up_s:
         time.sleep(0.05)
-    return what()
+    return is_so
 
 
 def falls_silent(subscription: Subscription, silence_s: float) -> bool:
