@@ -75,6 +75,7 @@ class CameraConfig(Frozen, frozen=True):
     model: str
     threshold: float | None = None
     mode: Literal["stream", "trigger"] = "stream"
+    shadow: str | None = None
     policy: Literal["latest", "every"] = "latest"
     deadline_ms: Milliseconds = 200
     trigger_delay_ms: Annotated[float, Meta(ge=0, le=86_400_000)] = 0
@@ -127,7 +128,7 @@ class JournalConfig(Frozen, frozen=True):
 
 
 class ArchiveConfig(Frozen, frozen=True):
-    """Where pictures are kept."""
+    """Where pictures are kept: of all that was not ok, and of a share of what was."""
 
     path: str = "/var/lib/inspectd/archive"
     max_gb: Annotated[float, Meta(ge=0)] = 20
@@ -159,10 +160,6 @@ class Config(Frozen, frozen=True):
         return tuple(camera for camera in self.cameras if camera.enabled)
 
 
-NOT_YET = ("archive",)
-"""Sections whose names are fixed but which nothing acts on yet; a file that sets them is told so."""
-
-
 def load(path: Path) -> Config:
     """Read and validate a configuration file; raise UsageError with one line for each mistake."""
     return parse(read_text(path), str(path))
@@ -191,12 +188,6 @@ def parse(text: str, origin: str = "configuration") -> Config:
         number = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
         raise UsageError(f"{origin} has {number}:\n{lines}")
     return config
-
-
-def unused_sections(text: str) -> list[str]:
-    """Return the sections of a valid configuration that nothing acts on yet."""
-    raw = load_yaml(text, "configuration")
-    return [name for name in NOT_YET if isinstance(raw, Mapping) and name in raw]
 
 
 _WRONG = object()  # stands for a value that was a mistake

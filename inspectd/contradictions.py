@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from inspectd.addresses import is_local, is_loopback, is_socket, split_address
 
 if TYPE_CHECKING:
-    from inspectd.config import Config
+    from inspectd.config import CameraConfig, Config
 
 
 def contradictions(config: Config) -> list[str]:
@@ -17,26 +17,49 @@ def contradictions(config: Config) -> list[str]:
     for i, camera in enumerate(config.cameras):
         if camera is None:  # its mistakes are told already
             continue
+        found += _camera(camera, f"cameras[{i}]")
         if camera.name in seen:
             found.append(
                 f"cameras[{i}].name is {camera.name!r}, as cameras[{seen[camera.name]}].name already is; "
                 "expected another name"
             )
         seen.setdefault(camera.name, i)
-        if camera.mode == "trigger":
-            found.append(f"cameras[{i}].mode is 'trigger', which this version cannot do yet; expected stream")
-        if camera.source == "":
-            found.append(f"cameras[{i}].source is empty; expected a camera, address, file or folder")
-        if not camera.model:
-            found.append(f"cameras[{i}].model is empty; expected a folder that `inspectd calibrate` wrote")
     if config.cameras and not any(camera is None or camera.enabled for camera in config.cameras):
         found.append("cameras: none is enabled; expected at least one with enabled: true")
     found += _addresses(config) or _taken_twice(config)
-    if config.journal.path == "":
-        found.append("journal.path is empty; expected a file, or null for no journal")
+    found += _kept(config)
     for where, value in (("metrics.tls_cert", config.metrics.tls_cert), ("metrics.tls_key", config.metrics.tls_key)):
         if value is not None:
             found.append(f"{where} is set, but this version has no TLS yet; leave it out and bind loopback")
+    return found
+
+
+def _camera(camera: CameraConfig, where: str) -> list[str]:
+    """Return what is wrong with one camera."""
+    found = []
+    if camera.mode == "trigger":
+        found.append(f"{where}.mode is 'trigger', which this version cannot do yet; expected stream")
+    if camera.source == "":
+        found.append(f"{where}.source is empty; expected a camera, address, file or folder")
+    if not camera.model:
+        found.append(f"{where}.model is empty; expected a folder that `inspectd calibrate` wrote")
+    if camera.shadow in ("", camera.model):
+        found.append(f"{where}.shadow is {camera.shadow!r}; expected the folder of another model than {where}.model")
+    return found
+
+
+def _kept(config: Config) -> list[str]:
+    """Return what is wrong with journal and archive."""
+    found = []
+    if config.journal.path == "":
+        found.append("journal.path is empty; expected a file, or null for no journal")
+    if config.archive.path == "":
+        found.append("archive.path is empty; expected a folder, or archive.max_gb: 0 for no archive")
+    if config.journal.path is None and config.archive.max_gb > 0:
+        found.append(
+            "journal.path is null, and an archive needs the journal to find its pictures; expected archive.max_gb: 0 "
+            "too, or a file for the journal"
+        )
     return found
 
 

@@ -154,6 +154,8 @@ class Finding:
     mask: Mask | None = None
     started_ns: int | None = None
     scored_ns: int | None = None
+    form: str | None = None
+    """Device and precision that the score came about with."""
 
 
 def fault(reason: Reason, detail: str, **facts: Any) -> Finding:

@@ -34,7 +34,10 @@ class DaemonProcess:
         self.control = f"ipc://{folder}/control"
         self.config = folder / "inspectd.yaml"
         self.journal = folder / "journal.db"
+        self.archive = folder / "archive"
         journal = "" if "journal:" in extra else f"journal: {{path: {self.journal}}}\n"
+        archive = "max_gb: 0" if "journal: {path: null}" in extra else f"path: {self.archive}"
+        journal += "" if "archive:" in extra else f"archive: {{{archive}}}\n"
         self.config.write_text(
             f'cameras: [{cameras}]\npublish: {{bind: "{self.endpoint}"}}\n'
             f'control: {{bind: "{self.control}"}}\nmetrics: {{listen: "127.0.0.1:0"}}\n{journal}{extra}'

@@ -77,6 +77,7 @@ def _configuration(line: Line, folder: Path, port: int) -> str:
         f"engine: {{device: {line.device}, precision: {line.precision}}}\ncameras:\n{cameras}\n"
         f'publish: {{bind: "ipc://{folder}/verdicts"}}\ncontrol: {{bind: "ipc://{folder}/control"}}\n'
         f'metrics: {{listen: "127.0.0.1:{port}"}}\njournal: {{path: {folder}/journal.db}}\n'
+        f"archive: {{path: {folder}/archive}}\n"
     )
 
 

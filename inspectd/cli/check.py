@@ -29,9 +29,7 @@ def command(config_path: Path) -> None:
         *problems_of_keys(settings),
         *problems_of_journal(settings),
     ]
-    for section in config.unused_sections(config.read_text(config_path)):
-        click.echo(f"note: the section {section} is accepted, but nothing acts on it in this version")
-    for note in (*notes_of_folders(settings), *notes_of_journal(settings)):
+    for note in (*notes_of_folders(settings), *notes_of_what_is_kept(settings)):
         click.echo(f"note: {note}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
@@ -115,6 +113,11 @@ def problems_of_models(settings: Config) -> list[str]:
 
     problems = []
     for camera in settings.enabled_cameras:
+        if camera.shadow is not None:
+            try:
+                artefact.read(Path(camera.shadow))
+            except UsageError as error:
+                problems.append(f"Camera {camera.name}: shadow: {error}")
         try:
             model = artefact.read(Path(camera.model)).artefact
             recipe = recipe_for(camera, model)
@@ -172,12 +175,17 @@ def problems_of_journal(settings: Config) -> list[str]:
     return [f"journal.path: {one}" for one in problems]
 
 
-def notes_of_journal(settings: Config) -> list[str]:
-    """Return whether this user may not write the journal: the daemon's own user may."""
+def notes_of_what_is_kept(settings: Config) -> list[str]:
+    """Return what this user may not write of journal and archive: the daemon's own user may."""
     from inspectd.history.database import can_write
 
-    path = settings.journal.path
-    return [f"this user may not write the journal {path}"] if path is not None and not can_write(Path(path)) else []
+    archive = settings.archive.path if settings.archive.max_gb > 0 else None
+    kept = (("journal", settings.journal.path), ("archive", archive))
+    return [
+        f"this user may not write the {what} {path}"
+        for what, path in kept
+        if path is not None and not can_write(Path(path))
+    ]
 
 
 def _try_to_load(folder: Path) -> None:

@@ -105,7 +105,7 @@ def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int)
         f'publish: {{bind: "{endpoint}"}}\n'
         f'control: {{bind: "ipc://{folder}/control"}}\n'
         'metrics: {listen: "127.0.0.1:0"}\n'
-        f"journal: {{path: {folder}/journal.db}}\n",
+        f"journal: {{path: {folder}/journal.db}}\narchive: {{path: {folder}/archive}}\n",
         encoding="utf-8",
     )
     console.print(f"\n[b]2. Inspecting[/b] {parts} parts at {PARTS_PER_S:g} a second: inspectd run --config …")

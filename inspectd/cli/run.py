@@ -22,9 +22,6 @@ def command(config_path: Path, exit_when_done: bool) -> None:
     problems = problems_of_sources(settings)
     if problems:
         raise UsageError("\n".join(problems))
-    for section in config.unused_sections(config.read_text(config_path)):
-        logging.warning("the section %s is accepted, but nothing acts on it in this version", section)
-
     for note in notes_of_folders(settings):
         logging.warning("%s", note)
 

@@ -70,6 +70,7 @@ def _show(console: Any, said: dict[str, Any]) -> None:
             Text(camera["model"] or "none"),
         )
         details += [f"{name}: {detail}"] if detail else []
+        details += [f"{name}: {_shadow(shadow)}"] if (shadow := camera.get("shadow")) is not None else []
     console.print(table)
     for detail in details:
         console.print(Text(one_line(detail)), soft_wrap=True)
@@ -78,6 +79,20 @@ def _show(console: Any, said: dict[str, Any]) -> None:
         console.print(Text(journal["detail"], "bold red"), soft_wrap=True)
     if lost := sum(journal["lost"].values()):
         console.print(Text(f"{lost} verdicts could not be kept in the journal.", "bold red"))
+    archive = said.get("archive")
+    if archive is not None and not archive["ok"]:
+        console.print(Text(archive["detail"], "bold red"), soft_wrap=True)
+    if archive is not None and (lost := sum(archive["lost"].values())):
+        console.print(Text(f"{lost} pictures could not be kept in the archive.", "bold red"))
+
+
+def _shadow(shadow: dict[str, Any]) -> str:
+    if shadow["model"] is None:
+        return f"no second model: {shadow['detail']}"
+    return (
+        f"the second model {shadow['model']} agrees on {shadow['agreed']} of {shadow['compared']}; it rejects "
+        f"{shadow['rejected']} that were ok, and passes {shadow['passed']} that were ng"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -62,11 +62,11 @@ def command(
     for note in notes:
         click.echo(f"note: {note}")
     click.echo(f"{model.label} on {len(judged)} pictures, threshold {value:.4g}:")
-    _show(counts_of(judged))
+    show_rows(counts_of(judged))
     known = known_of(judged)
     if known:
         click.echo("What other thresholds would do (good parts and defects by their folders):")
-        _show(table_of(value, known))
+        show_rows(table_of(value, known))
     else:
         click.echo("Nothing is known of these parts: put good ones into a sub-folder good, and defects into others.")
     if csv_path is not None:
@@ -74,7 +74,7 @@ def command(
         click.echo(f"Scores: {csv_path}")
 
 
-def _show(rows: Sequence[Sequence[str]]) -> None:
+def show_rows(rows: Sequence[Sequence[str]]) -> None:
     """Print rows of text in columns, the first one to the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

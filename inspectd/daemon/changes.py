@@ -1,4 +1,4 @@
-"""What commands change at cameras while they inspect: model, threshold, bypass.
+"""What commands change at cameras while they inspect: model, threshold, bypass; and what people say of parts.
 
 Each change is written to the audit before it is made: none is made that cannot be found out about later.
 """
@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from inspectd.daemon.models import Models
+from inspectd.daemon.standing import Standing
 from inspectd.daemon.worker import Reply
 from inspectd.errors import InspectdError, StartError, UsageError
 from inspectd.history import reading
+from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
-from inspectd.history.overrides import NONE, Override, Overrides, ThresholdOverride
+from inspectd.history.overrides import NONE, Override, ThresholdOverride
 from inspectd.line.camera import Camera
 from inspectd.line.judge import Criterion, exceeds
 from inspectd.line.recipe import Area, Recipe
@@ -30,6 +31,8 @@ from inspectd.wire.requests import (
     BypassRequest,
     BypassResult,
     ChangeResult,
+    MarkRequest,
+    MarkResult,
     ModelRequest,
     OverrideMessage,
     RefusedError,
@@ -63,12 +66,19 @@ class Changes:
     `end_bypass`, which takes none, by any."""
 
     def __init__(
-        self, cameras: Mapping[str, Camera], models: Models, overrides: Overrides, journal: Journal, epoch: str
+        self,
+        cameras: Mapping[str, Camera],
+        standing: Standing,
+        journal: Journal,
+        archive: Archive,
+        epoch: str,
     ) -> None:
         self._cameras = cameras
-        self._models = models
-        self._overrides = overrides
+        self._models = standing.models
+        self._overrides = standing.overrides
+        self._shadows = tuple(standing.shadows.values())
         self._journal = journal
+        self._archive = archive
         self._epoch = epoch
         self._ends: dict[str, threading.Timer] = {}
         """By camera, what ends its bypass: on a thread that waits for nothing else."""
@@ -153,6 +163,29 @@ class Changes:
             end.start()
         return Reply(msgspec.to_builtins(BypassResult(until=until)))
 
+    def mark(self, request: MarkRequest, user: str | None) -> Reply:
+        """Note what a person says of a part, and put its picture where it stays."""
+        epoch = request.epoch or self._epoch
+        self._journal.flush(FLUSH_S)
+        assert self._journal.path is not None
+        is_known = reading.has_verdict(self._journal.path, request.camera, epoch, request.seq)
+        if not is_known and reading.indexed_file(self._journal.path, request.camera, epoch, request.seq) is None:
+            raise RefusedError(
+                "bad_value",
+                f"There is no verdict {request.seq} of camera {request.camera} in the epoch {epoch} in the journal; "
+                "expected one that was published and is still kept.",
+            )
+        said = {"epoch": epoch, "seq": request.seq, "say": request.say}
+        asker = Asker(user, request.by, request.why)
+        self._journal.record(self._change("mark", request.camera, asker, new=said))
+        try:
+            picture = self._archive.mark(request.camera, epoch, request.seq, request.say)
+        except InspectdError as error:
+            undone = Asker(user, request.by, f"mark failed: {error}")
+            self._journal.note(self._change("undone", request.camera, undone, old=said))
+            raise
+        return Reply(msgspec.to_builtins(MarkResult(epoch=epoch, picture=str(picture) if picture else None)))
+
     def give_up_unused(self) -> None:
         """Wait until no frame needs what was replaced, and give up the models that nobody uses."""
         give_up_s = time.monotonic() + OLD_FRAMES_S
@@ -162,7 +195,7 @@ class Changes:
                 LOG.warning("frames of a model that was replaced are still under way; it stays in memory")
                 return
             time.sleep(LOOK_S)
-        self._models.keep_only([camera.recipe for camera in cameras])
+        self._models.keep_only([*(camera.recipe for camera in cameras), *self._shadows])
 
     def stop(self) -> None:
         """Begin no change any more. From any thread."""

@@ -23,6 +23,7 @@ from inspectd.wire.requests import (
     AuditRequest,
     BypassRequest,
     CaptureRequest,
+    MarkRequest,
     ModelRequest,
     RecipeRequest,
     RefusedError,
@@ -137,7 +138,16 @@ def changing(changes: Changes, worker: Worker, prompt: Worker) -> Handlers:
         else:
             prompt.answer(answer, lambda: changes.bypass(request, answer.user, number))
 
-    return {ModelRequest: model, ThresholdRequest: threshold, RevertRequest: revert, BypassRequest: bypass}
+    def mark(request: MarkRequest, answer: Answer) -> None:
+        prompt.answer(answer, lambda: changes.mark(request, answer.user))
+
+    return {
+        ModelRequest: model,
+        ThresholdRequest: threshold,
+        RevertRequest: revert,
+        BypassRequest: bypass,
+        MarkRequest: mark,
+    }
 
 
 def refusing() -> Handlers:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from inspectd.daemon.status import Status
 from inspectd.records import Counts, Verdict
 from inspectd.version import VERSION
+from inspectd.wire.messages import ArchiveMessage
 
 BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 STATES = ("starting", "running", "lost", "frozen", "stopped", "bypass")
@@ -100,11 +101,28 @@ class _LedgerCollector(Collector):
         for name in self._status.cameras():
             lost.add_metric([name], journal.lost.get(name, 0))
         yield lost
+        yield from self._shadows()
+        if (archive := daemon.archive) is not None:
+            yield from _archive(archive, self._status.cameras())
         yield CounterMetricFamily(
             "inspectd_clients_refused", "Connections that had no key on the list.", self._status.refused_clients()
         )
         facts = {"version": VERSION, "device": daemon.device, "precision": daemon.precision}
         yield InfoMetricFamily("inspectd", "This daemon.", facts)
+
+    def _shadows(self) -> Iterator[Metric]:
+        shadows = {name: shadow for name in self._status.cameras() if (shadow := self._status.shadow(name)) is not None}
+        if not shadows:
+            return
+        verdicts = CounterMetricFamily(
+            "inspectd_shadow_verdicts",
+            "What a camera's second model would have said of pictures that got ok or ng.",
+            labels=["camera", "agreement"],
+        )
+        for name, shadow in shadows.items():
+            for agreement in ("agreed", "rejected", "passed", "faults"):
+                verdicts.add_metric([name, agreement], getattr(shadow, agreement))
+        yield verdicts
 
     def describe(self) -> list[Any]:
         return []
@@ -117,6 +135,17 @@ def _plain(accounts: dict[str, Counts]) -> Iterator[Metric]:
             for name, counts in accounts.items():
                 family.add_metric([name], getattr(counts, attribute))
             yield family
+
+
+def _archive(archive: ArchiveMessage, cameras: Iterable[str]) -> Iterator[Metric]:
+    yield GaugeMetricFamily("inspectd_archive_ok", "1 while pictures can be kept.", float(archive.ok))
+    yield CounterMetricFamily("inspectd_archive_kept", "Pictures written to the archive.", archive.kept)
+    yield GaugeMetricFamily("inspectd_archive_waiting", "Pictures that wait for the archive.", archive.waiting)
+    yield GaugeMetricFamily("inspectd_archive_bytes", "What all pictures of the archive take.", archive.bytes)
+    lost = CounterMetricFamily("inspectd_archive_lost", "Pictures that could not be kept.", labels=["camera"])
+    for name in cameras:
+        lost.add_metric([name], archive.lost.get(name, 0))
+    yield lost
 
 
 def _verdicts(accounts: dict[str, Counts]) -> Iterator[Metric]:

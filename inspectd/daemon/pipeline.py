@@ -9,8 +9,10 @@ How a frame becomes a verdict:
       -> Ledger.close                    the first closer wins
       -> Publisher.put                   in the order of `seq`
       -> Sinks.finish                    whoever wants the picture beside its verdict; then the slot is given back
-    Publisher (one thread)               gives the header to the journal, sends `verdict/` and `mask/`
+    Publisher (one thread)               gives the header to journal and archive, sends `verdict/` and `mask/`
     Journal (one thread)                 writes what was published, ten times a second
+    Archive (one thread)                 writes pictures of what was not ok, and of a share of what was
+    Shadows (one thread)                 have second models judge silently, while the engine is idle
     Previews (one thread)                encodes pictures for people, while somebody looks
     clock (one thread)                   closes what is past its deadline, whatever hangs
     Control (one thread)                 hands requests to Commands
@@ -23,7 +25,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from inspectd.cameras.settings import capture_settings
@@ -37,19 +38,21 @@ from inspectd.daemon.metrics import Metrics
 from inspectd.daemon.models import Models
 from inspectd.daemon.pictures import Budget, Pictures
 from inspectd.daemon.previews import Previews
+from inspectd.daemon.standing import Standing, load_recipes, load_shadows
 from inspectd.daemon.status import Running, Status
 from inspectd.daemon.worker import Worker
 from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
-from inspectd.errors import UsageError
+from inspectd.history.archive import Archive, Terms
 from inspectd.history.file import Limits
 from inspectd.history.journal import Journal
-from inspectd.history.overrides import NONE, Overrides, path_beside
+from inspectd.history.overrides import Overrides, path_beside
 from inspectd.line.batcher import Batcher
 from inspectd.line.camera import Camera, Capture, join_all
 from inspectd.line.inspection import Inspection
 from inspectd.line.ledger import Ledger
-from inspectd.line.recipe import NoRecipe, Recipe
+from inspectd.line.recipe import Recipe
+from inspectd.line.shadow import Shadows
 from inspectd.line.sinks import RawFrames, Sinks
 from inspectd.records import Verdict
 
@@ -71,6 +74,7 @@ class Pipeline:
         backends: list[Backend],
         endpoints: Endpoints,
         journal: Journal,
+        archive: Archive,
         *,
         on_lost: Callable[[str], None],
         heartbeat: Heartbeat,
@@ -79,14 +83,16 @@ class Pipeline:
         self._on_lost = on_lost
         self._endpoints = endpoints
         self._journal = journal
+        self._archive = archive
         self.ledger = Ledger(endpoints.publisher.put)
         raw_frames = RawFrames()
         publisher = endpoints.publisher
         self._previews = Previews(
             config.publish.frame_hz, publisher.wants_pictures, publisher.put_picture, self._white_level
         )
-        sinks = Sinks([raw_frames, self._previews])
         batchers = [Batcher(b.max_batch, config.engine.batch_wait_ms if b.max_batch > 1 else 0.0) for b in backends]
+        self._shadows = Shadows(backends[0], standing.shadows, lambda: batchers[0].is_idle, archive.keep)
+        sinks = Sinks([raw_frames, self._previews, archive, self._shadows])
         self.inspections = [
             Inspection(backend, batcher, self.ledger, sinks, heartbeat=heartbeat.beat, on_lost=on_lost)
             for backend, batcher in zip(backends, batchers, strict=True)
@@ -106,10 +112,17 @@ class Pipeline:
         }
         variant = backends[0].variant
         running = Running(endpoints.epoch, variant.device, variant.precision, time.monotonic())
-        self._changes = Changes(self.cameras, standing.models, standing.overrides, journal, endpoints.epoch)
+        self._changes = Changes(self.cameras, standing, journal, archive, endpoints.epoch)
         self._changing, self._answering = Worker("changes"), Worker("answers")
         self.status = Status(
-            running, self.cameras, config.cameras, self._changes, journal, refused=lambda: endpoints.refused
+            running,
+            self.cameras,
+            config.cameras,
+            self._changes,
+            journal,
+            archive,
+            self._shadows,
+            refused=lambda: endpoints.refused,
         )
         budget = Budget()
         self.commands = Commands(
@@ -128,8 +141,9 @@ class Pipeline:
     def start(self) -> None:
         """Start from the end to the beginning: cameras come last."""
         self._changes.note("start", self._changes.standing())
-        self._endpoints.publisher.start(self.status, self._on_published, self._journal.put)
+        self._endpoints.publisher.start(self.status, self._on_published, self._keep)
         self._previews.start()
+        self._shadows.start()
         self._changing.start()
         self._answering.start()
         self._endpoints.control.start(self.commands.handle)
@@ -162,7 +176,9 @@ class Pipeline:
         self._is_stopping.set()
         self._clock.join()
         self._previews.stop()
+        self._shadows.stop()
         self._endpoints.close()
+        self._archive.stop()
         self._changes.note("stop", self.status.verdicts())
         self._journal.stop()
 
@@ -196,6 +212,10 @@ class Pipeline:
         recipe = self.cameras[camera].recipe
         return recipe.areas[0].model.white_level if isinstance(recipe, Recipe) else 65535
 
+    def _keep(self, camera: str, seq: int, header: bytes) -> None:
+        self._journal.put(camera, seq, header)
+        self._archive.heard(camera, seq, header)
+
     def _on_published(self, verdict: Verdict, published_ns: int) -> None:
         self.status.on_published(verdict, published_ns)
         self.metrics.on_published(verdict, published_ns)
@@ -210,52 +230,26 @@ class Pipeline:
             self._on_lost(f"the deadline clock failed: {type(error).__name__}: {error}")
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What judges when the daemon starts: the configuration, and what commands changed since it was written."""
-
-    models: Models
-    overrides: Overrides
-    recipes: dict[str, Recipe | NoRecipe]
-    """By enabled camera."""
-
-
 def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbeat) -> Pipeline:
     """Take addresses and journal, load the models, build the stages; UsageError when nothing could be judged."""
     endpoints = Endpoints(config, on_lost, heartbeat)
     path = Path(config.journal.path) if config.journal.path is not None else None
     journal = Journal(path, endpoints.epoch, Limits(config.journal.keep_days, config.journal.max_gb * 1e9))
+    kept = config.archive
+    archive = Archive(Path(kept.path), Terms(kept.max_gb * 1e9, kept.ok_share), endpoints.epoch, journal)
     endpoints.bind()
     try:
         journal.start()
+        archive.start()
         overrides = Overrides(path_beside(path) if path is not None else None)
         engine = config.engine
         backend = choose_backend(engine.device, engine.precision, threads=engine.threads, max_batch=engine.max_batch)
         LOG.info("engine: %s (%s)", backend.variant, backend.why)
         models = Models(backend)
-        standing = Standing(models, overrides, load_recipes(config, models, overrides))
-        return Pipeline(config, standing, [backend], endpoints, journal, on_lost=on_lost, heartbeat=heartbeat)
+        standing = Standing(models, overrides, load_recipes(config, models, overrides), load_shadows(config, models))
+        return Pipeline(config, standing, [backend], endpoints, journal, archive, on_lost=on_lost, heartbeat=heartbeat)
     except BaseException:
         endpoints.close()
+        archive.stop()
         journal.stop()
         raise
-
-
-def load_recipes(config: Config, models: Models, overrides: Overrides) -> dict[str, Recipe | NoRecipe]:
-    """Load every enabled camera's model; one that cannot be used costs its camera only, if others can."""
-    recipes: dict[str, Recipe | NoRecipe] = {}
-    for camera in config.enabled_cameras:
-        override = overrides.of(camera.name)
-        if override != NONE:
-            LOG.warning("camera %s: what commands changed wins over the configuration: %s", camera.name, override)
-        try:
-            recipes[camera.name] = models.recipe(camera, override)
-        except UsageError as error:
-            why = f"{error} A command chose this model; `revert` returns to the configuration's."
-            recipes[camera.name] = NoRecipe(why if override.model else str(error))
-            LOG.error("camera %s has no model: %s", camera.name, why if override.model else error)
-    refusals = [recipe.why for recipe in recipes.values() if isinstance(recipe, NoRecipe)]
-    may_be_reverted = any(overrides.of(name).model for name in recipes)
-    if len(refusals) == len(recipes) and not may_be_reverted:
-        raise UsageError("\n".join(dict.fromkeys(refusals)))
-    return recipes

@@ -13,17 +13,21 @@ from inspectd.cameras.image_files import shown
 from inspectd.cameras.sources import public_address
 from inspectd.config import CameraConfig
 from inspectd.daemon.changes import Changes
+from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
 from inspectd.line.camera import Camera
-from inspectd.line.recipe import Recipe
-from inspectd.records import Counts, Verdict
+from inspectd.line.recipe import NoRecipe, Recipe
+from inspectd.line.shadow import Shadows
+from inspectd.records import Counts, Outcome, Verdict
 from inspectd.version import VERSION
 from inspectd.wire.messages import (
     PROTOCOL,
+    ArchiveMessage,
     CameraState,
     DaemonMessage,
     JournalMessage,
     ModelMessage,
+    ShadowMessage,
     StateMessage,
     counts_message,
 )
@@ -49,6 +53,8 @@ class Status:
         configured: Iterable[CameraConfig],
         changes: Changes,
         journal: Journal,
+        archive: Archive,
+        shadows: Shadows,
         refused: Callable[[], int],
     ) -> None:
         """`configured`: all cameras of the configuration; those that are disabled have no `Camera`.
@@ -59,6 +65,8 @@ class Status:
         self._running = running
         self._changes = changes
         self._journal = journal
+        self._archive = archive
+        self._shadows = shadows
         self._cameras = cameras
         self._configured = {config.name: config for config in configured}
 
@@ -87,7 +95,7 @@ class Status:
             camera=name,
             state=self.state(name),
             inspecting=self.is_inspecting(name),
-            detail=(health.detail or self._journal.health.detail) if health else "disabled in the configuration",
+            detail=(health.detail or self._trouble) if health else "disabled in the configuration",
             fps=health.fps if health else None,
             last_seq=counts.last_seq,
             last_frame_age_ms=None if last_ns is None else (time.monotonic_ns() - last_ns) / 1e6,
@@ -95,6 +103,7 @@ class Status:
             overrides=msgspec.to_builtins(self._changes.overrides(name)),
             counts=counts_message(counts),
             p99_ms=camera.p99_ms if camera is not None else None,
+            shadow=self.shadow(name),
         )
 
     def daemon(self) -> DaemonMessage:
@@ -110,12 +119,43 @@ class Status:
             cameras={name: self.state(name) for name in self.cameras()},
             models=self._models(),
             journal=self.journal(),
+            archive=self.archive(),
         )
 
     def journal(self) -> JournalMessage:
         """Return how the journal is."""
         health = self._journal.health
         return JournalMessage(health.detail is None, health.detail, health.written, health.waiting, health.lost)
+
+    def shadow(self, name: str) -> ShadowMessage | None:
+        """Return how often a camera's second model agrees; None: it has none."""
+        agreement = self._shadows.agreement(name)
+        if agreement is None:
+            return None
+        recipe, counts = agreement.recipe, agreement.counts
+        return ShadowMessage(
+            model=recipe.label if isinstance(recipe, Recipe) else None,
+            detail=recipe.why if isinstance(recipe, NoRecipe) else None,
+            compared=sum(counts.values()),
+            agreed=sum(count for (said, then), count in counts.items() if said is then),
+            rejected=counts.get((Outcome.OK, Outcome.NG), 0),
+            passed=counts.get((Outcome.NG, Outcome.OK), 0),
+            faults=sum(count for (_, then), count in counts.items() if then is Outcome.FAULT),
+        )
+
+    def archive(self) -> ArchiveMessage | None:
+        """Return how the archive is; None: there is none."""
+        if not self._archive.is_on:
+            return None
+        health = self._archive.health
+        return ArchiveMessage(
+            health.detail is None, health.detail, health.kept, health.waiting, health.lost, health.bytes_
+        )
+
+    @property
+    def _trouble(self) -> str | None:
+        """Return what is wrong with what is kept; None: nothing."""
+        return self._journal.health.detail or (self._archive.health.detail if self._archive.is_on else None)
 
     def report(self) -> dict[str, Any]:
         """Return `daemon/` with all `state/`, each with its source: what the control socket's `status` says."""

@@ -4,5 +4,6 @@ Owns: each running camera, the ledger with `seq` and deadlines, the queues in fr
 Threads: a camera's events come from its supervisor's thread; inspection has its own; the ledger takes any.
 Never: torch, zmq or a capture device; it hands verdicts to a function, and pictures to sinks.
 
-camera (the unit of start, stop and change)  admission, fitness, recipe  batcher, inspection, judge  ledger  sinks
+camera (the unit of start, stop and change)  shadow  admission, fitness, recipe  batcher, inspection, judge  ledger
+sinks
 """

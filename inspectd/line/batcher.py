@@ -111,6 +111,11 @@ class Batcher:
             while queue.under_way and queue.under_way[0].is_finished:
                 close(queue.under_way.popleft())
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job waits or is under way."""
+        return not any(queue.waiting or queue.under_way for queue in tuple(self._queues.values()))
+
     def holds(self, recipe: Recipe) -> bool:
         """Whether a job that was admitted with this recipe waits or is under way."""
         with self._changed:

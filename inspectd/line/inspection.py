@@ -134,7 +134,8 @@ def _severity(found: tuple[Area, Finding]) -> tuple[int, float]:
 def _judge(area: Area, size: tuple[int, int], patch_scores: Floats) -> Finding:
     rectangle = area.geometry.area(*size)
     if area.criterion is not None:
-        return judge(patch_scores, area.criterion, size, rectangle)
+        form = str(area.parity.variant) if area.parity is not None else None
+        return replace(judge(patch_scores, area.criterion, size, rectangle), form=form)
     score = float(patch_scores.max())
     return fault(
         Reason.NO_THRESHOLD,

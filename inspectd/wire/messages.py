@@ -86,6 +86,24 @@ class CountsMessage(msgspec.Struct, frozen=True):
     late: int
 
 
+class ShadowMessage(msgspec.Struct, frozen=True):
+    """What a camera's second model would have said, of pictures that got ok or ng."""
+
+    model: str | None
+    """Run name and digest; null: it cannot be used."""
+    detail: str | None
+    """Why it cannot be used."""
+    compared: int
+    """Pictures since the epoch began."""
+    agreed: int
+    rejected: int
+    """`ok` that it would have called `ng`."""
+    passed: int
+    """`ng` that it would have called `ok`."""
+    faults: int
+    """Pictures that it would not have judged."""
+
+
 class StateMessage(msgspec.Struct, frozen=True):
     """Topic `state/<camera>/`: once a second and at every change."""
 
@@ -102,6 +120,8 @@ class StateMessage(msgspec.Struct, frozen=True):
     overrides: dict[str, Any]
     counts: CountsMessage
     p99_ms: float | None
+    shadow: ShadowMessage | None
+    """Null: the camera has no second model."""
 
 
 class ModelMessage(msgspec.Struct, frozen=True):
@@ -126,6 +146,21 @@ class JournalMessage(msgspec.Struct, frozen=True):
     """By camera, verdicts that could not be written."""
 
 
+class ArchiveMessage(msgspec.Struct, frozen=True):
+    """How the archive is: pictures of what was not ok, and of a share of what was."""
+
+    ok: bool
+    detail: str | None
+    """What is wrong; null: nothing."""
+    kept: int
+    """Pictures since the epoch began."""
+    waiting: int
+    lost: dict[str, int]
+    """By camera, pictures that could not be kept."""
+    bytes: int
+    """That all pictures take."""
+
+
 class DaemonMessage(msgspec.Struct, frozen=True):
     """Topic `daemon/`: once a second and at every change. None for 3 s: the daemon is gone."""
 
@@ -140,6 +175,8 @@ class DaemonMessage(msgspec.Struct, frozen=True):
     models: dict[str, ModelMessage]
     """By run name and digest."""
     journal: JournalMessage
+    archive: ArchiveMessage | None
+    """Null: no pictures are kept."""
 
 
 def verdict_message(

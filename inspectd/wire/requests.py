@@ -6,7 +6,7 @@ A request is decoded strictly: a field that is missing, unknown or of another ty
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -114,6 +114,18 @@ class BypassRequest(_Request, frozen=True, kw_only=True, tag="bypass"):
     why: Why
 
 
+class MarkRequest(_Request, frozen=True, kw_only=True, tag="mark"):
+    """Note what a person says of a part; its picture is kept for calibrations, if there is one."""
+
+    camera: CameraName
+    epoch: Annotated[str, Meta(max_length=64)] | None = None
+    """Null: the present one."""
+    seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    say: Literal["good", "bad"]
+    by: By
+    why: Why | None = None
+
+
 class TriggerRequest(_Request, frozen=True, kw_only=True, tag="trigger"):
     """A part is there."""
 
@@ -143,6 +155,7 @@ Request = (
     | ThresholdRequest
     | RevertRequest
     | BypassRequest
+    | MarkRequest
     | TriggerRequest
     | RecipeRequest
     | ReloadRequest
@@ -278,6 +291,14 @@ class BypassResult(msgspec.Struct, frozen=True, kw_only=True):
 
     until: str | None
     """Wall clock, RFC 3339, UTC; null: it is over."""
+
+
+class MarkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `mark`."""
+
+    epoch: str
+    picture: str | None
+    """The file on the daemon's machine; null: none of this part was kept."""
 
 
 class Envelope(msgspec.Struct, frozen=True):

@@ -122,7 +122,7 @@ def stopped(given: argparse.Namespace) -> None:
         )
         (folder / "inspectd.yaml").write_text(
             f'cameras:\n{cameras}\npublish: {{bind: "{published}"}}\ncontrol: {{bind: "{control}"}}\n'
-            f'metrics: {{listen: "127.0.0.1:0"}}\njournal: {{path: {folder}/journal.db}}\n'
+            f'metrics: {{listen: "127.0.0.1:0"}}\njournal: {{path: {folder}/journal.db}}\narchive: {{path: {folder}/archive}}\n'
         )
         command = [sys.executable, "-m", "inspectd", "run", "--config", str(folder / "inspectd.yaml")]
         daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)

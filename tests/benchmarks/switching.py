@@ -63,7 +63,7 @@ def main() -> None:
         (folder / "inspectd.yaml").write_text(
             f"engine: {{device: {given.device}}}\ncameras:\n{cameras}\n"
             f'publish: {{bind: "ipc://{folder}/verdicts"}}\ncontrol: {{bind: "ipc://{folder}/control"}}\n'
-            f'metrics: {{listen: "127.0.0.1:0"}}\njournal: {{path: {folder}/journal.db}}\n'
+            f'metrics: {{listen: "127.0.0.1:0"}}\njournal: {{path: {folder}/journal.db}}\narchive: {{path: {folder}/archive}}\n'
         )
         with (folder / "log").open("w+") as log:
             command = [sys.executable, "-m", "inspectd", "run", "--config", str(folder / "inspectd.yaml")]

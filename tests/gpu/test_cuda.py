@@ -168,7 +168,7 @@ def test_a_kernel_that_fails_ends_the_daemon_with_exit_code_4(tmp_path: Path) ->
         "engine: {device: cuda}\n"
         f'cameras: [{{name: top, source: "sim://line?fps=30&width=64&height=64", model: {model}}}]\n'
         f'publish: {{bind: "ipc://{tmp_path}/verdicts"}}\ncontrol: {{bind: "ipc://{tmp_path}/control"}}\n'
-        'metrics: {listen: "127.0.0.1:0"}\njournal: {path: null}\n'
+        'metrics: {listen: "127.0.0.1:0"}\njournal: {path: null}\narchive: {max_gb: 0}\n'
     )
     done = subprocess.run(
         [sys.executable, "-c", BREAKING, str(config)], capture_output=True, text=True, check=False, timeout=200

@@ -34,9 +34,9 @@ FIELDS = words(
     "image mask t at"
 )
 STATE_FIELDS = words(
-    "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms"
+    "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms shadow"
 )
-DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models journal")
+DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models journal archive")
 REASONS = words(
     "camera_lost camera_frozen deadline overload identity picture no_model no_threshold engine bypass shutdown"
 )
@@ -156,12 +156,12 @@ def test_states_have_the_fields_of_the_protocol(kind: type[msgspec.Struct], fiel
 @pytest.mark.parametrize("state", ["starting", "running", "lost", "frozen", "stopped", "bypass"])
 def test_a_state_can_be_read_back(state: str) -> None:
     counts = dict.fromkeys(("captured", "ok", "ng", "fault", "displaced", "late"), 0)
-    values: tuple[Any, ...] = (1, "e", "top", state, False, None, None, 0, None, None, {}, counts, None)
+    values: tuple[Any, ...] = (1, "e", "top", state, False, None, None, 0, None, None, {}, counts, None, None)
     said = dict(zip(STATE_FIELDS, values, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(said), type=StateMessage)) == said
     models = {"top 0123": {"device": "cpu:torch", "precision": "float32", "band": 1e-5}}
     journal = {"ok": False, "detail": "the disk is full", "written": 3, "waiting": 2, "lost": {"top": 1}}
-    facts = (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}, models, journal)
+    facts = (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}, models, journal, None)
     daemon = dict(zip(DAEMON_FIELDS, facts, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(daemon), type=DaemonMessage)) == daemon
 
@@ -186,7 +186,7 @@ def test_the_schema_covers_every_topic_and_requires_every_field() -> None:
     for topic, fields in zip(topics, (FIELDS, FIELDS, FIELDS, STATE_FIELDS, DAEMON_FIELDS), strict=True):
         assert list(defined[topic]["properties"]) == defined[topic]["required"] == fields
     assert list(said["requests"]) == words(
-        "status capture snapshot verdicts audit model threshold revert bypass trigger recipe reload"
+        "status capture snapshot verdicts audit model threshold revert bypass mark trigger recipe reload"
     )
     capture = said["$defs"]["CaptureRequest"]
     assert capture["required"] == ["cmd", "camera"]

@@ -39,12 +39,22 @@ class States:
 
     def camera(self, name: str) -> StateMessage:
         return StateMessage(
-            1, "e1", name, "running", True, None, None, 0, None, None, {}, CountsMessage(0, 0, 0, 0, 0, 0), None
+            1, "e1", name, "running", True, None, None, 0, None, None, {}, CountsMessage(0, 0, 0, 0, 0, 0), None, None
         )
 
     def daemon(self) -> DaemonMessage:
         return DaemonMessage(
-            1, "e1", "0", 1.0, True, "cpu", "float32", {"top": "running"}, {}, JournalMessage(True, None, 0, 0, {})
+            1,
+            "e1",
+            "0",
+            1.0,
+            True,
+            "cpu",
+            "float32",
+            {"top": "running"},
+            {},
+            JournalMessage(True, None, 0, 0, {}),
+            None,
         )
 
     def report(self) -> dict[str, Any]:

@@ -1,0 +1,179 @@
+"""A picture that is kept: one PNG that carries its verdict and its map, so that it says by itself what was said of it.
+
+    iTXt "inspectd"   what was said, JSON (`Said`)
+    maPs              the map: width and height, 4 bytes each, then its bytes row by row
+
+Both are chunks that every reader of PNG passes over (PNG specification, 4.2.3.4 and 3.3). The name of the file says
+when the picture was taken, in which epoch it was which verdict, and what that was.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from inspectd.errors import UsageError
+from inspectd.reading import read_regular
+from inspectd.records import Outcome, Picture
+from inspectd.wire.messages import VerdictMessage
+
+Say = Literal["good", "bad"]
+MARKS: tuple[Say, ...] = ("good", "bad")
+MARKED = "marked"
+SUFFIX = ".png"
+PARTIAL = ".partial"
+NAME = re.compile(
+    r"(?P<day>\d{4}-\d{2}-\d{2})T(?P<time>\d{6}\.\d{6})_(?P<epoch>[0-9A-Za-z]{1,64})_(?P<seq>\d{1,19})"
+    r"_(?P<verdict>ok|ng|fault)\.png"
+)
+MAX_FILE_BYTES = 1 << 30
+MAX_SIDE = 1 << 15
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_AFTER_HEADER = len(_SIGNATURE) + 12 + 13
+"""Where the first chunk behind IHDR begins."""
+_TEXT, _MAP = b"iTXt", b"maPs"
+_KEYWORD = b"inspectd"
+_FAST = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+
+
+class Shadowed(msgspec.Struct, frozen=True):
+    """What a camera's second model said of the same picture."""
+
+    model: str | None
+    verdict: Outcome
+    score: float | None
+    threshold: float | None
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What was said of a picture."""
+
+    header: VerdictMessage
+    """As it was published."""
+    form: str | None = None
+    """Device and precision that its score came about with."""
+    is_live: bool
+    """It came from a camera, whose light and scene were looked at too."""
+    shadow: Shadowed | None = None
+    """Of a second model that disagreed."""
+
+
+class _SaidRaw(msgspec.Struct, frozen=True, kw_only=True):
+    """`Said`, with the header's own bytes."""
+
+    header: msgspec.Raw
+    form: str | None
+    is_live: bool
+    shadow: Shadowed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What the name of a file says."""
+
+    day: str
+    """UTC, YYYY-MM-DD."""
+    epoch: str
+    seq: int
+    verdict: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPicture:
+    """A file that was read."""
+
+    path: Path
+    said: Said
+    picture: Picture
+    map_: NDArray[np.uint8] | None
+    """[h, w], as in `mask/`; None: nothing was scored."""
+
+
+def file_name(at: str, epoch: str, seq: int, verdict: Outcome) -> str:
+    """Return a picture's file name; `at`: when it was taken, RFC 3339 in UTC with microseconds."""
+    return f"{at[:10]}T{at[11:26].replace(':', '')}_{epoch}_{seq}_{verdict.value}{SUFFIX}"
+
+
+def parse_name(name: str) -> Name | None:
+    """Return what a file's name says; None: it is none of ours."""
+    found = NAME.fullmatch(name)
+    return Name(found["day"], found["epoch"], int(found["seq"]), Outcome(found["verdict"])) if found else None
+
+
+def encode(
+    picture: Picture,
+    header: bytes,
+    *,
+    map_: NDArray[np.uint8] | None,
+    form: str | None,
+    is_live: bool,
+    shadow: Shadowed | None = None,
+) -> bytes:
+    """Return a picture's file, without loss."""
+    _, png = cv2.imencode(SUFFIX, picture, _FAST)
+    data = bytes(png)
+    said = msgspec.json.encode(_SaidRaw(header=msgspec.Raw(header), form=form, is_live=is_live, shadow=shadow))
+    chunks = _chunk(_TEXT, _KEYWORD + b"\0\0\0\0\0" + said)
+    if map_ is not None:
+        chunks += _chunk(_MAP, struct.pack(">II", map_.shape[1], map_.shape[0]) + map_.tobytes())
+    return data[:_AFTER_HEADER] + chunks + data[_AFTER_HEADER:]
+
+
+def read(path: Path) -> KeptPicture:
+    """Read a picture that was kept; UsageError: it is damaged, or none of ours."""
+    try:
+        data = read_regular(path, MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"The picture {path} cannot be read: {why}.") from None
+    try:
+        chunks = dict(_chunks(data))
+        text = chunks.get(_TEXT, b"")
+        if not text.startswith(_KEYWORD + b"\0"):
+            raise UsageError(f"The picture {path} says nothing of a verdict; it is not one of an archive.")
+        said = msgspec.json.decode(text[len(_KEYWORD) + 5 :], type=Said)
+        map_ = _map(chunks[_MAP]) if _MAP in chunks else None
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (ValueError, struct.error, cv2.error) as error:
+        raise UsageError(f"The picture {path} is damaged: {error}.") from None
+    if picture is None:
+        raise UsageError(f"The picture {path} is damaged: it cannot be decoded.")
+    return KeptPicture(path, said, cast("Picture", picture), map_)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and content of each chunk up to the end; ValueError when one is not whole."""
+    if not data.startswith(_SIGNATURE):
+        raise ValueError("it is no PNG")
+    at = len(_SIGNATURE)
+    kind = b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise ValueError("its end is missing")
+        (length,) = struct.unpack_from(">I", data, at)
+        kind, content = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        if data[at + 8 + length : at + 12 + length] != struct.pack(">I", zlib.crc32(kind + content)):
+            raise ValueError("a part of it was changed or is missing")
+        yield kind, content
+        at += 12 + length
+
+
+def _map(data: bytes) -> NDArray[np.uint8]:
+    width, height = struct.unpack_from(">II", data)
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE) or len(data) != 8 + width * height:
+        raise ValueError("its map is not whole")
+    return np.frombuffer(data, np.uint8, offset=8).reshape(height, width)

@@ -1,0 +1,144 @@
+"""A second model that judges a camera's pictures silently: what it would have said, beside what was said.
+
+It is a sink: it is given pictures when their verdicts are out, and no verdict waits for it. Its pictures are scored one
+at a time, the newest only, at moments when no frame waits for the engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from inspectd.engine.backend import Request, Score, Scorer
+from inspectd.line.fitness import find_problem
+from inspectd.line.inspection import conclude
+from inspectd.line.recipe import NoRecipe, Recipe
+from inspectd.records import Finding, Outcome, Picture, Stamp, Verdict
+
+LOG = logging.getLogger(__name__)
+
+PATIENCE_S, LOOK_S = 1.0, 0.002
+"""How long it gives way to frames at most, and how often it looks: an engine that is never idle still tells something,
+for a small share of its time."""
+STOP_S = 2.0
+JUDGED = (Outcome.OK, Outcome.NG)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often a second model said the same."""
+
+    recipe: Recipe | NoRecipe
+    """What it judges by, or why it cannot."""
+    counts: Mapping[tuple[Outcome, Outcome], int] = field(default_factory=dict)
+    """By what was said and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    stamp: Stamp
+    picture: Picture
+    verdict: Verdict
+
+
+class Shadows:
+    """The second models of all cameras that have one, and the thread that asks them."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        recipes: Mapping[str, Recipe | NoRecipe],
+        is_idle: Callable[[], bool],
+        on_disagreement: Callable[[Stamp, Picture, Verdict, Finding], None],
+    ) -> None:
+        """`recipes`: by camera. `is_idle`: whether no frame waits for the engine.
+
+        `on_disagreement`: takes a picture that the two models judge differently, with what each of them said.
+        """
+        self._scorer = scorer
+        self._recipes = dict(recipes)
+        self._is_idle = is_idle
+        self._on_disagreement = on_disagreement
+        self._counts: dict[str, dict[tuple[Outcome, Outcome], int]] = {name: {} for name in recipes}
+        self._newest: dict[str, _Taken] = {}
+        self._busy: str | None = None
+        self._changed = threading.Condition()
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
+
+    def start(self) -> None:
+        """Begin to judge, where there is something to judge by."""
+        if any(isinstance(recipe, Recipe) for recipe in self._recipes.values()):
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End, when the picture under way is scored."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(STOP_S)
+
+    def agreement(self, camera: str) -> Agreement | None:
+        """Return how often a camera's second model agreed; None: it has none. From any thread."""
+        recipe = self._recipes.get(camera)
+        return None if recipe is None else Agreement(recipe, dict(self._counts[camera]))
+
+    def wants(self, stamp: Stamp, verdict: Verdict | None) -> bool:
+        """Whether a picture was judged, and its camera's second model has nothing to do."""
+        return (
+            verdict is not None
+            and verdict.finding.outcome in JUDGED
+            and isinstance(self._recipes.get(stamp.camera), Recipe)
+            and self._busy != stamp.camera
+        )
+
+    def take(self, stamp: Stamp, picture: Picture, verdict: Verdict | None) -> None:
+        """Copy a picture; one that waits still is given up for it."""
+        if verdict is None:
+            return
+        taken = _Taken(stamp, picture.copy(), verdict)
+        with self._changed:
+            self._newest[stamp.camera] = taken
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        with self._scorer.seat() as score:
+            while (taken := self._next()) is not None:
+                try:
+                    self._compare(taken, score)
+                except Exception:  # a thread's top: what judges silently must not end anything
+                    LOG.exception("the second model of camera %s did not judge a picture", taken.stamp.camera)
+                finally:
+                    self._busy = None
+
+    def _next(self) -> _Taken | None:
+        """Return the next picture, at a moment when nothing else is to be scored."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopped or self._newest)
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not self._is_stopped and not self._is_idle() and time.monotonic() < give_up_s:
+            time.sleep(LOOK_S)
+        with self._changed:
+            if self._is_stopped:
+                return None
+            self._busy = next(iter(self._newest))
+            return self._newest.pop(self._busy)
+
+    def _compare(self, taken: _Taken, score: Score) -> None:
+        camera, said = taken.stamp.camera, taken.verdict.finding.outcome
+        recipe = self._recipes[camera]
+        assert isinstance(recipe, Recipe)
+        finding = find_problem(recipe, taken.picture, is_camera=taken.stamp.part is None)
+        if finding is None:
+            height, width = taken.picture.shape[:2]
+            scores = score([Request(area.model, area.geometry, taken.picture) for area in recipe.areas])
+            finding = conclude(recipe, (width, height), scores)
+        counts = self._counts[camera]
+        both = (said, finding.outcome)
+        self._counts[camera] = counts | {both: counts.get(both, 0) + 1}
+        if finding.outcome in JUDGED and finding.outcome is not said:
+            self._on_disagreement(taken.stamp, taken.picture, taken.verdict, finding)

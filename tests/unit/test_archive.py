@@ -1,0 +1,342 @@
+"""The archive: what is kept, what is given up, what a person has marked, and what is said when that cannot be done."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from inspectd.errors import StartError, UsageError
+from inspectd.history import archive, database, pictures, reading
+from inspectd.history.archive import Archive, Terms
+from inspectd.history.file import Limits
+from inspectd.history.journal import Journal
+from inspectd.history.pictures import Shadowed
+from inspectd.records import Finding, Mask, Outcome, Picture, Reason, Stamp, Verdict, fault
+from inspectd.wire.messages import rfc3339, verdict_message
+
+DAY_NS = 86_400_000_000_000
+MAP = np.arange(12, dtype=np.uint8).reshape(3, 4)
+SCORED = {"score": 1.5, "threshold": 1.0, "model": "top 0123456789ab", "form": "cpu:openvino float32"}
+NG = Finding(Outcome.NG, mask=Mask(MAP, (0, 0, 8, 6)), **SCORED)  # type: ignore[arg-type]
+OK = Finding(Outcome.OK, **SCORED)  # type: ignore[arg-type]
+
+
+class Line:
+    """An archive with a journal, and a camera and a publisher that feed it."""
+
+    def __init__(self, folder: Path, epoch: str = "e1", max_bytes: float = 1e9, ok_share: float = 0.0) -> None:
+        self.folder = folder / "archive"
+        self.epoch = epoch
+        self.journal = Journal(folder / "journal.db", epoch, Limits(30, 1e9))
+        self.journal.start()
+        self.archive = Archive(self.folder, Terms(max_bytes, ok_share), epoch, self.journal)
+        try:
+            self.archive.start()
+        except StartError:
+            self.journal.stop()
+            raise
+        self.seq = 0
+
+    def judge(self, picture: Picture, finding: Finding = NG, part: str | None = None, day: int = 0) -> Verdict:
+        """Have a picture judged: offered and published, in either order."""
+        self.seq += 1
+        captured_ns = time.monotonic_ns() + day * DAY_NS
+        stamp = Stamp("top", self.seq, captured_ns, part)
+        verdict = Verdict("top", self.seq, finding, 0, stamp)
+        if self.seq % 2:
+            self.publish(verdict)
+            self.offer(picture, verdict)
+        else:
+            self.offer(picture, verdict)
+            self.publish(verdict)
+        return verdict
+
+    def offer(self, picture: Picture, verdict: Verdict) -> None:
+        assert verdict.stamp is not None
+        if self.archive.wants(verdict.stamp, verdict):
+            self.archive.take(verdict.stamp, picture, verdict)
+
+    def publish(self, verdict: Verdict) -> bytes:
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        header = msgspec.json.encode(verdict_message(verdict, self.epoch, offset_ns, True, time.monotonic_ns()))
+        self.journal.put(verdict.camera, verdict.seq, header)
+        self.archive.heard(verdict.camera, verdict.seq, header)
+        return header
+
+    def files(self) -> list[Path]:
+        self.archive.flush()
+        return sorted(self.folder.rglob("*.png"), key=lambda path: path.name)
+
+    def indexed(self) -> set[str]:
+        self.journal.flush(10)
+        return set(reading.indexed(self.folder.parent / "journal.db"))
+
+    def stop(self) -> None:
+        self.archive.stop()
+        self.journal.stop()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Line]]:
+    made: list[Line] = []
+
+    def start(**more: object) -> Line:
+        made.append(Line(tmp_path, **more))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
+
+
+def noise(seed: int = 0, shape: tuple[int, ...] = (48, 64, 3), kind: str = "uint8") -> Picture:
+    return np.random.default_rng(seed).integers(0, np.iinfo(kind).max, shape).astype(kind)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((48, 64, 3), "uint8"), ((47, 33), "uint8"), ((48, 64), "uint16")])
+def test_what_is_kept_is_what_was_seen_and_what_was_said(
+    make: Callable[..., Line], shape: tuple[int, ...], kind: str
+) -> None:
+    line = make()
+    picture = noise(1, shape, kind)
+    line.judge(picture)
+    line.judge(picture, part="a.png")
+    first, second = line.files()
+    for path, seq, is_live in ((first, 1, True), (second, 2, False)):
+        kept = pictures.read(path)
+        assert np.array_equal(kept.picture, picture)
+        assert kept.picture.dtype == picture.dtype
+        assert kept.map_ is not None
+        assert np.array_equal(kept.map_, MAP)
+        assert (kept.said.header.seq, kept.said.header.score, kept.said.header.epoch) == (seq, 1.5, "e1")
+        assert (kept.said.form, kept.said.is_live, kept.said.shadow) == ("cpu:openvino float32", is_live, None)
+        assert path.parent.parent.name == "top"
+        assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), picture), "any program can open it"
+    assert line.indexed() == {str(path.relative_to(line.folder)) for path in (first, second)}
+    assert line.archive.health.kept == 2
+    assert line.archive.health.bytes_ == sum(path.stat().st_size for path in (first, second))
+
+
+def test_ng_and_faults_are_kept_and_of_the_rest_a_share(make: Callable[..., Line]) -> None:
+    line = make(ok_share=0.25)
+    line.judge(noise(), fault(Reason.PICTURE, "too dark"))
+    line.judge(noise(), fault(Reason.BYPASS, "somebody cleans"))
+    for _ in range(400):
+        line.judge(noise(shape=(4, 4)), OK)
+    found = [pictures.parse_name(path.name) for path in line.files()]
+    assert [one.seq for one in found if one and one.verdict is Outcome.FAULT] == [1]
+    assert 40 < len([one for one in found if one and one.verdict is Outcome.OK]) < 180
+
+
+def test_the_oldest_are_given_up_but_none_that_a_person_has_marked(make: Callable[..., Line]) -> None:
+    line = make(max_bytes=12_500 * 10)  # a picture of noise takes 9.3 KB
+    for day in range(3):
+        for seed in range(3):
+            line.judge(noise(seed), day=day)
+    assert len(line.files()) == 9
+    marked = line.archive.mark("top", "e1", 1, "bad")
+    assert marked is not None
+    assert marked.parent == line.folder / "top" / "marked" / "bad"
+    for seed in range(10):
+        line.judge(noise(seed), day=3)
+    names = [pictures.parse_name(path.name) for path in line.files()]
+    kept = [name.seq for name in names if name is not None]
+    assert kept[0] == 1
+    assert kept[1:] == list(range(20 - len(kept) + 1, 20)), "the newest, and nothing between"
+    assert len(kept) >= 12
+    assert line.archive.health.bytes_ <= 12_500 * 10
+    assert line.indexed() == {str(path.relative_to(line.folder)) for path in line.files()}
+    days = {path.name for path in (line.folder / "top").iterdir()}
+    assert len(days - {"marked"}) <= 2, "days without pictures are gone"
+
+
+def test_marked_pictures_alone_may_fill_it_and_that_is_said(make: Callable[..., Line]) -> None:
+    line = make(max_bytes=20_000)
+    line.judge(noise(1))
+    line.judge(noise(2))
+    for seq in (1, 2):
+        assert line.archive.mark("top", "e1", seq, "good") is not None
+    line.judge(noise(3))
+    assert len(line.files()) == 2
+    health = line.archive.health
+    assert health.detail is not None
+    assert "full of marked pictures" in health.detail
+    assert health.lost == {"top": 1}
+
+
+def test_a_mark_can_be_changed_and_one_without_a_picture_says_so(make: Callable[..., Line]) -> None:
+    line = make()
+    line.judge(noise())
+    line.judge(noise(), OK)
+    first = line.archive.mark("top", "e1", 1, "good")
+    again = line.archive.mark("top", "e1", 1, "good")
+    assert first == again
+    changed = line.archive.mark("top", "e1", 1, "bad")
+    assert changed is not None
+    assert [*line.folder.rglob("*.png")] == [changed]
+    assert line.archive.mark("top", "e1", 2, "bad") is None
+    assert line.archive.mark("top", "e0", 1, "bad") is None
+    assert line.indexed() == {str(changed.relative_to(line.folder))}
+
+
+def test_what_a_killed_daemon_left_is_taken_up_by_the_next(make: Callable[..., Line], tmp_path: Path) -> None:
+    line = make()
+    for seed in range(4):
+        line.judge(noise(seed))
+    first, second, third, _ = line.files()
+    line.stop()
+    first.unlink()
+    third.with_name(third.name + ".partial").write_bytes(b"half")
+    (third.parent / "readme.png").write_bytes(b"somebody else's")
+    with sqlite3.connect(tmp_path / "journal.db") as file:
+        file.execute("DELETE FROM pictures WHERE file = ?", [str(second.relative_to(line.folder))])
+    later = make(epoch="e2")
+    later.judge(noise())
+    files = [path for path in later.files() if path.name != "readme.png"]
+    assert not list(later.folder.rglob("*.partial"))
+    assert len(files) == 4
+    assert later.indexed() == {str(path.relative_to(later.folder)) for path in files}
+    assert later.archive.health.bytes_ == sum(path.stat().st_size for path in files)
+    assert later.archive.mark("top", "e1", 2, "bad") is not None, "of an earlier epoch"
+
+
+def test_a_journal_of_the_version_before_gets_an_index(tmp_path: Path, make: Callable[..., Line]) -> None:
+    with sqlite3.connect(tmp_path / "journal.db") as file:
+        file.executescript(database.SCHEMA)
+        file.execute("INSERT INTO epochs (epoch) VALUES ('e0')")
+    assert reading.indexed(tmp_path / "journal.db") == {}
+    assert reading.indexed_file(tmp_path / "journal.db", "top", "e0", 1) is None
+    line = make()
+    line.judge(noise())
+    assert len(line.files()) == len(line.indexed()) == 1
+
+
+def test_nobody_waits_for_it_and_what_finds_no_room_is_counted(
+    make: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = make()
+    line.archive.flush()
+    monkeypatch.setattr(archive, "MOST_WAITING_BYTES", 3 * noise().nbytes)
+    slow = pictures.encode
+
+    def encode(*given: object, **more: object) -> bytes:
+        time.sleep(0.3)
+        return slow(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pictures, "encode", encode)
+    for seed in range(10):
+        line.judge(noise(seed))
+    lost = line.archive.health.lost["top"]
+    assert lost >= 6
+    assert len(line.files()) == 10 - lost
+    line.judge(noise())
+    assert len(line.files()) == 11 - lost, "what is written gives its room back"
+
+
+def test_a_verdict_that_is_long_gone_keeps_no_picture_waiting(make: Callable[..., Line]) -> None:
+    line = make()
+    stamp = Stamp("top", 1, time.monotonic_ns())
+    late = Verdict("top", 1, fault(Reason.DEADLINE, "late"), 0, stamp)
+    for seq in range(1, archive.HEADERS_KEPT + 3):
+        line.publish(Verdict("top", seq, late.finding, 0, stamp))
+    line.offer(noise(), late)
+    assert line.files() == []
+    assert (line.archive.health.waiting, line.archive.health.lost) == (0, {"top": 1})
+
+
+def test_a_folder_that_cannot_be_written_costs_pictures_and_is_said_until_it_can(
+    make: Callable[..., Line], tmp_path: Path
+) -> None:
+    (tmp_path / "archive").write_text("a file")
+    line = make()
+    line.judge(noise())
+    line.archive.flush()
+    assert line.archive.health.detail is not None
+    assert "cannot be written" in line.archive.health.detail
+    assert line.archive.health.lost == {"top": 1}
+    (tmp_path / "archive").unlink()
+    line.judge(noise())
+    assert len(line.files()) == 1
+    assert line.archive.health.detail is None
+
+
+def test_a_disk_that_is_nearly_full_is_left_to_others(
+    make: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = make()
+    line.judge(noise())
+    assert len(line.files()) == 1
+    real = os.statvfs(line.folder)
+    facts = [*real[:4], 1, *real[5:]]
+    monkeypatch.setattr(archive.os, "statvfs", lambda _: os.statvfs_result(facts))
+    line.judge(noise())
+    assert len(line.files()) == 1, "nothing is given up for it"
+    assert line.archive.health.detail is not None
+    assert "left to others" in line.archive.health.detail
+
+
+def test_two_daemons_do_not_share_an_archive(make: Callable[..., Line], tmp_path: Path) -> None:
+    line = make()
+    other = Archive(line.folder, Terms(1e9, 0), "e9", line.journal)
+    with pytest.raises(StartError, match="in use by another inspectd"):
+        other.start()
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_without_a_journal_or_a_quota_nothing_is_kept(tmp_path: Path, journal: bool) -> None:
+    kept = Journal(tmp_path / "journal.db" if journal else None, "e1", Limits(1, 1))
+    off = Archive(tmp_path / "archive", Terms(0 if journal else 1e9, 1.0), "e1", kept)
+    off.start()
+    assert not off.is_on
+    assert not off.wants(Stamp("top", 1, 1), Verdict("top", 1, NG, 0))
+    assert off.mark("top", "e1", 1, "bad") is None
+    off.stop()
+    assert not (tmp_path / "archive").exists()
+
+
+def test_what_a_second_model_said_goes_with_the_picture(make: Callable[..., Line]) -> None:
+    line = make()
+    stamp = Stamp("top", 1, time.monotonic_ns())
+    verdict = Verdict("top", 1, OK, 0, stamp)
+    line.archive.keep(stamp, noise(), verdict, Finding(Outcome.NG, model="next 0123", score=7.0, threshold=5.0))
+    line.publish(verdict)
+    (path,) = line.files()
+    assert pictures.read(path).said.shadow == Shadowed("next 0123", Outcome.NG, 7.0, 5.0)
+
+
+def test_damage_is_told_whatever_was_damaged(make: Callable[..., Line]) -> None:
+    line = make()
+    line.judge(noise())
+    (path,) = line.files()
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        at = int(rng.integers(0, len(whole)))
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with pytest.raises(UsageError):
+            pictures.read(path)
+    for at in (0, 5, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:at])
+        with pytest.raises(UsageError):
+            pictures.read(path)
+    foreign = path.with_name("foreign.png")
+    cv2.imwrite(str(foreign), noise())
+    with pytest.raises(UsageError, match="not one of an archive"):
+        pictures.read(foreign)
+
+
+def test_names_say_when_and_what() -> None:
+    name = pictures.file_name(rfc3339(0), "abc", 7, Outcome.NG)
+    assert name == "1970-01-01T000000.000000_abc_7_ng.png"
+    found = pictures.parse_name(name)
+    assert found is not None
+    assert (found.day, found.epoch, found.seq, found.verdict) == ("1970-01-01", "abc", 7, Outcome.NG)
+    assert pictures.parse_name("../../x_abc_7_ng.png") is None
