@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,13 @@ FILE = click.Path(path_type=Path)
 @click.option("--log_group", default="group", show_default=True)
 @click.option("--run_name", help="Name of the run. [the camera and the time]")
 @click.option("--defects", type=FILE, help="Pictures of defects: how many are missed is reported, nothing else.")
+@click.option(
+    "--with-marked",
+    "with_marked",
+    type=FILE,
+    metavar="ARCHIVE/CAMERA",
+    help="Learn from what people marked good there, and count what they marked bad among the defects.",
+)
 @click.option("--confirm", "confirmed", multiple=True, metavar="PICTURE", help="It looks odd and is good; repeatable.")
 @click.option("--false_reject_rate", "rate", type=RATE, default=0.01, show_default=True)
 @click.option("--confidence", type=RATE, default=0.95, show_default=True)
@@ -88,6 +96,7 @@ def command(
     log_group: str,
     run_name: str | None,
     defects: Path | None,
+    with_marked: Path | None,
     gpu: int | None,
     vary: tuple[tuple[str, float], ...],
     **more: Any,
@@ -116,6 +125,7 @@ def command(
         plan_acquisition,
     )
     from calibrate.acquire.from_daemon import giving_way_to
+    from calibrate.data.marked import NOTHING, add_good, confirmed, find_marked
     from calibrate.evaluation import defects as known
     from calibrate.progress import ProgressBars
     from calibrate.results.overview import Overview
@@ -129,24 +139,24 @@ def command(
     run = run_name or f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     target = run_path(results_path, log_project, log_group, run)
     check_can_write(target)
-    defect_paths = known.find_defects(defects) if defects is not None else []
+    marked = find_marked(with_marked) if with_marked is not None else NOTHING
+    defect_paths = [*(known.find_defects(defects) if defects is not None else ()), *marked.bad]
     backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
     options = options_for(more.pop("backbone"), more.pop("layers"), sizing=sizing, roi=seen.roi, **more)
     kept = capture_folder(target)
     with ProgressBars() as bars:
         pictures = _room(options, backend, seen, expected_size(acquisition), config_path is not None, bars)
         acquired = acquire_pictures(acquisition, pictures, kept, bars)
+        add_good(marked, pictures, acquired.left_out, acquired.notes)
         options = settled(options, pictures)
         check_roi(seen.roi, pictures.size)
         check_names(options.confirmed, pictures)
+        options = replace(options, confirmed=(*options.confirmed, *confirmed(marked, pictures)))
         camera_record = acquisition.record(pictures.size)
         with Overview(pictures, target) as overview, giving_way_to(control, bars.report):
             bars.report(overview.said)
             learned = learn(pictures, options, backend, run=run, camera=camera_record, watcher=bars)
-            tested, bad = None, None
-            if defect_paths:
-                bars.stage("defects", len(defect_paths))
-                tested, bad = known.test_defects(defect_paths, learned, options, backend, bars.step)
+            tested, bad = _tested(defect_paths, learned, options, backend, bars)
             examples = known.draw_examples(pictures, learned, backend, bad, tested)
             bars.stage("writing", 1)
             drawn = (examples, overview.sheet)
@@ -207,6 +217,18 @@ def _room(
     if expected is not None:
         pictures.geometry, pictures.sized = fit_input(expected), None
     return pictures
+
+
+def _tested(
+    paths: list[Path], learned: Learned, options: Options, backend: Backend, watcher: Watcher
+) -> tuple[Evaluation | None, Pictures | None]:
+    """Return what the model says of known defects, and their pictures; None: there are none."""
+    from calibrate.evaluation.defects import test_defects
+
+    if not paths:
+        return None, None
+    watcher.stage("defects", len(paths))
+    return test_defects(paths, learned, options, backend, watcher.step)
 
 
 def _configuration(path: Path) -> Config:

@@ -18,7 +18,7 @@ from inspectd.config import CameraConfig
 from inspectd.engine.backend import Backend, Parity, Request
 from inspectd.errors import UsageError
 from inspectd.history import pictures
-from inspectd.history.pictures import MARKED, MARKS, KeptPicture, Said
+from inspectd.history.pictures import MARKS, KeptPicture, Said, mark_of
 from inspectd.line.fitness import find_problem
 from inspectd.line.inspection import conclude
 from inspectd.line.recipe import Recipe, recipe_for
@@ -91,12 +91,6 @@ def find(archive: Path, wanted: Wanted) -> list[Path]:
     if not found:
         raise UsageError(f"The archive {archive} holds no pictures that are meant; see the options.")
     return sorted(found, key=lambda path: path.name)
-
-
-def mark_of(path: Path) -> str | None:
-    """Return what a person says of a part, by where its picture lies; None: nothing."""
-    is_marked = path.parent.name in MARKS and path.parent.parent.name == MARKED
-    return path.parent.name if is_marked else None
 
 
 def replay(

@@ -12,15 +12,31 @@ if TYPE_CHECKING:
     from inspectd.model.store import Installed
 
 MODELS = Path("/var/lib/inspectd/models")
+ARCHIVE = Path("/var/lib/inspectd/archive")
 
 
 @click.command(epilog="Example: inspectd install results/project/group/top top; inspectd install --rollback top")
 @click.argument("names", nargs=-1, metavar="RUN NAME")
 @click.option("--model", "number", type=click.IntRange(0), help="Which model of a run that has several.")
 @click.option("--models", type=click.Path(path_type=Path), default=MODELS, show_default=True, help="Where to.")
+@click.option("--archive", type=click.Path(path_type=Path), default=ARCHIVE, show_default=True, help="See below.")
+@click.option("--camera", help="The camera whose marked parts are judged.  [NAME]")
+@click.option("--despite-marked", is_flag=True, help="Install it although it passes parts that people marked as bad.")
 @click.option("--rollback", is_flag=True, help="Return to the model that stood under NAME before.")
-def command(names: tuple[str, ...], number: int | None, models: Path, rollback: bool) -> None:
-    """Put a model of RUN where the daemon looks, under NAME; the one that was there is kept for --rollback."""
+def command(
+    names: tuple[str, ...],
+    number: int | None,
+    models: Path,
+    archive: Path,
+    camera: str | None,
+    despite_marked: bool,
+    rollback: bool,
+) -> None:
+    """Put a model of RUN where the daemon looks, under NAME; the one that was there is kept for --rollback.
+
+    Parts of the archive that people marked as bad (`inspectd mark`) are judged by it before; it is not installed while
+    one of them would be ok.
+    """
     from inspectd.errors import UsageError
     from inspectd.model.locate import find_model
     from inspectd.model.store import install, roll_back
@@ -30,9 +46,43 @@ def command(names: tuple[str, ...], number: int | None, models: Path, rollback: 
     if not rollback and len(names) != 2:
         raise UsageError(f"install has {len(names)} names; expected two: inspectd install RUN NAME.")
     source = None if rollback else find_model(Path(names[0]), number)
+    if source is not None and not despite_marked:
+        for line in _judge_marked(source, archive, camera or names[1]):
+            click.echo(line)
     done = roll_back(names[0], models) if source is None else install(source, names[1], models)
     for line in _says(done, models):
         click.echo(line)
+
+
+def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
+    """Have a model judge the parts that people marked as bad; UsageError when it passes one, or cannot judge it."""
+    from inspectd.errors import UsageError
+    from inspectd.history.pictures import cameras_with_bad, find_bad
+
+    paths = find_bad(archive, camera)
+    if not paths:
+        others = [name for name in cameras_with_bad(archive) if name != camera]
+        return [f"No part of {camera} is marked as bad; of {', '.join(others)} some are (--camera)."] if others else []
+
+    from inspectd.engine.choose import choose_backend
+    from inspectd.records import Outcome
+    from inspectd.replaying import Replayed, replay
+    from inspectd.simplenet import bundle
+
+    click.echo(f"Judging {len(paths)} parts that people marked as bad …", err=True)
+    model = bundle.load(source)
+    judged = list(replay(model, choose_backend("auto"), paths))
+    unreadable = [one for one in judged if isinstance(one, str)]
+    passed = [one for one in judged if isinstance(one, Replayed) and one.finding.outcome is Outcome.OK]
+    if passed:
+        some = ", ".join(str(one.path) for one in passed[:3]) + (f" and {len(passed) - 3} more" if passed[3:] else "")
+        raise UsageError(
+            f"{model.label} would pass {len(passed)} of {len(paths)} parts of {camera} that people marked as bad: "
+            f"{some}. Nothing was installed; calibrate again (--with-marked), or install it with --despite-marked."
+        )
+    if unreadable:
+        raise UsageError(f"{unreadable[0]} Nothing was installed; remove it, or install with --despite-marked.")
+    return [f"It rejects all {len(paths)} parts of {camera} that people marked as bad."]
 
 
 def _says(done: Installed, models: Path) -> list[str]:

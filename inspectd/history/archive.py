@@ -28,7 +28,7 @@ import msgspec
 from inspectd.errors import InspectdError, StartError
 from inspectd.history import pictures, reading
 from inspectd.history.database import Indexed, JournalError
-from inspectd.history.pictures import MARKED, MARKS, PARTIAL, Say, Shadowed
+from inspectd.history.pictures import MARKED, PARTIAL, Say, Shadowed
 from inspectd.records import Finding, Mask, Outcome, Picture, Reason, Stamp, Verdict
 from inspectd.wire.messages import rfc3339
 
@@ -313,7 +313,7 @@ class Archive:
             if (name := pictures.parse_name(path.name)) is None:
                 continue
             size = path.stat().st_size
-            if _is_marked(path):
+            if pictures.mark_of(path):
                 self._marked_bytes += size
             else:
                 self._days[name.day] = self._days.get(name.day, 0) + size
@@ -418,7 +418,7 @@ class Archive:
             path.rename(target)
         except OSError as error:
             raise StartError(f"The picture {path} cannot be moved to {target.parent}: {error.strerror}.") from None
-        if not _is_marked(path):
+        if not pictures.mark_of(path):
             self._marked_bytes += size
             self._days[name.day] = max(0, self._days.get(name.day, 0) - size)
         self._index.index(Indexed(camera, epoch, seq, str(target.relative_to(self._folder))))
@@ -437,10 +437,6 @@ class Archive:
         if (now_s := time.monotonic()) >= self._say_s:
             self._say_s = now_s + SAY_EVERY_S
             LOG.error("%s Inspection goes on; %d pictures are lost.", self._failure, sum(self._lost.values()))
-
-
-def _is_marked(path: Path) -> bool:
-    return path.parent.name in MARKS and path.parent.parent.name == MARKED
 
 
 def _shadowed(finding: Finding) -> Shadowed:

@@ -110,6 +110,22 @@ def parse_name(name: str) -> Name | None:
     return Name(found["day"], found["epoch"], int(found["seq"]), Outcome(found["verdict"])) if found else None
 
 
+def find_bad(archive: Path, camera: str) -> list[Path]:
+    """Return the pictures of a camera whose parts people marked as bad, the oldest first."""
+    return sorted((archive / camera / MARKED / "bad").glob(f"*{SUFFIX}"), key=lambda path: path.name)
+
+
+def cameras_with_bad(archive: Path) -> list[str]:
+    """Return the cameras at which people marked parts as bad."""
+    return sorted({path.parts[-4] for path in archive.glob(f"*/{MARKED}/bad/*{SUFFIX}")})
+
+
+def mark_of(path: Path) -> str | None:
+    """Return what a person says of a part, by where its picture lies; None: nothing."""
+    is_marked = path.parent.name in MARKS and path.parent.parent.name == MARKED
+    return path.parent.name if is_marked else None
+
+
 def encode(
     picture: Picture,
     header: bytes,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from commanded import PATIENCE_S, ask, camera_of, changes, judged, refused
-from conftest import write_small_model
+from conftest import write_pictures, write_small_model
 from daemon_process import DaemonProcess
 from run_here import run_here
 
@@ -65,7 +65,7 @@ def test_every_ng_is_there_and_500_pictures_replayed_have_the_scores_that_they_h
     count = re.search(r"this form, (\d+) were scored before: the scores differ by at most (\S+);", same.stdout)
     assert count is not None, same
     assert int(count[1]) == len(kept)
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert len(rows) == len(kept)
     assert all(row["then"] == row["now"] for row in rows), "by the thresholds of then"
     assert max(abs(float(row["score"]) - float(row["score_then"])) for row in rows) <= 1e-5
@@ -211,3 +211,58 @@ def test_an_archive_without_a_journal_is_refused(tmp_path: Path, small_model: Pa
     ended = run_here("run", "--config", str(config))
     assert ended.returncode == 2
     assert "journal.path is null, and an archive needs the journal" in ended.stderr
+
+
+def marked_folder(tmp_path: Path, source: Path, model: Path, say: str) -> Path:
+    """Have a daemon judge a folder of pictures, mark them all, and return the camera's folder in its archive."""
+    extra = f"archive: {{path: {tmp_path}/a, ok_share: 1}}\n"
+    one = f"{{name: top, source: {source}, model: {model}, loop: true, fps: 20, deadline_ms: 5000}}"
+    count = len(list(source.iterdir()))
+    with DaemonProcess(tmp_path / "daemon", one, extra=extra) as daemon, Control(daemon.control) as control:
+        archived(daemon, lambda archive: archive["kept"] >= count)
+        for seq in range(1, count + 1):
+            assert ask(control, MarkRequest(camera="top", seq=seq, say=say, by="anna"))["picture"] is not None  # type: ignore[arg-type]
+        daemon.stop()
+    return tmp_path / "a" / "top"
+
+
+def test_a_model_that_passes_what_people_marked_as_bad_is_not_installed_unless_told_otherwise(
+    tmp_path: Path, models: tuple[Path, Path], pictures: Path
+) -> None:
+    low, high = models
+    marked_folder(tmp_path, pictures, low, "bad")
+    typed = ["install", str(high), "top", "--models", str(tmp_path / "models"), "--archive", str(tmp_path / "a")]
+    refusal = run_here(*typed)
+    assert refusal.returncode == 2, refusal
+    assert re.search(r"would pass 12 of 12 parts of top that people marked as bad: \S+_ng\.png", refusal.stderr)
+    assert not (tmp_path / "models").exists()
+    other = run_here("install", str(high), "side", *typed[3:])
+    assert (other.returncode, "of top some are (--camera)" in other.stdout) == (0, True)
+    assert run_here("install", str(high), "side", "--camera", "top", *typed[3:]).returncode == 2
+    assert run_here(*typed, "--despite-marked").returncode == 0
+    good = run_here("install", str(low), *typed[2:])
+    assert good.returncode == 0, good
+    assert "It rejects all 12 parts of top" in good.stdout
+    damaged = next((tmp_path / "a" / "top" / "marked" / "bad").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:99])
+    refusal = run_here("install", str(low), *typed[2:])
+    assert (refusal.returncode, "is damaged" in refusal.stderr) == (2, True)
+
+
+def test_what_people_marked_goes_into_the_next_calibration(tmp_path: Path, small_model: Path, pictures: Path) -> None:
+    bad = tmp_path / "bad"
+    write_pictures(bad, 3, seed=7)
+    camera_folder = marked_folder(tmp_path, bad, small_model, "bad")
+    (camera_folder / "marked" / "good").mkdir()
+    moved = next((camera_folder / "marked" / "bad").iterdir())
+    moved.rename(camera_folder / "marked" / "good" / moved.name)
+    typed = ["calibrate", "--camera", str(pictures), "--imagesize", "64", "--meta_epochs", "1", "--gan_epochs", "1"]
+    typed += ["--results_path", str(tmp_path / "results"), "--run_name", "next", "--with-marked"]
+    ended = run_here(*typed, str(camera_folder))
+    assert ended.returncode == 0, ended
+    assert "from 13 pictures" in ended.stdout
+    assert "1 picture is learned from that people have marked as good." in ended.stdout
+    assert "of 2 known defects are missed" in ended.stdout
+    nothing = run_here(*typed, str(pictures))
+    assert nothing.returncode == 2
+    assert "has no marked pictures; expected a camera's folder in the archive" in nothing.stderr
