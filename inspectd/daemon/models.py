@@ -16,10 +16,15 @@ from inspectd.engine.backend import Backend, Parity
 from inspectd.engine.workers import single_threaded_torch
 from inspectd.history.overrides import Override
 from inspectd.line.recipe import Recipe, recipe_for
+from inspectd.model import artefact
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
 
 LOG = logging.getLogger(__name__)
+
+
+MOST_IDLE = 2
+"""Models that are kept though nobody uses them."""
 
 
 class Loaded(NamedTuple):
@@ -35,7 +40,7 @@ class Models:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._loaded: dict[str, Loaded] = {}
-        """By digest."""
+        """By digest, in the order in which they were asked for."""
         self._backbones: dict[str, nn.Module] = {}
 
     def recipe(self, camera: CameraConfig, override: Override) -> Recipe:
@@ -60,18 +65,26 @@ class Models:
 
     def load(self, folder: str) -> Loaded:
         """Return the model that lies in a folder now; UsageError: it cannot be used, or not on this device."""
-        with single_threaded_torch():  # the cores belong to those that score
-            model = bundle.load(Path(folder), shared=self._backbones)
-            if model.digest not in self._loaded:
+        digest = artefact.read(Path(folder)).artefact.digest
+        if (found := self._loaded.pop(digest, None)) is None:
+            with single_threaded_torch():  # the cores belong to those that score
+                model = bundle.load(Path(folder), shared=self._backbones)
                 parity = self._backend.prepare(model)
                 LOG.info("model %s: %s", model.label, parity)
-                self._loaded[model.digest] = Loaded(model, parity)
-        return self._loaded[model.digest]
+                found = Loaded(model, parity)
+        self._loaded[found.model.digest] = found
+        return found
 
     def keep_only(self, recipes: Iterable[object]) -> None:
-        """Give up all models that none of these recipes is of."""
+        """Give up all models that none of these recipes is of; but the last few that take next to no memory.
+
+        Those have their backbone in common with a model that is used: who returns to one of them is not kept waiting.
+        """
         used = {area.model.digest for recipe in recipes if isinstance(recipe, Recipe) for area in recipe.areas}
-        for digest in self._loaded.keys() - used:
+        backbones = {id(loaded.model.backbone) for digest, loaded in self._loaded.items() if digest in used}
+        idle = [digest for digest in self._loaded if digest not in used]
+        small = [digest for digest in idle if id(self._loaded[digest].model.backbone) in backbones]
+        for digest in [one for one in idle if one not in small[-MOST_IDLE:]]:
             gone = self._loaded.pop(digest)
             self._backend.forget(gone.model)
             LOG.info("model %s is not used any more", gone.model.label)
