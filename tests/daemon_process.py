@@ -103,3 +103,13 @@ class DaemonProcess:
                 self.states.append(header)
             case topics.DAEMON:
                 self.daemon_states.append(header)
+
+
+def metrics_port(pid: int) -> int:
+    """Return the one TCP port that a process listens on."""
+    inodes = {str(f.readlink()) for f in Path(f"/proc/{pid}/fd").iterdir() if f.is_symlink()}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+            return int(fields[1].rpartition(":")[2], 16)
+    raise AssertionError("the daemon listens on no TCP port")

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import write_pictures, write_small_model
-from daemon_process import DaemonProcess
+from daemon_process import DaemonProcess, metrics_port
 
 from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
 from inspectd import SimpleNet, config
@@ -131,7 +131,7 @@ def test_metrics_agree_with_the_laws(tmp_path: Path, small_model: Path) -> None:
     camera = f"{{name: top, source: {LINE}, model: {small_model}, deadline_ms: 5000}}"
     with DaemonProcess(tmp_path / "daemon", camera) as daemon:
         daemon.listen(lambda d: len(d.verdicts) >= 10)
-        port = _metrics_port(daemon.process.pid)
+        port = metrics_port(daemon.process.pid)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
             text = reply.read().decode()
         daemon.stop()
@@ -153,16 +153,6 @@ def test_metrics_agree_with_the_laws(tmp_path: Path, small_model: Path) -> None:
     assert metric("camera_state", ',state="running"') == 1
     assert metric("latency_seconds_count") > 0
     assert 'inspectd_info{device="cpu:openvino"' in text
-
-
-def _metrics_port(pid: int) -> int:
-    """Return the one TCP port that a process listens on."""
-    inodes = {str(f.readlink()) for f in Path(f"/proc/{pid}/fd").iterdir() if f.is_symlink()}
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-            return int(fields[1].rpartition(":")[2], 16)
-    raise AssertionError("the daemon listens on no TCP port")
 
 
 def test_a_camera_without_a_usable_model_answers_no_model_and_the_other_goes_on(
