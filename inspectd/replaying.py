@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,11 +19,11 @@ from inspectd.config import CameraConfig
 from inspectd.engine.backend import Backend, Parity, Request
 from inspectd.errors import UsageError
 from inspectd.history import pictures
-from inspectd.history.pictures import MARKS, KeptPicture, Said, mark_of
-from inspectd.line.fitness import find_problem
+from inspectd.history.pictures import MARKS, KeptPicture, Said, camera_of, mark_of
+from inspectd.line.fitness import find_problem, size_mismatch
 from inspectd.line.inspection import conclude
 from inspectd.line.recipe import Recipe, recipe_for
-from inspectd.records import Finding, Outcome, Rect
+from inspectd.records import Finding, Outcome, Reason, Rect, fault
 from inspectd.simplenet.bundle import Bundle
 
 TOGETHER = 8
@@ -75,8 +76,11 @@ def find(archive: Path, wanted: Wanted) -> list[Path]:
 
     UsageError: there are none, or no such folder.
     """
-    if not archive.is_dir():
-        raise UsageError(f"{archive} is no folder; expected an archive, as archive.path in the configuration names it.")
+    if not archive.is_dir() or not os.access(archive, os.R_OK | os.X_OK):
+        raise UsageError(
+            f"{archive} is no folder that this user may read; expected an archive, as archive.path in the "
+            "configuration names it."
+        )
     found: list[Path] = []
     for path in archive.rglob(f"*{pictures.SUFFIX}"):
         name = pictures.parse_name(path.name)
@@ -84,7 +88,7 @@ def find(archive: Path, wanted: Wanted) -> list[Path]:
             (wanted.verdict is None or name.verdict is wanted.verdict)
             and (wanted.since is None or name.day >= wanted.since)
             and (not wanted.only_marked or mark_of(path) is not None)
-            and (wanted.camera is None or wanted.camera in path.relative_to(archive).parts[:1])
+            and (wanted.camera is None or wanted.camera == camera_of(path))
         )
         if is_meant:
             found.append(path)
@@ -137,6 +141,9 @@ class _Judge:
     def look(self, kept: KeptPicture) -> Recipe | Finding:
         """Return what a picture is judged by, or why it may not be judged."""
         recipe = self._recipe(kept.said)
+        height, width = kept.picture.shape[:2]
+        if kept.said.is_live and (why := size_mismatch(recipe.areas[0], width, height)) is not None:
+            return fault(Reason.IDENTITY, why, model=self._model.label)
         return find_problem(recipe, kept.picture, is_camera=kept.said.is_live) or recipe
 
     def _recipe(self, said: Said) -> Recipe:

@@ -107,6 +107,8 @@ def problems_of_devices(settings: Config) -> list[str]:
 
 def problems_of_models(settings: Config) -> list[str]:
     """Return which models cannot be used, and why."""
+    import msgspec
+
     from inspectd.errors import UsageError
     from inspectd.line.recipe import recipe_for
     from inspectd.model import artefact
@@ -115,7 +117,10 @@ def problems_of_models(settings: Config) -> list[str]:
     for camera in settings.enabled_cameras:
         if camera.shadow is not None:
             try:
-                artefact.read(Path(camera.shadow))
+                second = msgspec.structs.replace(camera, threshold=None)
+                shadow = recipe_for(second, artefact.read(Path(camera.shadow)).artefact)
+                if shadow.areas[0].criterion is None:
+                    problems.append(f"Camera {camera.name}: shadow: the model {camera.shadow} has no threshold.")
             except UsageError as error:
                 problems.append(f"Camera {camera.name}: shadow: {error}")
         try:

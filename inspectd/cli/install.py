@@ -46,6 +46,8 @@ def command(
     if not rollback and len(names) != 2:
         raise UsageError(f"install has {len(names)} names; expected two: inspectd install RUN NAME.")
     source = None if rollback else find_model(Path(names[0]), number)
+    if archive != ARCHIVE and not archive.is_dir():
+        raise UsageError(f"--archive {archive} is no folder; expected the configuration's archive.path.")
     if source is not None and not despite_marked:
         for line in _judge_marked(source, archive, camera or names[1]):
             click.echo(line)
@@ -56,12 +58,15 @@ def command(
 
 def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
     """Have a model judge the parts that people marked as bad; UsageError when it passes one, or cannot judge it."""
-    from inspectd.errors import UsageError
+    from inspectd.errors import StartError, UsageError
     from inspectd.history.pictures import cameras_with_bad, find_bad
 
-    paths = find_bad(archive, camera)
-    if not paths:
+    try:
+        paths = find_bad(archive, camera)
         others = [name for name in cameras_with_bad(archive) if name != camera]
+    except PermissionError as error:
+        raise StartError(f"The archive {archive} cannot be read: {error.strerror}; use sudo.") from None
+    if not paths:
         return [f"No part of {camera} is marked as bad; of {', '.join(others)} some are (--camera)."] if others else []
 
     from inspectd.engine.choose import choose_backend
@@ -71,17 +76,24 @@ def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
 
     click.echo(f"Judging {len(paths)} parts that people marked as bad …", err=True)
     model = bundle.load(source)
-    judged = list(replay(model, choose_backend("auto"), paths))
-    unreadable = [one for one in judged if isinstance(one, str)]
-    passed = [one for one in judged if isinstance(one, Replayed) and one.finding.outcome is Outcome.OK]
+    own = model.calibration.threshold if model.calibration is not None else None
+    threshold = own.value if own is not None else float("inf")  # `install` refuses a model without one
+    every = list(replay(model, choose_backend("auto"), paths, threshold=threshold))
+    unjudged = [one for one in every if isinstance(one, str)]
+    judged = [one for one in every if isinstance(one, Replayed)]
+    unjudged += [f"{one.path}: {one.finding.detail}." for one in judged if one.finding.outcome is Outcome.FAULT]
+    passed = [one for one in judged if one.finding.outcome is Outcome.OK]
     if passed:
         some = ", ".join(str(one.path) for one in passed[:3]) + (f" and {len(passed) - 3} more" if passed[3:] else "")
         raise UsageError(
             f"{model.label} would pass {len(passed)} of {len(paths)} parts of {camera} that people marked as bad: "
             f"{some}. Nothing was installed; calibrate again (--with-marked), or install it with --despite-marked."
         )
-    if unreadable:
-        raise UsageError(f"{unreadable[0]} Nothing was installed; remove it, or install with --despite-marked.")
+    if unjudged:
+        raise UsageError(
+            f"{model.label} cannot judge {len(unjudged)} of {len(paths)} parts of {camera} that people marked as bad: "
+            f"{unjudged[0]} Nothing was installed; remove it, or install with --despite-marked."
+        )
     return [f"It rejects all {len(paths)} parts of {camera} that people marked as bad."]
 
 

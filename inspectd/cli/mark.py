@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def command(
                 "epoch": epoch,
                 "seq": seq,
                 "say": say,
-                "by": by or getpass.getuser(),
+                "by": by or os.environ.get("USER") or f"user {os.getuid()}",
                 "why": why,
             },
             MarkRequest,

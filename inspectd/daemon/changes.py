@@ -18,7 +18,7 @@ import msgspec
 from inspectd.daemon.standing import Standing
 from inspectd.daemon.worker import Reply
 from inspectd.errors import InspectdError, StartError, UsageError
-from inspectd.history import reading
+from inspectd.history import pictures, reading
 from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
 from inspectd.history.overrides import NONE, Override, ThresholdOverride
@@ -168,8 +168,13 @@ class Changes:
         epoch = request.epoch or self._epoch
         self._journal.flush(FLUSH_S)
         assert self._journal.path is not None
-        is_known = reading.has_verdict(self._journal.path, request.camera, epoch, request.seq)
-        if not is_known and reading.indexed_file(self._journal.path, request.camera, epoch, request.seq) is None:
+        header = reading.verdict(self._journal.path, request.camera, epoch, request.seq)
+        name = (
+            pictures.name_of(header)
+            if header is not None
+            else self._archive.find(request.camera, epoch, request.seq)  # which keeps some longer than the journal
+        )
+        if header is None and name is None:
             raise RefusedError(
                 "bad_value",
                 f"There is no verdict {request.seq} of camera {request.camera} in the epoch {epoch} in the journal; "
@@ -179,7 +184,7 @@ class Changes:
         asker = Asker(user, request.by, request.why)
         self._journal.record(self._change("mark", request.camera, asker, new=said))
         try:
-            picture = self._archive.mark(request.camera, epoch, request.seq, request.say)
+            picture = self._archive.mark(request.camera, name, request.say) if name is not None else None
         except InspectdError as error:
             undone = Asker(user, request.by, f"mark failed: {error}")
             self._journal.note(self._change("undone", request.camera, undone, old=said))

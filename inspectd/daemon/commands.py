@@ -119,8 +119,11 @@ def remembering(journal: Journal, epoch: str, budget: Budget, worker: Worker) ->
     return {VerdictsRequest: verdicts, AuditRequest: audit}
 
 
-def changing(changes: Changes, worker: Worker, prompt: Worker) -> Handlers:
-    """What is changed while the line runs. `prompt`: a worker that never waits for a model to be loaded."""
+def changing(changes: Changes, worker: Worker, prompt: Worker, marking: Worker) -> Handlers:
+    """What is changed while the line runs, and what people say of parts.
+
+    `prompt`: a worker that never waits for a model to be loaded, nor for the archive, as `marking` does.
+    """
 
     def model(request: ModelRequest, answer: Answer) -> None:
         worker.answer(answer, lambda: changes.model(request, answer.user), changes.give_up_unused)
@@ -139,7 +142,7 @@ def changing(changes: Changes, worker: Worker, prompt: Worker) -> Handlers:
             prompt.answer(answer, lambda: changes.bypass(request, answer.user, number))
 
     def mark(request: MarkRequest, answer: Answer) -> None:
-        prompt.answer(answer, lambda: changes.mark(request, answer.user))
+        marking.answer(answer, lambda: changes.mark(request, answer.user))
 
     return {
         ModelRequest: model,

@@ -16,7 +16,7 @@ How a frame becomes a verdict:
     Previews (one thread)                encodes pictures for people, while somebody looks
     clock (one thread)                   closes what is past its deadline, whatever hangs
     Control (one thread)                 hands requests to Commands
-    Worker (two threads)                 make changes, and answer from the journal
+    Worker (three threads)               make changes, answer from the journal, note what people say of parts
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from inspectd.line.ledger import Ledger
 from inspectd.line.recipe import Recipe
 from inspectd.line.shadow import Shadows
 from inspectd.line.sinks import RawFrames, Sinks
-from inspectd.records import Verdict
+from inspectd.records import Finding, Picture, Verdict
 
 LOG = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Pipeline:
             config.publish.frame_hz, publisher.wants_pictures, publisher.put_picture, self._white_level
         )
         batchers = [Batcher(b.max_batch, config.engine.batch_wait_ms if b.max_batch > 1 else 0.0) for b in backends]
-        self._shadows = Shadows(backends[0], standing.shadows, lambda: batchers[0].is_idle, archive.keep)
+        self._shadows = Shadows(backends[0], standing.shadows, lambda: batchers[0].is_idle, self._look, archive.keep)
         sinks = Sinks([raw_frames, self._previews, archive, self._shadows])
         self.inspections = [
             Inspection(backend, batcher, self.ledger, sinks, heartbeat=heartbeat.beat, on_lost=on_lost)
@@ -113,7 +113,7 @@ class Pipeline:
         variant = backends[0].variant
         running = Running(endpoints.epoch, variant.device, variant.precision, time.monotonic())
         self._changes = Changes(self.cameras, standing, journal, archive, endpoints.epoch)
-        self._changing, self._answering = Worker("changes"), Worker("answers")
+        self._changing, self._answering, self._marking = Worker("changes"), Worker("answers"), Worker("marks")
         self.status = Status(
             running,
             self.cameras,
@@ -130,7 +130,7 @@ class Pipeline:
             telling(self.status),
             showing(Pictures(raw_frames, budget, self._answering, self._white_level)),
             remembering(journal, endpoints.epoch, budget, self._answering),
-            changing(self._changes, self._changing, self._answering),
+            changing(self._changes, self._changing, self._answering, self._marking),
             refusing(),
         )
         self.metrics = Metrics(self.status)
@@ -146,6 +146,7 @@ class Pipeline:
         self._shadows.start()
         self._changing.start()
         self._answering.start()
+        self._marking.start()
         self._endpoints.control.start(self.commands.handle)
         self._endpoints.exporter.start(self.metrics.registry, self.status.health)
         self._clock.start()
@@ -159,6 +160,7 @@ class Pipeline:
         self._changes.stop()
         self._changing.stop()
         self._answering.stop()
+        self._marking.stop()
         self._endpoints.control.stop()
         for camera in self.cameras.values():
             camera.stop()
@@ -208,6 +210,9 @@ class Pipeline:
             pin=self._pin,
         )
 
+    def _look(self, camera: str, recipe: Recipe, picture: Picture) -> Finding | None:
+        return self.cameras[camera].look(recipe, picture)
+
     def _white_level(self, camera: str) -> int:
         recipe = self.cameras[camera].recipe
         return recipe.areas[0].model.white_level if isinstance(recipe, Recipe) else 65535
@@ -236,7 +241,8 @@ def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbea
     path = Path(config.journal.path) if config.journal.path is not None else None
     journal = Journal(path, endpoints.epoch, Limits(config.journal.keep_days, config.journal.max_gb * 1e9))
     kept = config.archive
-    archive = Archive(Path(kept.path), Terms(kept.max_gb * 1e9, kept.ok_share), endpoints.epoch, journal)
+    is_archived = kept.max_gb > 0 and path is not None
+    archive = Archive(Path(kept.path) if is_archived else None, Terms(kept.max_gb * 1e9, kept.ok_share))
     endpoints.bind()
     try:
         journal.start()

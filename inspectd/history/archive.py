@@ -1,19 +1,14 @@
 """The archive: pictures of what was not ok, and of a share of what was, written by one thread that nobody waits for.
 
-    <camera>/<day>/<time>_<epoch>_<seq>_<verdict>.png     given up, oldest first, where there are too many
-    <camera>/marked/good|bad/…                            what a person has marked, never given up
-
-The files say everything themselves (`inspectd.history.pictures`). The journal has an index of them, which the thread
-brings into line with what lies there when it begins.
+A picture waits for the header that is published of it, and is written as a file that says everything itself
+(`inspectd.history.pictures`) into a folder that says what goes first (`inspectd.history.shelf`). Its name follows from
+the header, so that the journal, which has all headers, is the index.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import random
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -21,34 +16,30 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-import msgspec
 
 from inspectd.errors import InspectdError, StartError
-from inspectd.history import pictures, reading
-from inspectd.history.database import Indexed, JournalError
-from inspectd.history.pictures import MARKED, PARTIAL, Say, Shadowed
-from inspectd.records import Finding, Mask, Outcome, Picture, Reason, Stamp, Verdict
-from inspectd.wire.messages import rfc3339
+from inspectd.history import pictures
+from inspectd.history.pictures import Say, Shadowed
+from inspectd.history.shelf import Shelf
+from inspectd.records import Finding, Outcome, Picture, Reason, Stamp, Verdict
 
 LOG = logging.getLogger(__name__)
 
 MOST_WAITING_BYTES = 128_000_000
 """Of pictures that wait to be written."""
-HEADERS_KEPT = 64
-"""Of a camera: a verdict may be published before its picture is offered, by as many frames as are under way."""
-FREE_SHARE, FREE_BYTES = 0.05, 256_000_000
-"""So much of the disk, or so many bytes if that is less, is left to others: the journal is among them."""
+HEADERS_KEPT = 1000
+"""Of a camera: of a frame that was too long under way the verdict is published before its picture is offered, and so
+are those of later frames."""
+ALIKE, ALIKE_EVERY_S = 100, 1.0
+"""Of faults for one reason in a row so many are kept, and then one a second: a lamp that fails at night does not cost
+all that was kept before."""
+PROBE_S = 5.0
+"""While nothing can be written and nothing is to be, so often it is tried."""
+COUNT_EVERY_S = 86_400.0
+"""What lies in the folder is counted anew: others may have taken some of it away."""
 SAY_EVERY_S = 60.0
 STOP_S = 5.0
-FLUSH_S, ORDER_S = 5.0, 15.0
-
-
-class _Moment(msgspec.Struct, frozen=True):
-    """What is needed of a header here."""
-
-    at: str | None
+ORDER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +47,6 @@ class Terms:
     """What is kept, and how much of it."""
 
     bytes_: float
-    """0: nothing is kept."""
     ok_share: float
 
 
@@ -75,20 +65,6 @@ class ArchiveHealth:
     """That all pictures take, those of earlier epochs included."""
 
 
-class Index(Protocol):
-    """What the archive needs of the journal."""
-
-    @property
-    def path(self) -> Path | None:
-        """Where it can be read."""
-
-    def index(self, entry: Indexed) -> None:
-        """Note where a picture lies, or (no file) that it is gone. Never waits."""
-
-    def flush(self, timeout_s: float) -> None:
-        """Wait until all that was noted can be read; JournalError when that fails."""
-
-
 @dataclass(slots=True, eq=False)
 class _Taken:
     """A picture on its way to a file."""
@@ -99,97 +75,94 @@ class _Taken:
     is_live: bool
     shadow: Finding | None = None
     header: bytes | None = None
-    """As it was published."""
+    """As it was published; None: it was not yet."""
 
 
 @dataclass(slots=True, eq=False)
 class _Order:
-    """Something that is done between two pictures."""
+    """Something that is done between two pictures, and that somebody waits for."""
 
-    do: Callable[[], Path | None]
-    done: Future[Path | None] = field(default_factory=Future)
+    do: Callable[[], str | Path | None]
+    done: Future[str | Path | None] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Row:
+    """Faults for one reason, one after the other."""
+
+    reason: Reason | None
+    count: int
+    kept_s: float
 
 
 class Archive:
     """A sink of pictures, with a thread that writes them. `wants`, `take`, `keep` and `heard` never wait for it."""
 
-    def __init__(self, folder: Path, terms: Terms, epoch: str, index: Index) -> None:
-        """`terms.bytes_` 0: nothing is kept."""
+    def __init__(self, folder: Path | None, terms: Terms) -> None:
+        """`folder` None: nothing is kept."""
         self._folder = folder
         self._terms = terms
-        self._epoch = epoch
-        self._index = index
         self._random = random.Random()
+        self._rows: dict[str, _Row] = {}
 
         self._changed = threading.Condition()
         self._ready: deque[_Taken | _Order] = deque()
-        self._unheard: dict[tuple[str, int], _Taken] = {}
-        """Pictures whose verdict is not published yet."""
+        self._pending: dict[tuple[str, int], _Taken] = {}
+        """By camera and `seq`, pictures that are not written yet."""
         self._heard: dict[str, deque[tuple[int, bytes]]] = {}
         self._waiting_bytes = 0
         self._lost: dict[str, int] = {}
         self._kept = 0
         self._is_stopped = False
-        self._lock: int | None = None
 
-        self._days: dict[str, int] = {}
-        """By day, bytes of what may be given up. This and the rest belong to the thread."""
-        self._marked_bytes = 0
-        self._oldest: deque[Path] = deque()
-        """What is given up next: of one day, in the order of its times."""
+        self._shelf: Shelf | None = None
         self._failure: str | None = None
-        self._say_s = 0.0
+        self._say_s = self._count_s = 0.0
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
 
     @property
     def is_on(self) -> bool:
         """Whether anything is kept."""
-        return self._terms.bytes_ > 0 and self._index.path is not None
+        return self._folder is not None
 
     def start(self) -> None:
         """Take the folder and begin to write; StartError when another daemon has it.
 
         Whatever else is wrong with it is no reason not to inspect: `health` tells.
         """
-        if not self.is_on:
+        if self._folder is None:
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._shelf = Shelf(self._folder, self._terms.bytes_)
         except OSError as error:
             self._fail(error)
-        else:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StartError(
-                    f"The archive {self._folder} is in use by another inspectd; give each daemon its own archive.path."
-                ) from None
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits, as far as that is possible within a few seconds."""
+        """Write what waits, as far as that is possible within a few seconds, and let the folder go."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(STOP_S)
-            if left := len(self._ready):
+            if left := len(self._pending):
                 LOG.error("%d pictures were not written to the archive %s", left, self._folder)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._shelf is not None and not self._thread.is_alive():
+            self._shelf.close()
+            self._shelf = None
 
     # For the line
 
-    def wants(self, _stamp: Stamp, verdict: Verdict | None) -> bool:
+    def wants(self, stamp: Stamp, verdict: Verdict | None) -> bool:
         """Whether a picture is to be kept by what was said of it."""
-        if verdict is None or not self.is_on:
+        if verdict is None or self._folder is None:
             return False
         finding = verdict.finding
-        if finding.outcome is Outcome.OK:
-            return self._random.random() < self._terms.ok_share
-        return finding.reason is not Reason.BYPASS  # nobody wanted to know
+        if finding.outcome is Outcome.FAULT:
+            # Whoever has a camera passed by wants to know nothing of it.
+            return finding.reason is not Reason.BYPASS and self._is_news(stamp.camera, finding.reason)
+        self._rows.pop(stamp.camera, None)
+        return finding.outcome is Outcome.NG or self._random.random() < self._terms.ok_share
 
     def take(self, stamp: Stamp, picture: Picture, verdict: Verdict | None) -> None:
         """Copy a picture."""
@@ -198,59 +171,80 @@ class Archive:
 
     def keep(self, stamp: Stamp, picture: Picture, verdict: Verdict, shadow: Finding | None = None) -> None:
         """Copy a picture, whatever was said of it. `shadow`: what a second model said."""
-        if not self.is_on:
+        if self._folder is None:
             return
+        camera, seq = stamp.camera, verdict.seq
         with self._changed:
-            if self._waiting_bytes + picture.nbytes > MOST_WAITING_BYTES:
-                self._lose(stamp.camera)
+            if (waiting := self._pending.get((camera, seq))) is not None:
+                waiting.shadow = waiting.shadow or shadow
                 return
-            self._waiting_bytes += picture.nbytes
-        taken = _Taken(stamp.camera, verdict, picture.copy(), stamp.part is None, shadow)
+            is_forgotten = self._header(camera, seq) is None and self._last_heard(camera) > seq
+            if is_forgotten or self._waiting_bytes + picture.nbytes > MOST_WAITING_BYTES:
+                self._lose(camera)
+                return
+        taken = _Taken(camera, verdict, picture.copy(), stamp.part is None, shadow)
         with self._changed:
-            published = self._heard.get(stamp.camera, ())
-            header = next((header for seq, header in published if seq == verdict.seq), None)
-            if header is not None:
+            self._waiting_bytes += picture.nbytes
+            self._pending[camera, seq] = taken
+            if (header := self._header(camera, seq)) is not None:
                 self._queue(taken, header)
-            elif published and published[-1][0] > verdict.seq:  # it comes so late that nobody knows what was said
-                self._waiting_bytes -= picture.nbytes
-                self._lose(stamp.camera)
-            else:
-                self._unheard[stamp.camera, verdict.seq] = taken
 
     def heard(self, camera: str, seq: int, header: bytes) -> None:
         """Note what is published. From the publisher's thread."""
-        if not self.is_on:
+        if self._folder is None:
             return
         with self._changed:
-            taken = self._unheard.pop((camera, seq), None)
-            if taken is not None:
-                self._queue(taken, header)
             if camera not in self._heard:
                 self._heard[camera] = deque(maxlen=HEADERS_KEPT)
             self._heard[camera].append((seq, header))
+            if (taken := self._pending.get((camera, seq))) is not None:
+                self._queue(taken, header)
 
     # For commands and states
 
-    def mark(self, camera: str, epoch: str, seq: int, say: Say) -> Path | None:
-        """Put a picture where it stays, and return its file; None: there is none of this verdict.
+    def find(self, camera: str, epoch: str, seq: int) -> str | None:
+        """Return the name of a verdict's picture by looking through all of them; None: there is none."""
+        found = self._order(lambda: self._opened().find(camera, epoch, seq))
+        return str(found) if found is not None else None
 
-        StartError: it cannot be moved. JournalError: the journal, which knows where it lies, cannot be read.
+    def mark(self, camera: str, name: str, say: Say) -> Path | None:
+        """Put a picture where it stays, and return its file; None: there is none of this name.
+
+        StartError: it cannot be moved, or the archive does not answer.
         """
-        return self._order(lambda: self._mark(camera, epoch, seq, say))
+        found = self._order(lambda: self._opened().mark(camera, name, say))
+        return Path(found) if found is not None else None
 
     def flush(self) -> None:
-        """Wait until all that was kept and published is written."""
+        """Wait until all that was kept and published is written, or lost."""
         self._order(lambda: None)
 
     @property
     def health(self) -> ArchiveHealth:
         """How it is now. From any thread."""
-        bytes_ = sum(tuple(self._days.values())) + self._marked_bytes
+        shelf = self._shelf
         with self._changed:
-            waiting, lost = len(self._ready) + len(self._unheard), dict(self._lost)
-        return ArchiveHealth(self._failure, self._kept, waiting, lost, bytes_)
+            waiting, lost = len(self._pending), dict(self._lost)
+        return ArchiveHealth(self._failure, self._kept, waiting, lost, shelf.bytes_ if shelf is not None else 0)
 
     # The rest; what follows `_run` is called on the thread.
+
+    def _is_news(self, camera: str, reason: Reason | None) -> bool:
+        row, now_s = self._rows.get(camera), time.monotonic()
+        if row is None or row.reason is not reason:
+            row = self._rows[camera] = _Row(reason, 0, now_s)
+        row.count += 1
+        if row.count > ALIKE and now_s < row.kept_s + ALIKE_EVERY_S:
+            return False
+        row.kept_s = now_s
+        return True
+
+    def _header(self, camera: str, seq: int) -> bytes | None:
+        return next((header for one, header in reversed(self._heard.get(camera, ())) if one == seq), None)
+
+    def _last_heard(self, camera: str) -> int:
+        heard = self._heard.get(camera)
+        return heard[-1][0] if heard else 0
 
     def _queue(self, taken: _Taken, header: bytes) -> None:
         taken.header = header
@@ -260,180 +254,100 @@ class Archive:
     def _lose(self, camera: str) -> None:
         self._lost[camera] = self._lost.get(camera, 0) + 1
 
-    def _order(self, do: Callable[[], Path | None]) -> Path | None:
-        if not self.is_on:
+    def _order(self, do: Callable[[], str | Path | None]) -> str | Path | None:
+        if self._folder is None:
             return None
         order = _Order(do)
         with self._changed:
             self._ready.append(order)
             self._changed.notify_all()
-        try:
-            return order.done.result(ORDER_S)
-        except TimeoutError:
-            if order.done.cancel():
-                raise StartError(f"The archive {self._folder} did not answer within {ORDER_S:g} s.") from None
-            return order.done.result()
+        for _ in range(2):  # the second time, when it is being done at this moment
+            try:
+                return order.done.result(ORDER_S)
+            except TimeoutError:
+                if order.done.cancel():
+                    break
+        raise StartError(f"The archive {self._folder} did not answer within {ORDER_S:g} s; try again in a moment.")
 
     def _run(self) -> None:
-        try:
-            self._look_through()
-        except (OSError, JournalError, sqlite3.Error) as error:
-            self._fail(error)
-        while (one := self._next()) is not None:
+        self._attempt(self._probe)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_stopped or self._ready, PROBE_S if self._failure else None)
+                one = self._ready.popleft() if self._ready else None
+                if isinstance(one, _Taken):
+                    del self._pending[one.camera, one.verdict.seq]
+                if one is None and self._is_stopped:
+                    return
             if isinstance(one, _Order):
                 _carry_out(one)
-                continue
-            try:
-                self._write(one)
-                self._kept += 1
-                if self._failure is not None:
-                    LOG.info("the archive %s is written again", self._folder)
-                self._failure = None
-            except Exception as error:  # a thread's top: a picture that cannot be kept must not cost the next one
-                if not isinstance(error, OSError | InspectdError):
-                    LOG.exception("a picture of camera %s was not kept", one.camera)
-                with self._changed:
-                    self._lose(one.camera)
-                self._fail(error)
-            finally:
-                with self._changed:
-                    self._waiting_bytes -= one.picture.nbytes
-
-    def _next(self) -> _Taken | _Order | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_stopped or self._ready)
-            return self._ready.popleft() if self._ready else None
-
-    def _look_through(self) -> None:
-        """Count what lies there, and bring the index into line with it."""
-        found: dict[str, Path] = {}
-        for path in self._folder.glob(f"*/**/*{PARTIAL}"):
-            path.unlink(missing_ok=True)
-        for path in self._folder.glob(f"*/**/*{pictures.SUFFIX}"):
-            if (name := pictures.parse_name(path.name)) is None:
-                continue
-            size = path.stat().st_size
-            if pictures.mark_of(path):
-                self._marked_bytes += size
+            elif one is None:
+                self._attempt(self._probe)
             else:
-                self._days[name.day] = self._days.get(name.day, 0) + size
-            found[str(path.relative_to(self._folder))] = path
-        known = reading.indexed(self._flushed())
-        for file, entry in known.items():
-            if file not in found:
-                self._index.index(Indexed(entry.camera, entry.epoch, entry.seq, None))
-        for file in found.keys() - known.keys():
-            name = pictures.parse_name(found[file].name)
-            if name is not None:
-                self._index.index(Indexed(Path(file).parts[0], name.epoch, name.seq, file))
+                self._write(one)
 
     def _write(self, taken: _Taken) -> None:
-        verdict = taken.verdict
-        finding = verdict.finding
+        if self._attempt(lambda: self._put(taken)):
+            self._kept += 1
+        with self._changed:
+            self._waiting_bytes -= taken.picture.nbytes
+            if self._failure is not None:
+                self._lose(taken.camera)
+
+    def _put(self, taken: _Taken) -> None:
         assert taken.header is not None
+        mask = taken.verdict.finding.mask
         data = pictures.encode(
             taken.picture,
             taken.header,
-            map_=finding.mask.bytes_ if isinstance(finding.mask, Mask) else None,
-            form=finding.form,
+            map_=mask.bytes_ if mask is not None else None,
+            form=taken.verdict.finding.form,
             is_live=taken.is_live,
             shadow=_shadowed(taken.shadow) if taken.shadow is not None else None,
         )
-        self._make_room(len(data))
-        at = msgspec.json.decode(taken.header, type=_Moment).at or rfc3339(time.time_ns())
-        folder = self._folder / taken.camera / at[:10]
-        path = folder / pictures.file_name(at, self._epoch, verdict.seq, finding.outcome)
-        partial = path.with_name(path.name + PARTIAL)
-        folder.mkdir(parents=True, exist_ok=True)
-        before = path.stat().st_size if path.exists() else 0  # its second model disagreed
-        try:
-            partial.write_bytes(data)
-            partial.rename(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        self._days[at[:10]] = self._days.get(at[:10], 0) + len(data) - before
-        self._index.index(Indexed(taken.camera, self._epoch, verdict.seq, str(path.relative_to(self._folder))))
-
-    def _make_room(self, count: int) -> None:
-        """Give up the oldest pictures until so many bytes have room; OSError, StartError: they have none."""
-        while sum(self._days.values()) + self._marked_bytes + count > self._terms.bytes_:
-            if not self._give_up_oldest():
-                raise StartError(
-                    f"The archive {self._folder} is full of marked pictures ({self._marked_bytes / 1e9:.3g} GB); raise "
-                    "archive.max_gb, or move them elsewhere."
-                )
-        place = next(one for one in (self._folder, *self._folder.parents) if one.exists())
-        disk = os.statvfs(place)
-        free, least = disk.f_bavail * disk.f_frsize, min(FREE_BYTES, FREE_SHARE * disk.f_blocks * disk.f_frsize)
-        if free - count < least:
-            raise StartError(
-                f"The archive {self._folder} keeps nothing more: only {free / 1e6:.0f} MB are free on its disk, and "
-                f"{least / 1e6:.0f} MB are left to others. Free some space, or lower archive.max_gb."
-            )
-
-    def _give_up_oldest(self) -> bool:
-        while not self._oldest:
-            if not self._days:
-                return False
-            day = min(self._days)
-            self._oldest.extend(sorted(self._folder.glob(f"*/{day}/*{pictures.SUFFIX}"), key=lambda path: path.name))
-            if not self._oldest:  # somebody else has taken them away
-                self._forget(day)
-        path = self._oldest.popleft()
-        name = pictures.parse_name(path.name)
+        name = pictures.name_of(taken.header)
         if name is None:
-            return True
+            raise StartError("A picture whose verdict says no time cannot be kept.")
+        self._opened().put(taken.camera, name, data)
+
+    def _attempt(self, do: Callable[[], object]) -> bool:
+        """Whether it could be done; what cannot be kept must not cost what comes next."""
         try:
-            size = path.stat().st_size
-            path.unlink()
-        except FileNotFoundError:  # it was marked, or taken away
-            size = 0
-        else:
-            self._index.index(Indexed(path.parts[-3], name.epoch, name.seq, None))
-        self._days[name.day] = max(0, self._days.get(name.day, 0) - size)
-        if not self._oldest and not any(self._folder.glob(f"*/{name.day}/*{pictures.SUFFIX}")):
-            self._forget(name.day)
+            do()
+        except Exception as error:  # a thread's top
+            if not isinstance(error, OSError | InspectdError):
+                LOG.exception("the archive failed")
+            self._fail(error)
+            return False
+        if self._failure is not None:
+            LOG.info("the archive %s is written again", self._folder)
+        self._failure = None
         return True
 
-    def _forget(self, day: str) -> None:
-        self._days.pop(day, None)
-        for folder in self._folder.glob(f"*/{day}"):
-            try:
-                folder.rmdir()
-            except OSError:  # it holds something of somebody else's
-                continue
+    def _probe(self) -> None:
+        self._opened().probe()
 
-    def _mark(self, camera: str, epoch: str, seq: int, say: Say) -> Path | None:
-        file = reading.indexed_file(self._flushed(), camera, epoch, seq)
-        path = self._folder / file if file is not None else None
-        if path is None or not path.exists():
-            return None
-        target = self._folder / camera / MARKED / say / path.name
-        name = pictures.parse_name(path.name)
-        if target == path or name is None:
-            return path
-        try:
-            size = path.stat().st_size
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(target)
-        except OSError as error:
-            raise StartError(f"The picture {path} cannot be moved to {target.parent}: {error.strerror}.") from None
-        if not pictures.mark_of(path):
-            self._marked_bytes += size
-            self._days[name.day] = max(0, self._days.get(name.day, 0) - size)
-        self._index.index(Indexed(camera, epoch, seq, str(target.relative_to(self._folder))))
-        return target
-
-    def _flushed(self) -> Path:
-        """Return the journal, when it says all that was noted."""
-        assert self._index.path is not None
-        self._index.flush(FLUSH_S)
-        return self._index.path
+    def _opened(self) -> Shelf:
+        """Return the folder, taken and counted; OSError, StartError: it cannot be had."""
+        assert self._folder is not None
+        shelf = self._shelf
+        if shelf is not None and not shelf.is_there:
+            LOG.warning("the archive %s was removed or replaced", self._folder)
+            shelf.close()
+            shelf = self._shelf = None
+        if shelf is None:
+            shelf = self._shelf = Shelf(self._folder, self._terms.bytes_)
+        if not shelf.is_counted or time.monotonic() > self._count_s:
+            shelf.count()
+            self._count_s = time.monotonic() + COUNT_EVERY_S
+        return shelf
 
     def _fail(self, error: Exception) -> None:
-        text = error.strerror if isinstance(error, OSError) else str(error)
-        is_sentence = isinstance(error, InspectdError)
-        self._failure = str(error) if is_sentence else f"The archive {self._folder} cannot be written: {text}."
+        if isinstance(error, InspectdError):
+            self._failure = str(error)
+        else:
+            text = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            self._failure = f"The archive {self._folder} cannot be written: {text}."
         if (now_s := time.monotonic()) >= self._say_s:
             self._say_s = now_s + SAY_EVERY_S
             LOG.error("%s Inspection goes on; %d pictures are lost.", self._failure, sum(self._lost.values()))

@@ -4,7 +4,6 @@ epochs    every start of a daemon on this journal
 verdicts  the header of each verdict as it was published
 audit     who changed what, in a chain (`inspectd.history.audit`)
 head      the number and the hash of the audit's last row
-pictures  where the archive has the picture of a verdict
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from inspectd.errors import InspectdError, StartError
 
 APPLICATION = 0x696E7370
 """SQLite's application_id of our files: `insp`."""
-VERSION = 2
+VERSION = 1
 BUSY_S = 0.5
 """How long a statement waits for another program that has locked the file."""
 SCHEMA = f"""
@@ -39,21 +37,8 @@ CREATE TABLE audit (n INTEGER PRIMARY KEY, change TEXT NOT NULL, hash TEXT NOT N
 CREATE TABLE head (n INTEGER NOT NULL, hash TEXT NOT NULL);
 INSERT INTO head VALUES (0, '{"0" * 64}');
 PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = 1;
+PRAGMA user_version = {VERSION};
 """
-ADDED = {
-    2: """
-CREATE TABLE pictures (
-    camera TEXT NOT NULL,
-    epoch TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    file TEXT NOT NULL,
-    PRIMARY KEY (camera, epoch, seq)
-) WITHOUT ROWID;
-PRAGMA user_version = 2;
-"""
-}
-"""By version, what it has more than the one before."""
 
 
 class JournalError(InspectdError):
@@ -64,16 +49,6 @@ class EmptyJournalError(JournalError):
     """Nothing was written yet."""
 
 
-class Indexed(NamedTuple):
-    """Where the archive has the picture of a verdict."""
-
-    camera: str
-    epoch: str
-    seq: int
-    file: str | None
-    """Its path in the archive; None: it is gone."""
-
-
 def open_to_write(path: Path) -> sqlite3.Connection:
     """Open a journal, or make it; JournalError says why it cannot be used."""
     with _in_words(path):
@@ -81,9 +56,6 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         try:
             if _is_new(connection, path):
                 connection.executescript(f"PRAGMA journal_mode = WAL; BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-            for version, added in ADDED.items():
-                if version_of(connection) < version:
-                    connection.executescript(f"BEGIN IMMEDIATE; {added} COMMIT;")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
@@ -147,16 +119,10 @@ def can_write(path: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK) and (not os.path.lexists(path) or os.access(path, os.W_OK))
 
 
-def version_of(connection: sqlite3.Connection) -> int:
-    """Return the version of a journal's schema."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
 def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether a file has no schema yet; JournalError when it has another one than ours."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    version = version_of(connection)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     is_empty = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
     if (application, version) == (0, 0) and is_empty:
         return True

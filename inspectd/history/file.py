@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from inspectd.history import database
 from inspectd.history.audit import Head, Row, next_row
-from inspectd.history.database import Indexed, JournalError
+from inspectd.history.database import JournalError
 from inspectd.wire.requests import AuditChange
 
 PRUNE_AT_ONCE = 500
@@ -80,10 +80,8 @@ class JournalFile:
                 log.rename(log.with_name(f"{log.name}.left"))
             self._path.with_name(f"{self._path.name}-shm").unlink(missing_ok=True)
 
-    def write(
-        self, said: Sequence[Said], changes: Sequence[AuditChange], pictures: Sequence[Indexed] = ()
-    ) -> list[Row]:
-        """Write verdicts, changes and where pictures lie in one transaction; return the rows of the changes.
+    def write(self, said: Sequence[Said], changes: Sequence[AuditChange]) -> list[Row]:
+        """Write verdicts and changes in one transaction, and return the rows of the changes.
 
         sqlite3.Error: nothing of it was written. What has changes in it survives the loss of power, too.
         """
@@ -101,11 +99,6 @@ class JournalFile:
                     [(one.at_ns, self._epoch, one.camera, one.seq, one.header) for one in said],
                 )
                 self._file.executemany("INSERT INTO audit (n, change, hash) VALUES (?, ?, ?)", rows)
-                for one in pictures:
-                    if one.file is None:
-                        self._file.execute("DELETE FROM pictures WHERE (camera, epoch, seq) = (?, ?, ?)", one[:3])
-                    else:
-                        self._file.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?)", one)
                 if rows:
                     self._file.execute("UPDATE head SET n = ?, hash = ?", head)
                 if said:

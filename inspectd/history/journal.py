@@ -25,7 +25,7 @@ import msgspec
 from inspectd.errors import InspectdError
 from inspectd.history import database
 from inspectd.history.audit import Head, Row
-from inspectd.history.database import Indexed, JournalError
+from inspectd.history.database import JournalError
 from inspectd.history.file import Identity, JournalFile, Limits, Said, identity_of
 from inspectd.wire.messages import rfc3339
 from inspectd.wire.requests import AuditChange
@@ -35,8 +35,6 @@ LOG = logging.getLogger(__name__)
 COMMIT_S = 0.1
 MOST_NOTES = 1_000
 """Changes that may wait for a file that cannot be written."""
-MOST_PICTURES = 20_000
-"""Places of pictures that may wait; what is lost is found again when the archive is looked through."""
 RETRY_S = 1.0
 """After a failure; a change that somebody waits for is tried at once."""
 SLOW_S = 1.0
@@ -97,11 +95,10 @@ class Journal:
         self._epoch = epoch
         self._limits = limits
         self._now_ns = now_ns
-        self._incoming: deque[Said | _Order | AuditChange | Indexed] = deque()
+        self._incoming: deque[Said | _Order | AuditChange] = deque()
         self._put_bytes = self._done_bytes = 0  # each is written by one thread
         self._waiting: list[Said] = []
         self._notes: list[AuditChange] = []
-        self._pictures: list[Indexed] = []
         self._dropped = 0
         """Notes for which there was no room."""
         self._orders: list[_Order] = []
@@ -179,11 +176,6 @@ class Journal:
         if self.path is not None:
             self._incoming.append(change)
 
-    def index(self, entry: Indexed) -> None:
-        """Note where a picture lies, or that it is gone. Never waits."""
-        if self.path is not None:
-            self._incoming.append(entry)
-
     @property
     def health(self) -> JournalHealth:
         """How it is now. From any thread."""
@@ -230,9 +222,7 @@ class Journal:
             self._urgent.clear()
             self._collect()
             is_due = self._failure is None or bool(self._orders) or is_last or time.monotonic() >= self._retry_s
-            is_wanted = (
-                self._waiting or self._notes or self._pictures or self._orders or self._failure or self._slowness
-            )
+            is_wanted = self._waiting or self._notes or self._orders or self._failure or self._slowness
             if is_due and (is_wanted or self._file is None):
                 self._attempt()
             if is_last:
@@ -245,9 +235,6 @@ class Journal:
             one = self._incoming.popleft()
             if isinstance(one, Said):
                 self._waiting.append(one)
-            elif isinstance(one, Indexed):
-                if len(self._pictures) < MOST_PICTURES:
-                    self._pictures.append(one)
             elif isinstance(one, AuditChange):
                 if len(self._notes) < MOST_NOTES:
                     self._notes.append(one)
@@ -298,14 +285,13 @@ class Journal:
         """Write verdicts and changes in one transaction: all of it, or nothing."""
         with self._losing:
             unnamed, self._unnamed = self._unnamed, {}
-        notes, places = tuple(self._notes), tuple(self._pictures)
+        notes = tuple(self._notes)
         before = [*(self._named(camera, lost) for camera, lost in unnamed.items()), *notes]
         if dropped := self._dropped:
             before.append(self._change("lost", new={"changes": dropped}, why=self._failure))
         ordered = [order for order in orders if order.change is not None]
         try:
-            asked = [order.change for order in ordered if order.change is not None]
-            rows = file.write(said, [*before, *asked], places)
+            rows = file.write(said, [*before, *(order.change for order in ordered if order.change is not None)])
         except BaseException:
             with self._losing:
                 for camera, lost in unnamed.items():
@@ -315,7 +301,7 @@ class Journal:
         self._written += len(said)
         self._done_bytes += sum(len(one.header) for one in said)
         self._dropped -= dropped
-        del self._waiting[: len(said)], self._notes[: len(notes)], self._pictures[: len(places)]
+        del self._waiting[: len(said)], self._notes[: len(notes)]
         if rows:
             self._say_head(file.head)
         answers = dict(zip(map(id, ordered), rows[len(before) :], strict=True))

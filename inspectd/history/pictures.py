@@ -33,8 +33,8 @@ MARKED = "marked"
 SUFFIX = ".png"
 PARTIAL = ".partial"
 NAME = re.compile(
-    r"(?P<day>\d{4}-\d{2}-\d{2})T(?P<time>\d{6}\.\d{6})_(?P<epoch>[0-9A-Za-z]{1,64})_(?P<seq>\d{1,19})"
-    r"_(?P<verdict>ok|ng|fault)\.png"
+    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})T(?P<time>[0-9]{6}\.[0-9]{6})_(?P<epoch>[0-9A-Za-z]{1,64})"
+    r"_(?P<seq>[0-9]{1,18})_(?P<verdict>ok|ng|fault)\.png"
 )
 MAX_FILE_BYTES = 1 << 30
 MAX_SIDE = 1 << 15
@@ -66,6 +66,15 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     """It came from a camera, whose light and scene were looked at too."""
     shadow: Shadowed | None = None
     """Of a second model that disagreed."""
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """What a file's name needs of a header."""
+
+    at: str | None
+    epoch: str
+    seq: int
+    verdict: Outcome
 
 
 class _SaidRaw(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +113,12 @@ def file_name(at: str, epoch: str, seq: int, verdict: Outcome) -> str:
     return f"{at[:10]}T{at[11:26].replace(':', '')}_{epoch}_{seq}_{verdict.value}{SUFFIX}"
 
 
+def name_of(header: bytes) -> str | None:
+    """Return the name of the file that has the picture of a verdict, by its header; None: it has no picture."""
+    one = msgspec.json.decode(header, type=_Named)
+    return file_name(one.at, one.epoch, one.seq, one.verdict) if one.at is not None else None
+
+
 def parse_name(name: str) -> Name | None:
     """Return what a file's name says; None: it is none of ours."""
     found = NAME.fullmatch(name)
@@ -118,6 +133,11 @@ def find_bad(archive: Path, camera: str) -> list[Path]:
 def cameras_with_bad(archive: Path) -> list[str]:
     """Return the cameras at which people marked parts as bad."""
     return sorted({path.parts[-4] for path in archive.glob(f"*/{MARKED}/bad/*{SUFFIX}")})
+
+
+def camera_of(path: Path) -> str:
+    """Return whose picture it is, by where it lies in an archive."""
+    return path.parents[2 if mark_of(path) is not None else 1].name
 
 
 def mark_of(path: Path) -> str | None:
@@ -162,8 +182,8 @@ def read(path: Path) -> KeptPicture:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (ValueError, struct.error, cv2.error) as error:
         raise UsageError(f"The picture {path} is damaged: {error}.") from None
-    if picture is None:
-        raise UsageError(f"The picture {path} is damaged: it cannot be decoded.")
+    if picture is None or picture.dtype not in (np.uint8, np.uint16) or picture.shape[2:] not in ((), (3,)):
+        raise UsageError(f"The picture {path} is damaged: it cannot be decoded, or not as one of a camera.")
     return KeptPicture(path, said, cast("Picture", picture), map_)
 
 

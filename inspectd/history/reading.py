@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from inspectd.history import database
 from inspectd.history.audit import Head, Row
-from inspectd.history.database import Indexed
 
 T = TypeVar("T")
 
@@ -30,14 +29,15 @@ def verdicts_after(
         return _bounded((header for (header,) in rows), limit, most_bytes, len)
 
 
-def has_verdict(path: Path, camera: str, epoch: str, seq: int) -> bool:
-    """Whether a verdict is kept; JournalError: the journal cannot be read."""
+def verdict(path: Path, camera: str, epoch: str, seq: int) -> bytes | None:
+    """Return a verdict's header; None: it is not kept. JournalError: the journal cannot be read."""
     with database.opened_to_read(path) as file:
         found = file.execute(
-            "SELECT 1 FROM verdicts WHERE camera = ? AND epoch = (SELECT id FROM epochs WHERE epoch = ?) AND seq = ?",
+            "SELECT header FROM verdicts WHERE camera = ? AND epoch = (SELECT id FROM epochs WHERE epoch = ?)"
+            " AND seq = ?",
             (camera, epoch, seq),
-        )
-        return found.fetchone() is not None
+        ).fetchone()
+        return bytes(found[0]) if found is not None else None
 
 
 def latest_verdicts(path: Path, camera: str, count: int) -> list[bytes]:
@@ -60,26 +60,6 @@ def all_changes(path: Path) -> tuple[list[Row], Head]:
     with database.opened_to_read(path) as file:
         file.execute("BEGIN")  # one moment for both
         return list(_changes(file, -1, -1)), _head(file)
-
-
-def indexed(path: Path) -> dict[str, Indexed]:
-    """Return by file what the journal knows of the archive's pictures; JournalError: it cannot be read."""
-    with database.opened_to_read(path) as file:
-        if database.version_of(file) < 2:
-            return {}
-        rows = file.execute("SELECT camera, epoch, seq, file FROM pictures")
-        return {row[3]: Indexed(*row) for row in rows}
-
-
-def indexed_file(path: Path, camera: str, epoch: str, seq: int) -> str | None:
-    """Return where the archive has the picture of a verdict; None: nowhere. JournalError: it cannot be read."""
-    with database.opened_to_read(path) as file:
-        if database.version_of(file) < 2:
-            return None
-        found = file.execute(
-            "SELECT file FROM pictures WHERE (camera, epoch, seq) = (?, ?, ?)", (camera, epoch, seq)
-        ).fetchone()
-        return str(found[0]) if found is not None else None
 
 
 def _bounded(items: Iterable[T], limit: int, most_bytes: int, size_of: Callable[[T], int]) -> tuple[list[T], bool]:

@@ -21,7 +21,7 @@ from inspectd.line.ledger import Ledger
 from inspectd.line.recipe import NoRecipe, Recipe
 from inspectd.line.sinks import Sinks
 from inspectd.percentiles import percentile
-from inspectd.records import Counts, Finding, Frame, Reason, Stamp, Verdict, fault
+from inspectd.records import Counts, Finding, Frame, Picture, Reason, Stamp, Verdict, fault
 
 LIVE_SLOTS = 6  # one being written, one waiting, three under way in the engine, one being released
 FILE_SLOTS = 4
@@ -158,6 +158,13 @@ class Camera:
         """UsageError when `use` would refuse it now."""
         with self._lock:
             self._check(recipe)
+
+    def look(self, recipe: Recipe, picture: Picture) -> Finding | None:
+        """Return why a picture of this camera may not be judged by a recipe, in force or not; None: it may."""
+        mismatch = self._mismatch(recipe, self._opened)
+        if mismatch is not None:
+            return fault(Reason.IDENTITY, mismatch, model=recipe.label)
+        return find_problem(recipe, picture, is_camera=self.source.is_camera)
 
     def is_done_with_old(self) -> bool:
         """Whether no frame is left that was admitted with a recipe that is not in force any more."""

@@ -1,7 +1,7 @@
 """A second model that judges a camera's pictures silently: what it would have said, beside what was said.
 
 It is a sink: it is given pictures when their verdicts are out, and no verdict waits for it. Its pictures are scored one
-at a time, the newest only, at moments when no frame waits for the engine.
+at a time, at moments when no frame waits for the engine; while one waits for that, no other is taken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from inspectd.engine.backend import Request, Score, Scorer
-from inspectd.line.fitness import find_problem
 from inspectd.line.inspection import conclude
 from inspectd.line.recipe import NoRecipe, Recipe
 from inspectd.records import Finding, Outcome, Picture, Stamp, Verdict
@@ -52,19 +51,23 @@ class Shadows:
         scorer: Scorer,
         recipes: Mapping[str, Recipe | NoRecipe],
         is_idle: Callable[[], bool],
+        look: Callable[[str, Recipe, Picture], Finding | None],
         on_disagreement: Callable[[Stamp, Picture, Verdict, Finding], None],
     ) -> None:
         """`recipes`: by camera. `is_idle`: whether no frame waits for the engine.
 
+        `look`: says why a camera's picture may not be judged by a recipe.
         `on_disagreement`: takes a picture that the two models judge differently, with what each of them said.
         """
         self._scorer = scorer
         self._recipes = dict(recipes)
         self._is_idle = is_idle
+        self._look = look
         self._on_disagreement = on_disagreement
         self._counts: dict[str, dict[tuple[Outcome, Outcome], int]] = {name: {} for name in recipes}
-        self._newest: dict[str, _Taken] = {}
-        self._busy: str | None = None
+        self._next: dict[str, _Taken] = {}
+        """By camera, the one that is judged next."""
+        self._failure: str | None = None
         self._changed = threading.Condition()
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
@@ -85,54 +88,56 @@ class Shadows:
     def agreement(self, camera: str) -> Agreement | None:
         """Return how often a camera's second model agreed; None: it has none. From any thread."""
         recipe = self._recipes.get(camera)
-        return None if recipe is None else Agreement(recipe, dict(self._counts[camera]))
+        if recipe is None:
+            return None
+        return Agreement(NoRecipe(self._failure) if self._failure else recipe, dict(self._counts[camera]))
 
     def wants(self, stamp: Stamp, verdict: Verdict | None) -> bool:
-        """Whether a picture was judged, and its camera's second model has nothing to do."""
+        """Whether a picture was judged, and none of its camera waits for its second model."""
         return (
             verdict is not None
             and verdict.finding.outcome in JUDGED
             and isinstance(self._recipes.get(stamp.camera), Recipe)
-            and self._busy != stamp.camera
+            and stamp.camera not in self._next
+            and self._failure is None
         )
 
     def take(self, stamp: Stamp, picture: Picture, verdict: Verdict | None) -> None:
-        """Copy a picture; one that waits still is given up for it."""
+        """Copy a picture."""
         if verdict is None:
             return
         taken = _Taken(stamp, picture.copy(), verdict)
         with self._changed:
-            self._newest[stamp.camera] = taken
+            self._next[stamp.camera] = taken
             self._changed.notify_all()
 
     def _run(self) -> None:
-        with self._scorer.seat() as score:
-            while (taken := self._next()) is not None:
-                try:
+        try:
+            with self._scorer.seat() as score:
+                while (taken := self._take_next()) is not None:
                     self._compare(taken, score)
-                except Exception:  # a thread's top: what judges silently must not end anything
-                    LOG.exception("the second model of camera %s did not judge a picture", taken.stamp.camera)
-                finally:
-                    self._busy = None
+        except Exception as error:  # a thread's top: what judges silently must not end anything else
+            LOG.exception("second models judge nothing any more")
+            self._failure = f"second models judge nothing any more: {type(error).__name__}: {error}"
+            self._next.clear()
 
-    def _next(self) -> _Taken | None:
+    def _take_next(self) -> _Taken | None:
         """Return the next picture, at a moment when nothing else is to be scored."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_stopped or self._newest)
+            self._changed.wait_for(lambda: self._is_stopped or self._next)
         give_up_s = time.monotonic() + PATIENCE_S
         while not self._is_stopped and not self._is_idle() and time.monotonic() < give_up_s:
             time.sleep(LOOK_S)
         with self._changed:
             if self._is_stopped:
                 return None
-            self._busy = next(iter(self._newest))
-            return self._newest.pop(self._busy)
+            return self._next.pop(next(iter(self._next)))
 
     def _compare(self, taken: _Taken, score: Score) -> None:
         camera, said = taken.stamp.camera, taken.verdict.finding.outcome
         recipe = self._recipes[camera]
         assert isinstance(recipe, Recipe)
-        finding = find_problem(recipe, taken.picture, is_camera=taken.stamp.part is None)
+        finding = self._look(camera, recipe, taken.picture)
         if finding is None:
             height, width = taken.picture.shape[:2]
             scores = score([Request(area.model, area.geometry, taken.picture) for area in recipe.areas])

@@ -19,6 +19,7 @@ from run_here import run_here
 from inspectd.client import Control
 from inspectd.history import pictures
 from inspectd.history.pictures import parse_name
+from inspectd.model.calibration import CameraRecord
 from inspectd.records import Outcome
 from inspectd.wire.requests import BypassRequest, MarkRequest, ThresholdRequest
 
@@ -83,7 +84,10 @@ def test_every_ng_is_there_and_500_pictures_replayed_have_the_scores_that_they_h
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (["replay", "MODEL", "--archive", "/nowhere"], "/nowhere is no folder; expected an archive"),
+        (
+            ["replay", "MODEL", "--archive", "/nowhere"],
+            "/nowhere is no folder that this user may read; expected an archive",
+        ),
         (["replay", "MODEL", "--archive", "EMPTY"], "holds no pictures that are meant"),
         (["replay", "MODEL", "--archive", "EMPTY", "--since", "yesterday"], "expected a day such as 2026-11-01"),
         (["replay", "MODEL", "--archive", "EMPTY", "--threshold", "nan"], "expected a number"),
@@ -243,6 +247,14 @@ def test_a_model_that_passes_what_people_marked_as_bad_is_not_installed_unless_t
     good = run_here("install", str(low), *typed[2:])
     assert good.returncode == 0, good
     assert "It rejects all 12 parts of top" in good.stdout
+    seen = CameraRecord("folder", None, 0, 0)
+    elsewhere = write_small_model(tmp_path / "roi", threshold=1.0, roi=(0, 0, 640, 640), camera=seen)
+    for line, why in (
+        (["--archive", "/nowhere"], "--archive /nowhere is no folder"),
+        ([], "cannot judge 12 of 12 parts of top that people marked as bad"),
+    ):
+        refusal = run_here("install", str(elsewhere), *typed[2:], *line)
+        assert (refusal.returncode, why in refusal.stderr) == (2, True), refusal
     damaged = next((tmp_path / "a" / "top" / "marked" / "bad").iterdir())
     damaged.write_bytes(damaged.read_bytes()[:99])
     refusal = run_here("install", str(low), *typed[2:])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import sqlite3
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,8 @@ import numpy as np
 import pytest
 
 from inspectd.errors import StartError, UsageError
-from inspectd.history import archive, database, pictures, reading
+from inspectd.history import archive, pictures, shelf
 from inspectd.history.archive import Archive, Terms
-from inspectd.history.file import Limits
-from inspectd.history.journal import Journal
 from inspectd.history.pictures import Shadowed
 from inspectd.records import Finding, Mask, Outcome, Picture, Reason, Stamp, Verdict, fault
 from inspectd.wire.messages import rfc3339, verdict_message
@@ -30,20 +29,15 @@ OK = Finding(Outcome.OK, **SCORED)  # type: ignore[arg-type]
 
 
 class Line:
-    """An archive with a journal, and a camera and a publisher that feed it."""
+    """An archive, and a camera and a publisher that feed it."""
 
     def __init__(self, folder: Path, epoch: str = "e1", max_bytes: float = 1e9, ok_share: float = 0.0) -> None:
         self.folder = folder / "archive"
         self.epoch = epoch
-        self.journal = Journal(folder / "journal.db", epoch, Limits(30, 1e9))
-        self.journal.start()
-        self.archive = Archive(self.folder, Terms(max_bytes, ok_share), epoch, self.journal)
-        try:
-            self.archive.start()
-        except StartError:
-            self.journal.stop()
-            raise
+        self.archive = Archive(self.folder, Terms(max_bytes, ok_share))
+        self.archive.start()
         self.seq = 0
+        self.headers: dict[int, bytes] = {}
 
     def judge(self, picture: Picture, finding: Finding = NG, part: str | None = None, day: int = 0) -> Verdict:
         """Have a picture judged: offered and published, in either order."""
@@ -67,7 +61,7 @@ class Line:
     def publish(self, verdict: Verdict) -> bytes:
         offset_ns = time.time_ns() - time.monotonic_ns()
         header = msgspec.json.encode(verdict_message(verdict, self.epoch, offset_ns, True, time.monotonic_ns()))
-        self.journal.put(verdict.camera, verdict.seq, header)
+        self.headers[verdict.seq] = header
         self.archive.heard(verdict.camera, verdict.seq, header)
         return header
 
@@ -75,13 +69,13 @@ class Line:
         self.archive.flush()
         return sorted(self.folder.rglob("*.png"), key=lambda path: path.name)
 
-    def indexed(self) -> set[str]:
-        self.journal.flush(10)
-        return set(reading.indexed(self.folder.parent / "journal.db"))
+    def mark(self, seq: int, say: pictures.Say) -> Path | None:
+        name = pictures.name_of(self.headers[seq])
+        assert name is not None
+        return self.archive.mark("top", name, say)
 
     def stop(self) -> None:
         self.archive.stop()
-        self.journal.stop()
 
 
 @pytest.fixture
@@ -120,7 +114,7 @@ def test_what_is_kept_is_what_was_seen_and_what_was_said(
         assert (kept.said.form, kept.said.is_live, kept.said.shadow) == ("cpu:openvino float32", is_live, None)
         assert path.parent.parent.name == "top"
         assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), picture), "any program can open it"
-    assert line.indexed() == {str(path.relative_to(line.folder)) for path in (first, second)}
+    assert [pictures.name_of(line.headers[seq]) for seq in (1, 2)] == [first.name, second.name]
     assert line.archive.health.kept == 2
     assert line.archive.health.bytes_ == sum(path.stat().st_size for path in (first, second))
 
@@ -138,22 +132,21 @@ def test_ng_and_faults_are_kept_and_of_the_rest_a_share(make: Callable[..., Line
 
 def test_the_oldest_are_given_up_but_none_that_a_person_has_marked(make: Callable[..., Line]) -> None:
     line = make(max_bytes=12_500 * 10)  # a picture of noise takes 9.3 KB
-    for day in range(3):
+    for day in (-3, -2, -1):
         for seed in range(3):
             line.judge(noise(seed), day=day)
     assert len(line.files()) == 9
-    marked = line.archive.mark("top", "e1", 1, "bad")
+    marked = line.mark(1, "bad")
     assert marked is not None
     assert marked.parent == line.folder / "top" / "marked" / "bad"
     for seed in range(10):
-        line.judge(noise(seed), day=3)
+        line.judge(noise(seed))
     names = [pictures.parse_name(path.name) for path in line.files()]
     kept = [name.seq for name in names if name is not None]
     assert kept[0] == 1
     assert kept[1:] == list(range(20 - len(kept) + 1, 20)), "the newest, and nothing between"
     assert len(kept) >= 12
     assert line.archive.health.bytes_ <= 12_500 * 10
-    assert line.indexed() == {str(path.relative_to(line.folder)) for path in line.files()}
     days = {path.name for path in (line.folder / "top").iterdir()}
     assert len(days - {"marked"}) <= 2, "days without pictures are gone"
 
@@ -163,12 +156,12 @@ def test_marked_pictures_alone_may_fill_it_and_that_is_said(make: Callable[..., 
     line.judge(noise(1))
     line.judge(noise(2))
     for seq in (1, 2):
-        assert line.archive.mark("top", "e1", seq, "good") is not None
+        assert line.mark(seq, "good") is not None
     line.judge(noise(3))
     assert len(line.files()) == 2
     health = line.archive.health
     assert health.detail is not None
-    assert "full of marked pictures" in health.detail
+    assert "has no room: marked pictures take" in health.detail
     assert health.lost == {"top": 1}
 
 
@@ -176,47 +169,148 @@ def test_a_mark_can_be_changed_and_one_without_a_picture_says_so(make: Callable[
     line = make()
     line.judge(noise())
     line.judge(noise(), OK)
-    first = line.archive.mark("top", "e1", 1, "good")
-    again = line.archive.mark("top", "e1", 1, "good")
+    first = line.mark(1, "good")
+    again = line.mark(1, "good")
     assert first == again
-    changed = line.archive.mark("top", "e1", 1, "bad")
+    changed = line.mark(1, "bad")
     assert changed is not None
     assert [*line.folder.rglob("*.png")] == [changed]
-    assert line.archive.mark("top", "e1", 2, "bad") is None
-    assert line.archive.mark("top", "e0", 1, "bad") is None
-    assert line.indexed() == {str(changed.relative_to(line.folder))}
+    assert line.mark(2, "bad") is None
+    assert line.archive.find("top", "e1", 1) == changed.name
+    assert line.archive.find("top", "e1", 2) is line.archive.find("side", "e1", 1) is None
 
 
-def test_what_a_killed_daemon_left_is_taken_up_by_the_next(make: Callable[..., Line], tmp_path: Path) -> None:
+def test_what_a_second_model_says_after_a_mark_leaves_the_picture_where_it_is(make: Callable[..., Line]) -> None:
+    line = make()
+    verdict = line.judge(noise())
+    marked = line.mark(1, "bad")
+    assert verdict.stamp is not None
+    line.archive.keep(verdict.stamp, noise(), verdict, OK)
+    assert line.files() == [marked]
+    assert pictures.read(line.files()[0]).said.shadow is not None
+    assert line.archive.health.bytes_ == line.files()[0].stat().st_size
+    assert line.mark(1, "good") == line.files()[0]
+
+
+def test_what_a_killed_daemon_left_is_taken_up_by_the_next(make: Callable[..., Line]) -> None:
     line = make()
     for seed in range(4):
         line.judge(noise(seed))
-    first, second, third, _ = line.files()
+    first, second, third, fourth = line.files()
     line.stop()
     first.unlink()
     third.with_name(third.name + ".partial").write_bytes(b"half")
-    (third.parent / "readme.png").write_bytes(b"somebody else's")
-    with sqlite3.connect(tmp_path / "journal.db") as file:
-        file.execute("DELETE FROM pictures WHERE file = ?", [str(second.relative_to(line.folder))])
+    others = [third.parent / "readme.png", third.parent / "video.mkv.partial", line.folder / "back up" / third.name]
+    others += [line.folder / "top" / "2020-01-01" / third.name]
+    for other in others:
+        other.parent.mkdir(exist_ok=True)
+        other.write_bytes(b"somebody else's")
+    (third.parent / third.name.replace("_3_", "_5_")).symlink_to("nothing")
     later = make(epoch="e2")
     later.judge(noise())
-    files = [path for path in later.files() if path.name != "readme.png"]
-    assert not list(later.folder.rglob("*.partial"))
-    assert len(files) == 4
-    assert later.indexed() == {str(path.relative_to(later.folder)) for path in files}
-    assert later.archive.health.bytes_ == sum(path.stat().st_size for path in files)
-    assert later.archive.mark("top", "e1", 2, "bad") is not None, "of an earlier epoch"
+    later.archive.flush()
+    ours = [path for path in later.folder.rglob("*.png") if path.is_file() and path not in others]
+    assert set(ours) > {second, third, fourth}
+    assert len(ours) == 4
+    assert later.archive.health.bytes_ == sum(path.stat().st_size for path in ours)
+    assert all(other.exists() for other in others)
+    assert [*later.folder.rglob("*.partial")] == [others[1]]
+    assert later.archive.mark("top", second.name, "bad") is not None, "of an earlier epoch"
 
 
-def test_a_journal_of_the_version_before_gets_an_index(tmp_path: Path, make: Callable[..., Line]) -> None:
-    with sqlite3.connect(tmp_path / "journal.db") as file:
-        file.executescript(database.SCHEMA)
-        file.execute("INSERT INTO epochs (epoch) VALUES ('e0')")
-    assert reading.indexed(tmp_path / "journal.db") == {}
-    assert reading.indexed_file(tmp_path / "journal.db", "top", "e0", 1) is None
-    line = make()
+def test_what_is_somebody_elses_takes_no_part_in_what_is_given_up(make: Callable[..., Line]) -> None:
+    line = make(max_bytes=40_000)
     line.judge(noise())
-    assert len(line.files()) == len(line.indexed()) == 1
+    (first,) = line.files()
+    (first.parent / "readme.png").write_bytes(bytes(100_000))
+    hostile = line.folder / "top" / "2026-01-01" / "2026-01-01T000000.000000_e_9999999999999999999_ng.png"
+    hostile.parent.mkdir()
+    hostile.write_bytes(b"x")
+    (line.folder / os.fsdecode(b"caf\xe9") / "2026-01-01").mkdir(parents=True)
+    for seed in range(12):
+        line.judge(noise(seed))
+    kept = [path for path in line.files() if path.name not in ("readme.png", hostile.name)]
+    assert len(kept) == 4
+    assert line.archive.health.detail is None
+    assert hostile.exists()
+
+
+def test_a_picture_larger_than_all_there_is_costs_none_that_was_kept(make: Callable[..., Line]) -> None:
+    line = make(max_bytes=40_000)
+    for seed in range(3):
+        line.judge(noise(seed))
+    assert len(line.files()) == 3
+    line.judge(noise(shape=(200, 200, 3)))
+    assert len(line.files()) == 3
+    assert line.archive.health.detail is not None
+    assert "has no room" in line.archive.health.detail
+
+
+def test_what_others_take_away_makes_room(make: Callable[..., Line]) -> None:
+    line = make(max_bytes=60_000)
+    for seed in range(6):
+        line.judge(noise(seed))
+    for path in line.files()[2:]:
+        path.unlink()
+    line.judge(noise(7))
+    line.judge(noise(8))
+    assert len(line.files()) == 4, "none was given up"
+    for seq in (1, 2, 7, 8):
+        assert line.mark(seq, "good") is not None
+    for seed in range(4):
+        line.judge(noise(seed))
+    shutil.move(line.folder / "top" / "marked", line.folder.parent / "elsewhere")
+    for seed in range(3):
+        line.judge(noise(seed))
+    assert len(line.files()) >= 5
+    assert line.archive.health.detail is None
+
+
+def test_by_a_clock_that_was_wrong_for_a_while_what_is_from_the_future_goes_first(make: Callable[..., Line]) -> None:
+    line = make(max_bytes=60_000)
+    for day in (0, 3650, 3650, 3650, 0, 0, 0, 0, 0):
+        line.judge(noise(line.seq), day=day)
+    seqs = [name.seq for path in line.files() if (name := pictures.parse_name(path.name))]
+    assert seqs == [1, 5, 6, 7, 8, 9]
+
+
+def test_a_folder_that_is_replaced_while_it_is_written_is_taken_anew(make: Callable[..., Line]) -> None:
+    line = make(max_bytes=60_000)
+    line.judge(noise())
+    assert len(line.files()) == 1
+    shutil.rmtree(line.folder)
+    for seed in range(10):
+        line.judge(noise(seed))
+    assert len(line.files()) == 6
+    with pytest.raises(StartError, match="in use by another inspectd"):
+        Archive(line.folder, Terms(1e9, 0)).start()
+
+
+def test_a_fault_that_does_not_end_costs_no_more_than_a_picture_a_second(make: Callable[..., Line]) -> None:
+    line = make()
+    dark = fault(Reason.PICTURE, "too dark")
+    for _ in range(archive.ALIKE + 50):
+        line.judge(noise(shape=(4, 4)), dark)
+    assert archive.ALIKE <= len(line.files()) <= archive.ALIKE + 3
+    line.judge(noise(shape=(4, 4)), OK)
+    before = len(line.files())
+    for _ in range(5):
+        line.judge(noise(shape=(4, 4)), dark)
+        line.judge(noise(shape=(4, 4)), fault(Reason.DEADLINE, "late"))
+    assert len(line.files()) == before + 10, "each is news"
+
+
+def test_a_picture_that_is_kept_twice_before_its_verdict_is_out_waits_once(make: Callable[..., Line]) -> None:
+    line = make()
+    stamp = Stamp("top", 1, time.monotonic_ns())
+    verdict = Verdict("top", 1, NG, 0, stamp)
+    line.archive.take(stamp, noise(), verdict)
+    line.archive.keep(stamp, noise(), verdict, OK)
+    assert line.archive.health.waiting == 1
+    line.publish(verdict)
+    (path,) = line.files()
+    assert pictures.read(path).said.shadow is not None
+    assert line.archive._waiting_bytes == 0
 
 
 def test_nobody_waits_for_it_and_what_finds_no_room_is_counted(
@@ -276,30 +370,38 @@ def test_a_disk_that_is_nearly_full_is_left_to_others(
     assert len(line.files()) == 1
     real = os.statvfs(line.folder)
     facts = [*real[:4], 1, *real[5:]]
-    monkeypatch.setattr(archive.os, "statvfs", lambda _: os.statvfs_result(facts))
+    monkeypatch.setattr(shelf.os, "statvfs", lambda _: os.statvfs_result(facts))
     line.judge(noise())
     assert len(line.files()) == 1, "nothing is given up for it"
     assert line.archive.health.detail is not None
     assert "left to others" in line.archive.health.detail
 
 
-def test_two_daemons_do_not_share_an_archive(make: Callable[..., Line], tmp_path: Path) -> None:
+def test_two_daemons_do_not_share_an_archive(make: Callable[..., Line]) -> None:
     line = make()
-    other = Archive(line.folder, Terms(1e9, 0), "e9", line.journal)
     with pytest.raises(StartError, match="in use by another inspectd"):
-        other.start()
+        Archive(line.folder, Terms(1e9, 0)).start()
 
 
-@pytest.mark.parametrize("journal", [True, False])
-def test_without_a_journal_or_a_quota_nothing_is_kept(tmp_path: Path, journal: bool) -> None:
-    kept = Journal(tmp_path / "journal.db" if journal else None, "e1", Limits(1, 1))
-    off = Archive(tmp_path / "archive", Terms(0 if journal else 1e9, 1.0), "e1", kept)
+def test_a_file_system_that_cannot_lock_a_folder_is_no_reason_not_to_keep_anything(
+    make: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(_fd: int, _how: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(shelf.fcntl, "flock", flock)
+    line = make()
+    line.judge(noise())
+    assert len(line.files()) == 1
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    off = Archive(None, Terms(1e9, 1.0))
     off.start()
     assert not off.is_on
     assert not off.wants(Stamp("top", 1, 1), Verdict("top", 1, NG, 0))
-    assert off.mark("top", "e1", 1, "bad") is None
+    assert off.mark("top", "x", "bad") is None
     off.stop()
-    assert not (tmp_path / "archive").exists()
 
 
 def test_what_a_second_model_said_goes_with_the_picture(make: Callable[..., Line]) -> None:

@@ -207,7 +207,7 @@ def test_without_a_journal_nothing_is_kept_and_no_change_is_answered_for(make: C
 @pytest.mark.parametrize(
     ("what", "why"),
     [
-        ("PRAGMA user_version = 3", r"was written by a newer inspectd \(its version is 3, this one knows 2\)"),
+        ("PRAGMA user_version = 2", r"was written by a newer inspectd \(its version is 2, this one knows 1\)"),
         ("PRAGMA application_id = 7", r"is a database of another program; set journal\.path to a file of its own"),
     ],
 )

@@ -1,0 +1,268 @@
+"""The folder of an archive while a daemon has it: what lies there, what room is left, what goes first. One thread's.
+
+    <camera>/<day>/<time>_<epoch>_<seq>_<verdict>.png     given up, oldest first, where there are too many
+    <camera>/marked/good|bad/…                            what people have marked, never given up
+
+Folders and names alone say what may be given up. Whatever else lies there is somebody else's, and left alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import heapq
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from inspectd.errors import StartError
+from inspectd.history import pictures
+from inspectd.history.pictures import MARKED, MARKS, PARTIAL, Say
+
+CAMERA = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+FREE_SHARE, FREE_BYTES = 0.05, 256_000_000
+"""So much of the disk, or so many bytes if that is less, is left to others: the journal is among them."""
+AT_ONCE = 1000
+"""Pictures that are looked up together, of those that are to be given up next."""
+CLOCK_IS_SET = "2025"
+"""A clock that says less has not been set since the machine started; nothing is from the future then."""
+
+
+class Shelf:
+    """A folder of pictures that nobody else writes."""
+
+    def __init__(self, folder: Path, most_bytes: float, now_s: Callable[[], float] = time.time) -> None:
+        """Take the folder; OSError: it cannot be had. StartError: another daemon has it. `now_s`: the wall clock."""
+        self.folder = folder
+        self.is_counted = False
+        """Whether it is known what lies there: `count` finds out."""
+        self._most_bytes = most_bytes
+        self._now_s = now_s
+        self._days: dict[str, int] = {}
+        """By day, bytes of what may be given up."""
+        self._marked_bytes = 0
+        self._oldest: deque[tuple[str, str]] = deque()
+        """Name and camera of what is given up next: of one day, in the order of its times."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # some file systems cannot lock a folder at all
+            if error.errno == errno.EWOULDBLOCK:
+                os.close(self._fd)
+                raise StartError(
+                    f"The archive {folder} is in use by another inspectd; give each daemon its own archive.path."
+                ) from None
+
+    def close(self) -> None:
+        """Let it go."""
+        os.close(self._fd)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether what lies at its path is still this folder."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), self.folder.stat())
+        except OSError:
+            return False
+
+    @property
+    def bytes_(self) -> int:
+        """What all pictures take. From any thread."""
+        return sum(tuple(self._days.values())) + self._marked_bytes
+
+    def count(self) -> None:
+        """Look what lies there, and remove what a daemon that was killed left half written."""
+        days: dict[str, int] = {}
+        for camera in self._cameras():
+            for place in _folders(camera):
+                if DAY.fullmatch(place.name):
+                    _remove_partials(place)
+                    days[place.name] = days.get(place.name, 0) + sum(size for _, size in _ours(place))
+        self._days = days
+        self._oldest.clear()
+        self._count_marked()
+        self.is_counted = True
+
+    def put(self, camera: str, name: str, data: bytes) -> Path:
+        """Write a picture, whole or not at all; where it lies already it is replaced. OSError, StartError: it has no
+        room, or cannot be written."""
+        self.make_room(len(data))
+        path = next(self._places(camera, name), None)
+        before = path.stat().st_size if path is not None else 0
+        path = path or self._unmarked(camera, name)
+        partial = path.with_name(path.name + PARTIAL)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._add(path, len(data) - before)
+        return path
+
+    def mark(self, camera: str, name: str, say: Say) -> Path | None:
+        """Put a picture where it is never given up, and return its file; None: it does not lie here.
+
+        StartError: it cannot be moved.
+        """
+        target = self.folder / camera / MARKED / say / name
+        try:
+            for path in list(self._places(camera, name)):
+                if path == target:
+                    continue
+                size = path.stat().st_size
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _sync(path)
+                replaced = target.stat().st_size if target.exists() else 0
+                path.rename(target)
+                self._add(path, -size)
+                self._add(target, size - replaced)
+            return target if target.exists() else None
+        except OSError as error:
+            raise StartError(f"{name} cannot be moved to {target.parent}: {error.strerror}.") from None
+
+    def find(self, camera: str, epoch: str, seq: int) -> str | None:
+        """Return the name of a verdict's picture by looking through all of a camera's; None: there is none."""
+        root = self.folder / camera
+        for place in (*_folders(root), *_folders(root / MARKED)):
+            for name, _ in _ours(place):
+                found = pictures.parse_name(name)
+                if found is not None and (found.epoch, found.seq) == (epoch, seq):
+                    return name
+        return None
+
+    def probe(self) -> None:
+        """OSError, StartError: nothing can be written now."""
+        self.make_room(1)
+        path = self.folder / f".probe{PARTIAL}"
+        try:
+            path.write_bytes(b"x")
+        finally:
+            path.unlink(missing_ok=True)
+
+    def make_room(self, count: int) -> None:
+        """Give up the oldest pictures until so many bytes have room; OSError, StartError: they have none."""
+        if self._marked_bytes + count > self._most_bytes:
+            self._count_marked()
+        if self._marked_bytes + count > self._most_bytes:
+            raise StartError(
+                f"The archive {self.folder} has no room: marked pictures take {self._marked_bytes / 1e9:.3g} GB, and "
+                f"the next one {count / 1e9:.3g} GB. Raise archive.max_gb, or move some elsewhere."
+            )
+        disk = os.statvfs(self.folder)
+        free, least = disk.f_bavail * disk.f_frsize, min(FREE_BYTES, FREE_SHARE * disk.f_blocks * disk.f_frsize)
+        if free - count < least:
+            raise StartError(
+                f"The archive {self.folder} keeps nothing more: only {free / 1e6:.0f} MB are free on its disk, and "
+                f"{least / 1e6:.0f} MB are left to others. Free some space, or lower archive.max_gb."
+            )
+        while self.bytes_ + count > self._most_bytes:
+            if self._oldest:
+                self._give_up(*self._oldest.popleft())
+            elif not self._look_for_oldest():
+                return  # whatever was counted is not there any more
+
+    def _give_up(self, name: str, camera: str) -> None:
+        path = self._unmarked(camera, name)
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:  # it was marked, or taken away
+            return
+        self._add(path, -size)
+
+    def _look_for_oldest(self) -> bool:
+        """Find what is given up next; False: nothing may be. What the marked and the oldest take is counted anew."""
+        self._count_marked()
+        while self._days:
+            day = min(self._days, key=self._age)
+            self._days[day] = 0
+            self._oldest.extend(heapq.nsmallest(AT_ONCE, self._of_day(day)))
+            if self._oldest:
+                return True
+            del self._days[day]
+            for camera in self._cameras():
+                with suppress(OSError):  # it is not there, or holds something of somebody else's
+                    (camera / day).rmdir()
+        return False
+
+    def _of_day(self, day: str) -> Iterator[tuple[str, str]]:
+        """Yield name and camera of each picture of a day, and count what they take."""
+        for camera in self._cameras():
+            for name, size in _ours(camera / day):
+                self._days[day] += size
+                yield name, camera.name
+
+    def _age(self, day: str) -> tuple[bool, str]:
+        """Return what orders days: those that are yet to come, by a clock that was wrong, go first."""
+        tomorrow = f"{datetime.fromtimestamp(self._now_s() + 86_400, UTC):%Y-%m-%d}"
+        return not (day > tomorrow > CLOCK_IS_SET), day
+
+    def _count_marked(self) -> None:
+        places = (camera / MARKED / say for camera in self._cameras() for say in MARKS)
+        self._marked_bytes = sum(size for place in places for _, size in _ours(place))
+
+    def _cameras(self) -> list[Path]:
+        return [path for path in _folders(self.folder) if CAMERA.fullmatch(path.name)]
+
+    def _unmarked(self, camera: str, name: str) -> Path:
+        return self.folder / camera / name[:10] / name
+
+    def _places(self, camera: str, name: str) -> Iterator[Path]:
+        """Yield where a picture lies."""
+        marked = (self.folder / camera / MARKED / say / name for say in MARKS)
+        return (path for path in (*marked, self._unmarked(camera, name)) if path.is_file())
+
+    def _add(self, path: Path, count: int) -> None:
+        if pictures.mark_of(path) is not None:
+            self._marked_bytes = max(0, self._marked_bytes + count)
+        else:
+            day = path.parent.name
+            self._days[day] = max(0, self._days.get(day, 0) + count)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, links left aside; none where it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _ours(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield name and bytes of each picture in a folder; of a day's folder, only those of that day."""
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            name = pictures.parse_name(entry.name)
+            if name is None or (DAY.fullmatch(folder.name) and name.day != folder.name):
+                continue
+            try:
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.name, entry.stat(follow_symlinks=False).st_size
+            except FileNotFoundError:  # it has just gone
+                continue
+
+
+def _remove_partials(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        left = [entry.path for entry in entries if entry.name.endswith(PARTIAL)]
+    for path in map(Path, left):
+        if pictures.parse_name(path.name.removesuffix(PARTIAL)) is not None:
+            path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
