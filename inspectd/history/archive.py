@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 MOST_WAITING_BYTES = 128_000_000
 """Of pictures that wait to be written."""
-HEADERS_KEPT = 1000
+HEADERS_KEPT = 256
 """Of a camera: of a frame that was too long under way the verdict is published before its picture is offered, and so
 are those of later frames."""
 ALIKE, ALIKE_EVERY_S = 100, 1.0
@@ -267,6 +267,8 @@ class Archive:
             except TimeoutError:
                 if order.done.cancel():
                     break
+            except OSError as error:
+                raise StartError(f"The archive {self._folder} cannot be used: {error.strerror}.") from None
         raise StartError(f"The archive {self._folder} did not answer within {ORDER_S:g} s; try again in a moment.")
 
     def _run(self) -> None:
@@ -304,6 +306,7 @@ class Archive:
             form=taken.verdict.finding.form,
             is_live=taken.is_live,
             shadow=_shadowed(taken.shadow) if taken.shadow is not None else None,
+            is_urgent=self._waiting_bytes > MOST_WAITING_BYTES / 2,
         )
         name = pictures.name_of(taken.header)
         if name is None:

@@ -13,6 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 from inspectd.records import Outcome, Picture
+from inspectd.scheduling import at_idle_priority
 from inspectd.wire.messages import VerdictMessage
 
 Say = Literal["good", "bad"]
@@ -43,7 +45,6 @@ _AFTER_HEADER = len(_SIGNATURE) + 12 + 13
 """Where the first chunk behind IHDR begins."""
 _TEXT, _MAP = b"iTXt", b"maPs"
 _KEYWORD = b"inspectd"
-_FAST = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 class Shadowed(msgspec.Struct, frozen=True):
@@ -154,9 +155,13 @@ def encode(
     form: str | None,
     is_live: bool,
     shadow: Shadowed | None = None,
+    is_urgent: bool = False,
 ) -> bytes:
-    """Return a picture's file, without loss."""
-    _, png = cv2.imencode(SUFFIX, picture, _FAST)
+    """Return a picture's file, without loss. It takes a core as long as scoring does; not urgent: at idle priority."""
+    with nullcontext() if is_urgent else at_idle_priority():
+        _, png = cv2.imencode(
+            SUFFIX, picture
+        )  # any level that is asked for makes OpenCV try all filters, twice as long
     data = bytes(png)
     said = msgspec.json.encode(_SaidRaw(header=msgspec.Raw(header), form=form, is_live=is_live, shadow=shadow))
     chunks = _chunk(_TEXT, _KEYWORD + b"\0\0\0\0\0" + said)

@@ -3,8 +3,8 @@
     python tests/benchmarks/beside_line.py                       # this machine's CPU
     python tests/benchmarks/beside_line.py --device cuda --fps 30
 
-Daemons with the same two cameras in turns: with neither; with every picture of the first camera kept; with a second
-model at the first camera. What is printed is the other camera's latency, which has nothing of it.
+Daemons with the same two cameras in turns: with neither; with every picture of both cameras kept; with a second model
+at the first camera. What is printed is the other camera's latency.
 """
 
 from __future__ import annotations
