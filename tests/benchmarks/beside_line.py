@@ -3,7 +3,7 @@
     python tests/benchmarks/beside_line.py                       # this machine's CPU
     python tests/benchmarks/beside_line.py --device cuda --fps 30
 
-Daemons with the same two cameras in turns: with neither; with every picture of both cameras kept; with a second model
+Daemons with the same two cameras in turns: with neither; with a share of the pictures of both cameras kept; with a second model
 at the first camera. What is printed is the other camera's latency.
 """
 
@@ -35,7 +35,7 @@ def configuration(folder: Path, way: str, given: argparse.Namespace) -> str:
         f'&ahead=12", model: {folder}/0, deadline_ms: 1000, open_timeout_ms: 60000{shadow if i == 0 else ""}}}'
         for i in range(2)
     )
-    archive = f"path: {folder}/archive, ok_share: 1" if way == "archive" else "max_gb: 0"
+    archive = f"path: {folder}/archive, ok_share: {given.share:g}" if way == "archive" else "max_gb: 0"
     return (
         f"engine: {{device: {given.device}}}\ncameras:\n{cameras}\n"
         f'publish: {{bind: "ipc://{folder}/verdicts"}}\ncontrol: {{bind: "ipc://{folder}/control"}}\n'
@@ -89,10 +89,12 @@ def main() -> None:
     ask.add_argument("--height", type=int, default=960)
     ask.add_argument("--fps", type=float, default=5)
     ask.add_argument("--seconds", type=float, default=20)
+    ask.add_argument("--share", type=float, default=1, help="of pictures that are ok and kept; all others always are")
+    ask.add_argument("--ways", default=",".join(WAYS))
     ask.add_argument("--rounds", type=int, default=4)
     given = ask.parse_args()
     kind = Kind(given.backbone, tuple(given.layers.split(",")), given.size, given.size)
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in given.ways.split(",")}
     with tempfile.TemporaryDirectory(prefix="inspectd-beside-") as name:
         folder = Path(name)
         torch.manual_seed(0)
@@ -100,7 +102,7 @@ def main() -> None:
             (folder / str(number)).mkdir()
             bundle.save(folder / str(number), model)
         for _ in range(given.rounds):
-            for way in WAYS:
+            for way in given.ways.split(","):
                 latencies, done = run(folder, way, given)
                 found[way].append((percentile(latencies, 0.5), percentile(latencies, 0.99)))
                 p50, p99 = found[way][-1]
