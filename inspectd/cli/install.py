@@ -74,7 +74,7 @@ def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
     from inspectd.replaying import Replayed, replay
     from inspectd.simplenet import bundle
 
-    click.echo(f"Judging {len(paths)} parts that people marked as bad …", err=True)
+    click.echo(f"Judging the parts that people marked as bad: {len(paths)} …", err=True)
     model = bundle.load(source)
     own = model.calibration.threshold if model.calibration is not None else None
     threshold = own.value if own is not None else float("inf")  # `install` refuses a model without one
@@ -94,7 +94,7 @@ def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
             f"{model.label} cannot judge {len(unjudged)} of {len(paths)} parts of {camera} that people marked as bad: "
             f"{unjudged[0]} Nothing was installed; remove it, or install with --despite-marked."
         )
-    return [f"It rejects all {len(paths)} parts of {camera} that people marked as bad."]
+    return [f"It rejects all parts of {camera} that people marked as bad: {len(paths)}."]
 
 
 def _says(done: Installed, models: Path) -> list[str]:

@@ -289,8 +289,7 @@ class Archive:
                 self._write(one)
 
     def _write(self, taken: _Taken) -> None:
-        if self._attempt(lambda: self._put(taken)):
-            self._kept += 1
+        self._attempt(lambda: self._put(taken))
         with self._changed:
             self._waiting_bytes -= taken.picture.nbytes
             if self._failure is not None:
@@ -311,7 +310,7 @@ class Archive:
         name = pictures.name_of(taken.header)
         if name is None:
             raise StartError("A picture whose verdict says no time cannot be kept.")
-        self._opened().put(taken.camera, name, data)
+        self._kept += self._opened().put(taken.camera, name, data)
 
     def _attempt(self, do: Callable[[], object]) -> bool:
         """Whether it could be done; what cannot be kept must not cost what comes next."""

@@ -90,9 +90,11 @@ class Shelf:
         self._count_marked()
         self.is_counted = True
 
-    def put(self, camera: str, name: str, data: bytes) -> Path:
-        """Write a picture, whole or not at all; where it lies already it is replaced. OSError, StartError: it has no
-        room, or cannot be written."""
+    def put(self, camera: str, name: str, data: bytes) -> bool:
+        """Write a picture, whole or not at all; where it lies already it is replaced. Return whether it is a new one.
+
+        OSError, StartError: it has no room, or cannot be written.
+        """
         self.make_room(len(data))
         path = next(self._places(camera, name), None)
         before = path.stat().st_size if path is not None else 0
@@ -105,7 +107,7 @@ class Shelf:
         finally:
             partial.unlink(missing_ok=True)
         self._add(path, len(data) - before)
-        return path
+        return before == 0
 
     def mark(self, camera: str, name: str, say: Say) -> Path | None:
         """Put a picture where it is never given up, and return its file; None: it does not lie here.
