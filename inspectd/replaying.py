@@ -82,7 +82,7 @@ def find(archive: Path, wanted: Wanted) -> list[Path]:
             "configuration names it."
         )
     found: list[Path] = []
-    for path in archive.rglob(f"*{pictures.SUFFIX}"):
+    for path in _below(archive.resolve()):
         name = pictures.parse_name(path.name)
         is_meant = name is not None and (
             (wanted.verdict is None or name.verdict is wanted.verdict)
@@ -95,6 +95,16 @@ def find(archive: Path, wanted: Wanted) -> list[Path]:
     if not found:
         raise UsageError(f"The archive {archive} holds no pictures that are meant; see the options.")
     return sorted(found, key=lambda path: path.name)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder; UsageError: some of them cannot be seen."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}; use sudo, or another folder.")
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in names)
 
 
 def replay(

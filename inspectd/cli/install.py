@@ -77,8 +77,9 @@ def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
     click.echo(f"Judging the parts that people marked as bad: {len(paths)} …", err=True)
     model = bundle.load(source)
     own = model.calibration.threshold if model.calibration is not None else None
-    threshold = own.value if own is not None else float("inf")  # `install` refuses a model without one
-    every = list(replay(model, choose_backend("auto"), paths, threshold=threshold))
+    if own is None:
+        return []  # it is refused for that
+    every = list(replay(model, choose_backend("auto"), paths, threshold=own.value))
     unjudged = [one for one in every if isinstance(one, str)]
     judged = [one for one in every if isinstance(one, Replayed)]
     unjudged += [f"{one.path}: {one.finding.detail}." for one in judged if one.finding.outcome is Outcome.FAULT]

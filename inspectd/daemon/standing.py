@@ -54,7 +54,7 @@ def load_shadows(config: Config, models: Models) -> dict[str, Recipe | NoRecipe]
             continue
         try:
             recipe = models.recipe(camera, Override(model=camera.shadow))
-        except UsageError as error:
+        except (UsageError, RuntimeError, MemoryError) as error:  # of the last two, the device has no room
             shadows[camera.name] = NoRecipe(str(error))
         else:
             has_threshold = recipe.areas[0].criterion is not None

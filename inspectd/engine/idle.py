@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from inspectd.scheduling import can_return, set_idle, set_usual
 
 LOG = logging.getLogger(__name__)
 PATIENCE_S = 0.25
@@ -33,7 +32,7 @@ class IdlePriority:
     """
 
     def __init__(self) -> None:
-        self._is_on = can_return()
+        self._is_on = _can_return()
         self._began_s: dict[int, float] = {}
         """By native thread id, since when it has been at idle priority."""
         self._lock = threading.Lock()
@@ -54,14 +53,14 @@ class IdlePriority:
                 self._is_watched = True
                 threading.Thread(target=self._watch, name="idle priority", daemon=True).start()
             if self._is_on and time.monotonic() >= self._paused_until_s:
-                set_idle()
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
                 self._began_s[thread] = time.monotonic()
         try:
             yield
         finally:
             with self._lock:
                 if self._began_s.pop(thread, None) is not None:
-                    set_usual()
+                    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
     def _watch(self) -> None:
         while self._is_on:
@@ -89,7 +88,7 @@ class IdlePriority:
 
     def _stop_giving_way(self) -> None:
         for thread in self._began_s:
-            set_usual(thread)
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
         self._began_s.clear()
 
     def _end(self) -> None:
@@ -112,3 +111,24 @@ def _ran_and_waited_s(thread: int) -> tuple[float, float] | None:
     except (OSError, ValueError):
         return None
     return int(ran) / 1e9, int(waited) / 1e9
+
+
+def _can_return() -> bool:
+    """Try it, in a thread that is not needed any more: who may not return is caught."""
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return False  # somebody has decided otherwise for this process
+    refusals: list[OSError] = []
+
+    def go_and_return() -> None:
+        try:
+            for policy in (os.SCHED_IDLE, os.SCHED_OTHER):
+                os.sched_setscheduler(0, policy, os.sched_param(0))
+        except OSError as error:
+            refusals.append(error)
+
+    trial = threading.Thread(target=go_and_return)
+    trial.start()
+    trial.join()
+    if refusals:
+        LOG.info("scoring does not give way to cameras and publisher (%s); RLIMIT_NICE of 20 lets it", refusals[0])
+    return not refusals

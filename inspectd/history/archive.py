@@ -8,11 +8,13 @@ the header, so that the journal, which has all headers, is the index.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,10 +35,12 @@ are those of later frames."""
 ALIKE, ALIKE_EVERY_S = 100, 1.0
 """Of faults for one reason in a row so many are kept, and then one a second: a lamp that fails at night does not cost
 all that was kept before."""
-PROBE_S = 5.0
-"""While nothing can be written and nothing is to be, so often it is tried."""
+PROBE_S, IDLE_S = 5.0, 60.0
+"""While nothing is to be written, so often it is tried whether that is possible, again and still."""
 COUNT_EVERY_S = 86_400.0
 """What lies in the folder is counted anew: others may have taken some of it away."""
+FULL_S = 10.0
+"""So long it is said that a picture found no room in memory."""
 SAY_EVERY_S = 60.0
 STOP_S = 5.0
 ORDER_S = 10.0
@@ -115,6 +119,10 @@ class Archive:
         self._kept = 0
         self._is_stopped = False
 
+        self._full_s = -math.inf
+        """When a picture found no room in memory last."""
+        self._needed = 1
+        """Bytes of the last picture: what there must be room for."""
         self._shelf: Shelf | None = None
         self._failure: str | None = None
         self._say_s = self._count_s = 0.0
@@ -178,15 +186,20 @@ class Archive:
             if (waiting := self._pending.get((camera, seq))) is not None:
                 waiting.shadow = waiting.shadow or shadow
                 return
-            is_forgotten = self._header(camera, seq) is None and self._last_heard(camera) > seq
-            if is_forgotten or self._waiting_bytes + picture.nbytes > MOST_WAITING_BYTES:
+            if self._waiting_bytes + picture.nbytes > MOST_WAITING_BYTES:
+                self._full_s = time.monotonic()
                 self._lose(camera)
                 return
         taken = _Taken(camera, verdict, picture.copy(), stamp.part is None, shadow)
         with self._changed:
+            header = self._header(camera, seq)
+            if header is None and self._last_heard(camera) > seq:  # nobody knows any more what was said
+                if shadow is None or verdict.finding.outcome is Outcome.OK:  # else it was kept for that
+                    self._lose(camera)
+                return
             self._waiting_bytes += picture.nbytes
             self._pending[camera, seq] = taken
-            if (header := self._header(camera, seq)) is not None:
+            if header is not None:
                 self._queue(taken, header)
 
     def heard(self, camera: str, seq: int, header: bytes) -> None:
@@ -225,7 +238,10 @@ class Archive:
         shelf = self._shelf
         with self._changed:
             waiting, lost = len(self._pending), dict(self._lost)
-        return ArchiveHealth(self._failure, self._kept, waiting, lost, shelf.bytes_ if shelf is not None else 0)
+        is_full = time.monotonic() < self._full_s + FULL_S
+        full = f"The archive {self._folder} loses pictures: they come faster than it is written." if is_full else None
+        bytes_ = shelf.bytes_ if shelf is not None else 0
+        return ArchiveHealth(self._failure or full, self._kept, waiting, lost, bytes_)
 
     # The rest; what follows `_run` is called on the thread.
 
@@ -261,21 +277,18 @@ class Archive:
         with self._changed:
             self._ready.append(order)
             self._changed.notify_all()
-        for _ in range(2):  # the second time, when it is being done at this moment
-            try:
-                return order.done.result(ORDER_S)
-            except TimeoutError:
-                if order.done.cancel():
-                    break
-            except OSError as error:
-                raise StartError(f"The archive {self._folder} cannot be used: {error.strerror}.") from None
-        raise StartError(f"The archive {self._folder} did not answer within {ORDER_S:g} s; try again in a moment.")
+        if not futures.wait([order.done], ORDER_S).done and order.done.cancel():
+            raise StartError(f"The archive {self._folder} did not answer within {ORDER_S:g} s; try again in a moment.")
+        try:
+            return order.done.result()  # what has begun is waited for: nobody is told that it was not done
+        except OSError as error:
+            raise StartError(f"The archive {self._folder} cannot be used: {error.strerror}.") from None
 
     def _run(self) -> None:
         self._attempt(self._probe)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_stopped or self._ready, PROBE_S if self._failure else None)
+                self._changed.wait_for(lambda: self._is_stopped or self._ready, PROBE_S if self._failure else IDLE_S)
                 one = self._ready.popleft() if self._ready else None
                 if isinstance(one, _Taken):
                     del self._pending[one.camera, one.verdict.seq]
@@ -305,8 +318,8 @@ class Archive:
             form=taken.verdict.finding.form,
             is_live=taken.is_live,
             shadow=_shadowed(taken.shadow) if taken.shadow is not None else None,
-            is_urgent=self._waiting_bytes > MOST_WAITING_BYTES / 2,
         )
+        self._needed = len(data)
         name = pictures.name_of(taken.header)
         if name is None:
             raise StartError("A picture whose verdict says no time cannot be kept.")
@@ -327,7 +340,7 @@ class Archive:
         return True
 
     def _probe(self) -> None:
-        self._opened().probe()
+        self._opened().probe(self._needed)
 
     def _opened(self) -> Shelf:
         """Return the folder, taken and counted; OSError, StartError: it cannot be had."""

@@ -13,7 +13,6 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -26,7 +25,6 @@ from numpy.typing import NDArray
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 from inspectd.records import Outcome, Picture
-from inspectd.scheduling import at_idle_priority
 from inspectd.wire.messages import VerdictMessage
 
 Say = Literal["good", "bad"]
@@ -127,13 +125,21 @@ def parse_name(name: str) -> Name | None:
 
 
 def find_bad(archive: Path, camera: str) -> list[Path]:
-    """Return the pictures of a camera whose parts people marked as bad, the oldest first."""
-    return sorted((archive / camera / MARKED / "bad").glob(f"*{SUFFIX}"), key=lambda path: path.name)
+    """Return the pictures of a camera whose parts people marked as bad, the oldest first; PermissionError."""
+    folder = archive / camera / MARKED / "bad"
+    return [path for path in _listed(folder) if path.suffix == SUFFIX]
 
 
 def cameras_with_bad(archive: Path) -> list[str]:
-    """Return the cameras at which people marked parts as bad."""
-    return sorted({path.parts[-4] for path in archive.glob(f"*/{MARKED}/bad/*{SUFFIX}")})
+    """Return the cameras at which people marked parts as bad; PermissionError."""
+    return [path.name for path in _listed(archive) if path.is_dir() and find_bad(archive, path.name)]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def camera_of(path: Path) -> str:
@@ -155,13 +161,10 @@ def encode(
     form: str | None,
     is_live: bool,
     shadow: Shadowed | None = None,
-    is_urgent: bool = False,
 ) -> bytes:
-    """Return a picture's file, without loss. It takes a core as long as scoring does; not urgent: at idle priority."""
-    with nullcontext() if is_urgent else at_idle_priority():
-        _, png = cv2.imencode(
-            SUFFIX, picture
-        )  # any level that is asked for makes OpenCV try all filters, twice as long
+    """Return a picture's file, without loss."""
+    # A level of compression that is asked for, whichever, makes OpenCV try all filters, and takes twice as long.
+    _, png = cv2.imencode(SUFFIX, picture)
     data = bytes(png)
     said = msgspec.json.encode(_SaidRaw(header=msgspec.Raw(header), form=form, is_live=is_live, shadow=shadow))
     chunks = _chunk(_TEXT, _KEYWORD + b"\0\0\0\0\0" + said)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import heapq
+import logging
 import os
 import re
 import time
@@ -23,6 +24,8 @@ from pathlib import Path
 from inspectd.errors import StartError
 from inspectd.history import pictures
 from inspectd.history.pictures import MARKED, MARKS, PARTIAL, Say
+
+LOG = logging.getLogger(__name__)
 
 CAMERA = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -49,6 +52,8 @@ class Shelf:
         self._marked_bytes = 0
         self._oldest: deque[tuple[str, str]] = deque()
         """Name and camera of what is given up next: of one day, in the order of its times."""
+        self._aside: set[Path] = set()
+        """What cannot be read, or not be removed."""
         folder.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -80,11 +85,12 @@ class Shelf:
     def count(self) -> None:
         """Look what lies there, and remove what a daemon that was killed left half written."""
         days: dict[str, int] = {}
+        self._aside.clear()
         for camera in self._cameras():
-            for place in _folders(camera):
+            for place in (*self._folders(camera), *self._folders(camera / MARKED)):
+                self._remove_partials(place)
                 if DAY.fullmatch(place.name):
-                    _remove_partials(place)
-                    days[place.name] = days.get(place.name, 0) + sum(size for _, size in _ours(place))
+                    days[place.name] = days.get(place.name, 0) + sum(size for _, size in self._ours(place))
         self._days = days
         self._oldest.clear()
         self._count_marked()
@@ -99,6 +105,8 @@ class Shelf:
         path = next(self._places(camera, name), None)
         before = path.stat().st_size if path is not None else 0
         path = path or self._unmarked(camera, name)
+        if not _is_ours(path):
+            raise StartError(f"The archive's folder {path.parent} is, or lies in, a link; pictures are not kept there.")
         partial = path.with_name(path.name + PARTIAL)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -133,16 +141,16 @@ class Shelf:
     def find(self, camera: str, epoch: str, seq: int) -> str | None:
         """Return the name of a verdict's picture by looking through all of a camera's; None: there is none."""
         root = self.folder / camera
-        for place in (*_folders(root), *_folders(root / MARKED)):
-            for name, _ in _ours(place):
+        for place in (*self._folders(root), *self._folders(root / MARKED)):
+            for name, _ in self._ours(place):
                 found = pictures.parse_name(name)
                 if found is not None and (found.epoch, found.seq) == (epoch, seq):
                     return name
         return None
 
-    def probe(self) -> None:
-        """OSError, StartError: nothing can be written now."""
-        self.make_room(1)
+    def probe(self, count: int) -> None:
+        """OSError, StartError: no picture of so many bytes can be written now."""
+        self.make_room(count)
         path = self.folder / f".probe{PARTIAL}"
         try:
             path.write_bytes(b"x")
@@ -178,6 +186,9 @@ class Shelf:
             path.unlink()
         except FileNotFoundError:  # it was marked, or taken away
             return
+        except OSError as error:
+            self._put_aside(path.parent, error)
+            return
         self._add(path, -size)
 
     def _look_for_oldest(self) -> bool:
@@ -198,7 +209,7 @@ class Shelf:
     def _of_day(self, day: str) -> Iterator[tuple[str, str]]:
         """Yield name and camera of each picture of a day, and count what they take."""
         for camera in self._cameras():
-            for name, size in _ours(camera / day):
+            for name, size in self._ours(camera / day):
                 self._days[day] += size
                 yield name, camera.name
 
@@ -209,10 +220,10 @@ class Shelf:
 
     def _count_marked(self) -> None:
         places = (camera / MARKED / say for camera in self._cameras() for say in MARKS)
-        self._marked_bytes = sum(size for place in places for _, size in _ours(place))
+        self._marked_bytes = sum(size for place in places for _, size in self._ours(place))
 
     def _cameras(self) -> list[Path]:
-        return [path for path in _folders(self.folder) if CAMERA.fullmatch(path.name)]
+        return [path for path in self._folders(self.folder) if CAMERA.fullmatch(path.name)]
 
     def _unmarked(self, camera: str, name: str) -> Path:
         return self.folder / camera / name[:10] / name
@@ -220,33 +231,15 @@ class Shelf:
     def _places(self, camera: str, name: str) -> Iterator[Path]:
         """Yield where a picture lies."""
         marked = (self.folder / camera / MARKED / say / name for say in MARKS)
-        return (path for path in (*marked, self._unmarked(camera, name)) if path.is_file())
+        return (path for path in (*marked, self._unmarked(camera, name)) if path.is_file() and _is_ours(path))
 
-    def _add(self, path: Path, count: int) -> None:
-        if pictures.mark_of(path) is not None:
-            self._marked_bytes = max(0, self._marked_bytes + count)
-        else:
-            day = path.parent.name
-            self._days[day] = max(0, self._days.get(day, 0) + count)
+    def _folders(self, folder: Path) -> list[Path]:
+        """Return the folders in a folder, links left aside; none where it is not there."""
+        return [Path(entry.path) for entry in self._entries(folder) if entry.is_dir(follow_symlinks=False)]
 
-
-def _folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, links left aside; none where it is not there."""
-    try:
-        with os.scandir(folder) as entries:
-            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _ours(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield name and bytes of each picture in a folder; of a day's folder, only those of that day."""
-    try:
-        entries = os.scandir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    with entries:
-        for entry in entries:
+    def _ours(self, folder: Path) -> Iterator[tuple[str, int]]:
+        """Yield name and bytes of each picture in a folder; of a day's folder, only those of that day."""
+        for entry in self._entries(folder):
             name = pictures.parse_name(entry.name)
             if name is None or (DAY.fullmatch(folder.name) and name.day != folder.name):
                 continue
@@ -256,13 +249,44 @@ def _ours(folder: Path) -> Iterator[tuple[str, int]]:
             except FileNotFoundError:  # it has just gone
                 continue
 
+    def _entries(self, folder: Path) -> Iterator[os.DirEntry[str]]:
+        """Yield what lies in a folder that is there, is no link, and can be read."""
+        if folder in self._aside or (folder != self.folder and folder.is_symlink()):
+            return
+        try:
+            with os.scandir(folder) as entries:
+                yield from entries
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            self._put_aside(folder, error)
 
-def _remove_partials(folder: Path) -> None:
-    with os.scandir(folder) as entries:
-        left = [entry.path for entry in entries if entry.name.endswith(PARTIAL)]
-    for path in map(Path, left):
-        if pictures.parse_name(path.name.removesuffix(PARTIAL)) is not None:
-            path.unlink(missing_ok=True)
+    def _remove_partials(self, folder: Path) -> None:
+        for entry in list(self._entries(folder)):
+            is_partial = entry.name.endswith(PARTIAL)
+            if is_partial and pictures.parse_name(entry.name.removesuffix(PARTIAL)) is not None:
+                with suppress(OSError):
+                    Path(entry.path).unlink()
+
+    def _put_aside(self, folder: Path, error: OSError) -> None:
+        """Have nothing to do with a folder until all is counted again."""
+        if folder == self.folder:
+            raise error
+        if folder not in self._aside:
+            LOG.warning("%s is left aside, what is in it does not count: %s", folder, error.strerror)
+            self._aside.add(folder)
+
+    def _add(self, path: Path, count: int) -> None:
+        if pictures.mark_of(path) is not None:
+            self._marked_bytes = max(0, self._marked_bytes + count)
+        else:
+            day = path.parent.name
+            self._days[day] = max(0, self._days.get(day, 0) + count)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file and the folders that it lies in are no links: those lead to what is somebody else's."""
+    return not any(one.is_symlink() for one in (path, *path.parents[:4]))
 
 
 def _sync(path: Path) -> None:

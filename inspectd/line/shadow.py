@@ -33,7 +33,7 @@ class Agreement:
     recipe: Recipe | NoRecipe
     """What it judges by, or why it cannot."""
     counts: Mapping[tuple[Outcome, Outcome], int] = field(default_factory=dict)
-    """By what was said and what it said."""
+    """By what was said and what it said, since the model or the threshold that judges was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Shadows:
         self._look = look
         self._on_disagreement = on_disagreement
         self._counts: dict[str, dict[tuple[Outcome, Outcome], int]] = {name: {} for name in recipes}
+        self._basis: dict[str, tuple[str | None, float | None]] = {}
+        """By camera, model and threshold of what its second model was compared with."""
         self._next: dict[str, _Taken] = {}
         """By camera, the one that is judged next."""
         self._failure: str | None = None
@@ -142,7 +144,9 @@ class Shadows:
             height, width = taken.picture.shape[:2]
             scores = score([Request(area.model, area.geometry, taken.picture) for area in recipe.areas])
             finding = conclude(recipe, (width, height), scores)
-        counts = self._counts[camera]
+        basis = (taken.verdict.finding.model, taken.verdict.finding.threshold)
+        counts = self._counts[camera] if self._basis.get(camera) == basis else {}
+        self._basis[camera] = basis
         both = (said, finding.outcome)
         self._counts[camera] = counts | {both: counts.get(both, 0) + 1}
         if finding.outcome in JUDGED and finding.outcome is not said:

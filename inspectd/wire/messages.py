@@ -94,7 +94,7 @@ class ShadowMessage(msgspec.Struct, frozen=True):
     detail: str | None
     """Why it cannot be used."""
     compared: int
-    """Pictures since the epoch began."""
+    """Pictures since the epoch began, or since the model or the threshold that judges was changed."""
     agreed: int
     rejected: int
     """`ok` that it would have called `ng`."""

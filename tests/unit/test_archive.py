@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +201,9 @@ def test_what_a_killed_daemon_left_is_taken_up_by_the_next(make: Callable[..., L
     line.stop()
     first.unlink()
     third.with_name(third.name + ".partial").write_bytes(b"half")
+    marked = line.folder / "top" / "marked" / "good"
+    marked.mkdir(parents=True)
+    (marked / (third.name + ".partial")).write_bytes(b"half")
     others = [third.parent / "readme.png", third.parent / "video.mkv.partial", line.folder / "back up" / third.name]
     others += [line.folder / "top" / "2020-01-01" / third.name]
     for other in others:
@@ -233,6 +237,106 @@ def test_what_is_somebody_elses_takes_no_part_in_what_is_given_up(make: Callable
     assert len(kept) == 4
     assert line.archive.health.detail is None
     assert hostile.exists()
+
+
+def test_what_links_lead_to_is_left_alone(make: Callable[..., Line], tmp_path: Path) -> None:
+    line = make(max_bytes=40_000)
+    for seed in range(3):
+        line.judge(noise(seed), day=-400)
+    elsewhere = tmp_path / "elsewhere"
+    day = line.files()[0].parent
+    shutil.copytree(day, elsewhere)
+    for camera in ("side", "left"):
+        (line.folder / camera).mkdir()
+    (line.folder / "side" / day.name).symlink_to(elsewhere)
+    (line.folder / "right").symlink_to(line.folder / "left")
+    for seed in range(8):
+        line.judge(noise(seed))
+    assert len(list(elsewhere.iterdir())) == 3
+    assert len([path for path in line.files() if not path.parent.is_symlink()]) == 4
+    today = line.files()[-1].parent
+    shutil.move(today, tmp_path / "today")
+    today.symlink_to(tmp_path / "today")
+    line.judge(noise(9))
+    line.archive.flush()
+    assert len(list((tmp_path / "today").iterdir())) == 4
+    assert line.archive.health.detail is not None
+    assert "in, a link; pictures are not kept there" in line.archive.health.detail
+
+
+def test_a_folder_that_cannot_be_read_or_emptied_is_left_aside_and_costs_nothing_else(
+    make: Callable[..., Line], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = make(max_bytes=60_000)
+    for day in (-9, -8, -8, -8, -7, -7):
+        line.judge(noise(line.seq), day=day)
+    blind, stuck = (line.files()[i].parent for i in (0, 1))
+    line.stop()
+    scandir, unlink = os.scandir, Path.unlink
+
+    def scan(path: Path) -> object:
+        if path == blind:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    def remove(path: Path, *, missing_ok: bool = False) -> None:
+        if path.parent == stuck and path.suffix == ".png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(shelf.os, "scandir", scan)
+    monkeypatch.setattr(Path, "unlink", remove)
+    later = make(max_bytes=60_000, epoch="e2")
+    for seed in range(10):
+        later.judge(noise(seed))
+    later.archive.flush()
+    assert later.archive.health.detail is None
+    assert later.archive.health.lost == {}
+    assert (len(list(scandir(blind))), len(list(scandir(stuck)))) == (1, 3)
+    assert len([path for path in later.files() if "_e2_" in path.name]) == 6
+    for folder in (blind, stuck):
+        assert f"{folder} is left aside" in caplog.text
+
+
+def test_what_did_not_fit_is_said_until_something_like_it_does(
+    make: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "PROBE_S", 0.02)
+    line = make(max_bytes=25_000)
+    line.judge(noise(1))
+    line.judge(noise(2))
+    for seq in (1, 2):
+        assert line.mark(seq, "good") is not None
+    line.judge(noise(3))
+    line.archive.flush()
+    time.sleep(0.3)
+    assert line.archive.health.detail is not None, "a byte would fit, a picture does not"
+    shutil.rmtree(line.folder / "top" / "marked")
+    give_up_s = time.monotonic() + 10
+    while line.archive.health.detail is not None:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
+
+
+def test_a_mark_that_has_begun_is_waited_for_and_one_that_has_not_is_not_made(
+    make: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = make()
+    line.judge(noise(1))
+    line.judge(noise(2))
+    line.archive.flush()
+    monkeypatch.setattr(archive, "ORDER_S", 0.1)
+    monkeypatch.setattr(shelf, "_sync", lambda _: time.sleep(0.5))
+    found: list[Path | None] = []
+    first = threading.Thread(target=lambda: found.append(line.mark(1, "bad")))
+    first.start()
+    time.sleep(0.05)
+    with pytest.raises(StartError, match="did not answer"):
+        line.mark(2, "bad")
+    first.join()
+    assert [path is not None for path in found] == [True]
+    line.archive.flush()
+    assert [path.parent.name == "bad" for path in line.files()] == [True, False]
 
 
 def test_a_picture_larger_than_all_there_is_costs_none_that_was_kept(make: Callable[..., Line]) -> None:
@@ -330,6 +434,8 @@ def test_nobody_waits_for_it_and_what_finds_no_room_is_counted(
         line.judge(noise(seed))
     lost = line.archive.health.lost["top"]
     assert lost >= 6
+    assert line.archive.health.detail is not None
+    assert "come faster than it is written" in line.archive.health.detail
     assert len(line.files()) == 10 - lost
     line.judge(noise())
     assert len(line.files()) == 11 - lost, "what is written gives its room back"

@@ -105,6 +105,18 @@ def test_what_it_says_is_counted_and_what_it_says_otherwise_is_told(engine: Engi
     watched.shadows.stop()
 
 
+def test_agreement_with_what_judges_no_more_does_not_count(engine: Engine, recipe: Recipe) -> None:
+    watched = Watched(engine, recipe)
+    assert watched.offer(OK)
+    assert watched.counted(1) == {("ok", "ok"): 1}
+    engine.score = 5.0
+    assert watched.offer(Finding(Outcome.OK, score=5.0, threshold=6.0))
+    give_up_s = time.monotonic() + 10
+    while watched.counted(1) != {("ok", "ng"): 1}:
+        assert time.monotonic() < give_up_s
+    watched.shadows.stop()
+
+
 def test_what_was_not_judged_is_not_compared_nor_other_cameras(engine: Engine, recipe: Recipe) -> None:
     watched = Watched(engine, recipe)
     assert not watched.offer(fault(Reason.PICTURE, "dark"))
