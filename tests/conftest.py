@@ -6,7 +6,7 @@ import functools
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ from inspectd.model.artefact import Artefact
 from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, Params, ThresholdRecord
 
 if TYPE_CHECKING:  # tests that compute nothing do not wait for torch
+    from archived import Line
+
     from inspectd.simplenet.backbone import Backbone
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -200,3 +202,19 @@ def write_pictures(folder: Path, count: int, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     for i in range(count):
         cv2.imwrite(str(folder / f"{i:03d}.png"), rng.integers(0, 255, (48, 64, 3), np.uint8))
+
+
+@pytest.fixture
+def make_line(tmp_path: Path) -> Iterator[Callable[..., Line]]:
+    """Start archives that are fed by hand, and stopped in the end."""
+    from archived import Line
+
+    made: list[Line] = []
+
+    def start(**more: object) -> Line:
+        made.append(Line(tmp_path, **more))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()

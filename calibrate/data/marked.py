@@ -9,7 +9,7 @@ from calibrate.data.dataset import add_files
 from calibrate.data.training_set import Pictures
 from inspectd.cameras.image_files import list_pictures, shown
 from inspectd.errors import UsageError
-from inspectd.history.pictures import MARKED
+from inspectd.history.pictures import MARKED, MARKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ NOTHING = Marked((), ())
 def find_marked(folder: Path) -> Marked:
     """Return the marked pictures of a camera's folder in an archive; UsageError when there are none."""
     marked = folder / MARKED
-    good, bad = (tuple(list_pictures(marked / say)) if (marked / say).is_dir() else () for say in ("good", "bad"))
+    good, bad = (tuple(list_pictures(marked / say)) if (marked / say).is_dir() else () for say in MARKS)
     if not good and not bad:
         raise UsageError(
             f"--with-marked {folder} has no marked pictures; expected a camera's folder in the archive, such as "

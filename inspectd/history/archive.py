@@ -21,9 +21,10 @@ from pathlib import Path
 
 from inspectd.errors import InspectdError, StartError
 from inspectd.history import pictures
-from inspectd.history.pictures import Say, Shadowed
+from inspectd.history.pictures import Shadowed
 from inspectd.history.shelf import Shelf
 from inspectd.records import Finding, Outcome, Picture, Reason, Stamp, Verdict
+from inspectd.wire.requests import Say
 
 LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast, get_args
 
 import cv2
 import msgspec
@@ -26,9 +26,9 @@ from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 from inspectd.records import Outcome, Picture
 from inspectd.wire.messages import VerdictMessage
+from inspectd.wire.requests import Say
 
-Say = Literal["good", "bad"]
-MARKS: tuple[Say, ...] = ("good", "bad")
+MARKS: tuple[Say, ...] = get_args(Say)
 MARKED = "marked"
 SUFFIX = ".png"
 PARTIAL = ".partial"

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from inspectd.errors import StartError
 from inspectd.history import pictures
-from inspectd.history.pictures import MARKED, MARKS, PARTIAL, Say
+from inspectd.history.pictures import MARKED, MARKS, PARTIAL
+from inspectd.wire.requests import Say
 
 LOG = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Shelf:
         path = next(self._places(camera, name), None)
         before = path.stat().st_size if path is not None else 0
         path = path or self._unmarked(camera, name)
-        if not _is_ours(path):
+        if not self._is_ours(path):
             raise StartError(f"The archive's folder {path.parent} is, or lies in, a link; pictures are not kept there.")
         partial = path.with_name(path.name + PARTIAL)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +232,12 @@ class Shelf:
     def _places(self, camera: str, name: str) -> Iterator[Path]:
         """Yield where a picture lies."""
         marked = (self.folder / camera / MARKED / say / name for say in MARKS)
-        return (path for path in (*marked, self._unmarked(camera, name)) if path.is_file() and _is_ours(path))
+        return (path for path in (*marked, self._unmarked(camera, name)) if path.is_file() and self._is_ours(path))
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether nothing between the archive and a file is a link: those lead to what is somebody else's."""
+        below = (one for one in (path, *path.parents) if self.folder in one.parents)
+        return not any(one.is_symlink() for one in below)
 
     def _folders(self, folder: Path) -> list[Path]:
         """Return the folders in a folder, links left aside; none where it is not there."""
@@ -282,11 +288,6 @@ class Shelf:
         else:
             day = path.parent.name
             self._days[day] = max(0, self._days.get(day, 0) + count)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file and the folders that it lies in are no links: those lead to what is somebody else's."""
-    return not any(one.is_symlink() for one in (path, *path.parents[:4]))
 
 
 def _sync(path: Path) -> None:

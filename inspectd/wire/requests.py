@@ -28,6 +28,8 @@ PRINTABLE = rf"^{_PLAIN}[^\s{_PLAIN[2:-2]}]{_PLAIN}\Z"
 """What begins no other line, turns no writing, and is not blank."""
 By = Annotated[str, Meta(max_length=64, pattern=PRINTABLE)]
 """Who asks, as they call themselves; noted beside the key's name."""
+Say = Literal["good", "bad"]
+"""What a person says of a part."""
 Why = Annotated[str, Meta(max_length=500, pattern=PRINTABLE)]
 
 
@@ -121,7 +123,7 @@ class MarkRequest(_Request, frozen=True, kw_only=True, tag="mark"):
     epoch: Annotated[str, Meta(max_length=64)] | None = None
     """Null: the present one."""
     seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
-    say: Literal["good", "bad"]
+    say: Say
     by: By
     why: Why | None = None
 

@@ -16,12 +16,10 @@ import tempfile
 from pathlib import Path
 
 import torch
+from switching import ask_for_model, kind_of, write_models
 
-from inspectd.bench.models import Kind, random_models
 from inspectd.client import Subscription
 from inspectd.percentiles import percentile
-from inspectd.simplenet import bundle
-from inspectd.simplenet.backbone import EMBEDDED, EMBEDDED_LAYERS
 
 WAYS = ("neither", "archive", "shadow")
 WARM_S = 3.0
@@ -29,10 +27,10 @@ WARM_S = 3.0
 
 def configuration(folder: Path, way: str, given: argparse.Namespace) -> str:
     """Return the configuration of one way."""
-    shadow = f", shadow: {folder}/1" if way == "shadow" else ""
+    shadow = f", shadow: {folder}/other" if way == "shadow" else ""
     cameras = "\n".join(
         f'  - {{name: c{i}, source: "sim://line?seed={i}&fps={given.fps:g}&width={given.width}&height={given.height}'
-        f'&ahead=12", model: {folder}/0, deadline_ms: 1000, open_timeout_ms: 60000{shadow if i == 0 else ""}}}'
+        f'&ahead=12", model: {folder}/one, deadline_ms: 1000, open_timeout_ms: 60000{shadow if i == 0 else ""}}}'
         for i in range(2)
     )
     archive = f"path: {folder}/archive, ok_share: {given.share:g}" if way == "archive" else "max_gb: 0"
@@ -81,10 +79,7 @@ def run(folder: Path, way: str, given: argparse.Namespace) -> tuple[list[float],
 def main() -> None:
     """Print a row for each turn, and the means."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--device", default="auto")
-    ask.add_argument("--backbone", default=EMBEDDED)
-    ask.add_argument("--layers", default=",".join(EMBEDDED_LAYERS))
-    ask.add_argument("--size", type=int, default=224)
+    ask_for_model(ask)
     ask.add_argument("--width", type=int, default=1280)
     ask.add_argument("--height", type=int, default=960)
     ask.add_argument("--fps", type=float, default=5)
@@ -93,14 +88,12 @@ def main() -> None:
     ask.add_argument("--ways", default=",".join(WAYS))
     ask.add_argument("--rounds", type=int, default=4)
     given = ask.parse_args()
-    kind = Kind(given.backbone, tuple(given.layers.split(",")), given.size, given.size)
+    kind = kind_of(given)
     found: dict[str, list[tuple[float, float]]] = {way: [] for way in given.ways.split(",")}
     with tempfile.TemporaryDirectory(prefix="inspectd-beside-") as name:
         folder = Path(name)
         torch.manual_seed(0)
-        for number, model in enumerate(random_models(kind, 2)):
-            (folder / str(number)).mkdir()
-            bundle.save(folder / str(number), model)
+        write_models(folder, kind)
         for _ in range(given.rounds):
             for way in given.ways.split(","):
                 latencies, done = run(folder, way, given)

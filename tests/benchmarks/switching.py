@@ -37,20 +37,30 @@ def write_models(folder: Path, kind: Kind) -> list[Path]:
     return paths
 
 
-def main() -> None:
-    """Print a row for each turn."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def ask_for_model(ask: argparse.ArgumentParser) -> None:
+    """Let the command line say on what device which network judges."""
     ask.add_argument("--device", default="auto")
     ask.add_argument("--backbone", default=EMBEDDED)
     ask.add_argument("--layers", default=",".join(EMBEDDED_LAYERS))
     ask.add_argument("--size", type=int, default=224)
+
+
+def kind_of(given: argparse.Namespace) -> Kind:
+    """Return the network that the command line asks for."""
+    return Kind(given.backbone, tuple(given.layers.split(",")), given.size, given.size)
+
+
+def main() -> None:
+    """Print a row for each turn."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask_for_model(ask)
     ask.add_argument("--cameras", type=int, default=2)
     ask.add_argument("--fps", type=float, default=5)
     ask.add_argument("--seconds", type=float, default=15)
     ask.add_argument("--rounds", type=int, default=3)
     ask.add_argument("--switches", type=int, default=0, help="so many in a turn, evenly; 0: one after the other")
     given = ask.parse_args()
-    kind = Kind(given.backbone, tuple(given.layers.split(",")), given.size, given.size)
+    kind = kind_of(given)
     with tempfile.TemporaryDirectory(prefix="inspectd-switching-") as name:
         folder = Path(name)
         torch.manual_seed(0)
