@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from inspectd.contradictions import contradictions
+from inspectd.contradictions import MODEL_EXPECTED, contradictions
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 from inspectd.secrets import redact
@@ -44,11 +44,26 @@ Size = tuple[Count, Count]
 Offset = Annotated[int, Meta(ge=0, le=1_000_000)]
 CameraIndex = Annotated[int, Meta(ge=0, le=1023, description="a camera index from 0")]
 Roi = tuple[Offset, Offset, Count, Count]
+Point = tuple[Annotated[int, Meta(ge=-1_000_000, le=1_000_000)], Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]]
+Polygon = Annotated[tuple[Point, ...], Meta(min_length=3, max_length=1000)]
+Ignore = Annotated[
+    tuple[Polygon, ...] | str,
+    Meta(description="a list of polygons, each a list of at least 3 corners [x, y]; or the path of a PNG"),
+]
+Label = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z",
+        description="a name such as A or gear-40: letters, digits, _, . and -, at most 32",
+    ),
+]
 
 
 MOST_BYTES = 128 * 1024
 """Sixteen cameras with every key take a tenth of this; YAML of megabytes takes minutes."""
 MOST_CAMERAS = 256
+MOST_NAMED = 64
+"""Recipes of a camera, or areas of a recipe."""
 MOST_MISTAKES = 40
 
 
@@ -67,14 +82,40 @@ class EngineConfig(Frozen, frozen=True):
     """Processor threads of the engine; 0: all cores."""
 
 
+class AreaConfig(Frozen, frozen=True):
+    """One of several areas of a camera's picture; what is left out is the recipe's, or the camera's."""
+
+    roi: Roi | None = None
+    model: str | None = None
+    threshold: float | None = None
+
+
+class RecipeConfig(Frozen, frozen=True):
+    """One of several products; what is left out is the camera's."""
+
+    model: str | None = None
+    threshold: float | None = None
+    roi: Roi | None = None
+    areas: dict[Label, AreaConfig] | None = None
+    ignore: Ignore | None = None
+    parts: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """Pattern of its parts' ids: `*` stands for any characters, `?` for one."""
+
+
 class CameraConfig(Frozen, frozen=True):
     """One camera and the model that judges its pictures."""
 
     name: Name
     source: CameraIndex | str
-    model: str
+    model: str | None = None
+    """None: each recipe, or area, has its own."""
     threshold: float | None = None
     mode: Literal["stream", "trigger"] = "stream"
+    triggered_by: Literal["command", "camera"] = "command"
+    allow_arrival_time: bool = False
+    areas: dict[Label, AreaConfig] | None = None
+    recipes: dict[Label, RecipeConfig] | None = None
+    ignore: Ignore = ()
     shadow: str | None = None
     policy: Literal["latest", "every"] = "latest"
     deadline_ms: Milliseconds = 200
@@ -230,7 +271,12 @@ def _fields(kind: type[msgspec.Struct], raw: object, where: str, mistakes: list[
 def _camera(raw: object, where: str, mistakes: list[str]) -> CameraConfig | None:
     """Return a camera; None when it lacks what it cannot be without."""
     values = _fields(CameraConfig, raw, where, mistakes)
-    return CameraConfig(**values) if {"name", "source", "model"} <= values.keys() else None
+    if not isinstance(raw, Mapping):
+        return None
+    is_whole = {"name", "source"} <= values.keys() and ("model" in values or "model" not in raw)
+    if not is_whole and not {"model", "areas", "recipes"} & raw.keys():
+        mistakes.append(f"{where}.model is missing; expected {MODEL_EXPECTED}")
+    return CameraConfig(**values) if is_whole else None
 
 
 def _value(kind: Any, raw: object, where: str, mistakes: list[str]) -> Any:
@@ -241,6 +287,8 @@ def _value(kind: Any, raw: object, where: str, mistakes: list[str]) -> Any:
         return _WRONG
     if kind is _CAMERAS and isinstance(raw, list) and raw:
         return tuple(_camera(item, f"{where}[{i}]", mistakes) for i, item in enumerate(raw))
+    if (named := _named(kind)) is not None and isinstance(raw, Mapping):
+        return _mapping(named, raw, where, mistakes)
     is_number = not (isinstance(raw, float) and not math.isfinite(raw))
     try:
         if is_number:
@@ -249,6 +297,31 @@ def _value(kind: Any, raw: object, where: str, mistakes: list[str]) -> Any:
         pass
     mistakes.append(f"{where} is {_show(raw)}; expected {_expected(kind)}")
     return _WRONG
+
+
+def _named(kind: Any) -> type[msgspec.Struct] | None:
+    """Return what is in a mapping from names to sections; None: the key is no such mapping."""
+    for arm in get_args(kind):
+        if get_origin(arm) is dict:
+            section = get_args(arm)[1]
+            return section if isinstance(section, type) and issubclass(section, msgspec.Struct) else None
+    return None
+
+
+def _mapping(kind: type[msgspec.Struct], raw: Mapping[Any, Any], where: str, mistakes: list[str]) -> Any:
+    """Convert sections that have names, so that every mistake in them is found."""
+    if not 0 < len(raw) <= MOST_NAMED:
+        mistakes.append(f"{where} has {len(raw)} entries; expected 1 to {MOST_NAMED}, or null")
+        return _WRONG
+    found = {}
+    for name, one in raw.items():
+        try:
+            label = msgspec.convert(name, Label)
+        except msgspec.ValidationError:
+            mistakes.append(f"{where} has an entry {_show(name)}; expected {_expected(Label)}")
+            continue
+        found[label] = kind(**_fields(kind, {} if one is None else one, f"{where}.{label}", mistakes))
+    return found
 
 
 def _show(raw: object) -> str:
@@ -277,8 +350,8 @@ def _expected(kind: Any) -> str:
         return " or ".join(str(value) for value in get_args(kind))
     if origin is UnionType or str(origin) == "typing.Union":
         return " or ".join(_expected(arm) for arm in get_args(kind))
-    tuple_of = f"a list of {len(get_args(kind))} whole numbers"
-    return tuple_of if origin is tuple else _PLAIN.get(kind, getattr(kind, "__name__", str(kind)))
+    of_several = {dict: "a mapping with a name for each", tuple: f"a list of {len(get_args(kind))} whole numbers"}
+    return of_several.get(origin) or _PLAIN.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def _limits(meta: Meta) -> str:

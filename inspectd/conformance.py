@@ -23,6 +23,7 @@ from inspectd.wire.topics import DAEMON, FRAME, MASK, STATE, VERDICT
 STATES_S = 1.5
 """States come once a second; a network takes its time, too."""
 ANSWER_S = 5.0
+SEVERITY = ("ok", "fault", "ng")
 MOST_SAID = 3
 """Of each rule's failures, so many are told."""
 
@@ -180,7 +181,13 @@ class _Heard:
         inside = all(r.x >= 0 and r.y >= 0 and r.x + r.w <= image.w and r.y + r.h <= image.h for r in header.regions)
         look("regions lie in the picture", inside, where)
         worst = [r.score for r in header.regions]
-        look("regions are sorted, at most 32", worst == sorted(worst, reverse=True) and len(worst) <= 32, where)
+        is_sorted = worst == sorted(worst, reverse=True) or bool(header.areas)  # scores of models cannot be compared
+        look("regions are sorted, at most 32", is_sorted and len(worst) <= 32, where)
+        outcomes = [one.verdict for one in header.areas]
+        if outcomes:
+            look(
+                "a part's verdict is that of its worst area", header.verdict == max(outcomes, key=SEVERITY.index), where
+            )
         t = header.t
         times = [one for one in (t.captured, t.queued, t.started, t.scored, t.published) if one is not None]
         look("t ascends from captured to published", len(times) == 5 and times == sorted(times), where)
@@ -191,9 +198,9 @@ class _Heard:
         if before is not None:
             look("a mask follows its verdict with the same header", before.encoded == message.encoded, where)
         part, mask = message.part or b"", header.mask
-        if not look(
-            "a mask has w × h bytes", mask is not None and len(part) == mask.w * mask.h, f"{where}: {len(part)}"
-        ):
+        masks = [one.mask for one in header.areas] or [mask]
+        expected = sum(one.w * one.h for one in masks if one is not None)
+        if not look("a mask has w × h bytes", mask is not None and len(part) == expected, f"{where}: {len(part)}"):
             return
         assert mask is not None
         is_above = any(byte > mask.level for byte in part)

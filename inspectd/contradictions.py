@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from inspectd import patterns
 from inspectd.addresses import is_local, is_loopback, is_socket, split_address
+from inspectd.plan import plans_of
 
 if TYPE_CHECKING:
-    from inspectd.config import CameraConfig, Config
+    from collections.abc import Iterator
+
+    from inspectd.config import CameraConfig, Config, RecipeConfig
+
+
+MODEL_EXPECTED = "a folder that `inspectd calibrate` wrote"
 
 
 def contradictions(config: Config) -> list[str]:
@@ -37,15 +44,60 @@ def contradictions(config: Config) -> list[str]:
 def _camera(camera: CameraConfig, where: str) -> list[str]:
     """Return what is wrong with one camera."""
     found = []
-    if camera.mode == "trigger":
-        found.append(f"{where}.mode is 'trigger', which this version cannot do yet; expected stream")
     if camera.source == "":
         found.append(f"{where}.source is empty; expected a camera, address, file or folder")
-    if not camera.model:
-        found.append(f"{where}.model is empty; expected a folder that `inspectd calibrate` wrote")
-    if camera.shadow in ("", camera.model):
+    found += _places(camera, where)
+    found += _patterns(camera, where)
+    if camera.shadow is not None and camera.shadow in ("", camera.model):
         found.append(f"{where}.shadow is {camera.shadow!r}; expected the folder of another model than {where}.model")
+    if camera.shadow is not None and (camera.areas or camera.recipes):
+        found.append(f"{where}.shadow is for a camera with one model; expected it without areas and recipes")
+    found += _triggers(camera, where)
     return found
+
+
+def _places(camera: CameraConfig, where: str) -> Iterator[str]:
+    """Yield what is wrong with where a camera looks, and by which models."""
+    sections: list[tuple[str, CameraConfig | RecipeConfig]] = [(where, camera)]
+    sections += [(f"{where}.recipes.{name}", recipe) for name, recipe in (camera.recipes or {}).items()]
+    for at, section in sections:
+        if section.areas is not None and section.roi is not None:
+            yield f"{at} has a roi and areas; expected either, or the roi in each area"
+        if section.ignore == "":
+            yield f"{at}.ignore is empty; expected a list of polygons, or the path of a PNG"
+    for name, plan in plans_of(camera).items():
+        at = where if name is None else f"{where}.recipes.{name}"
+        for area in plan.areas:
+            if not area.model:
+                which = at if area.name is None else f"{at}.areas.{area.name}"
+                yield f"{which}.model is missing; expected {MODEL_EXPECTED}"
+
+
+def _patterns(camera: CameraConfig, where: str) -> Iterator[str]:
+    """Yield which two recipes would both claim a part."""
+    parts = [(name, recipe.parts) for name, recipe in (camera.recipes or {}).items() if recipe.parts is not None]
+    if parts and camera.mode != "trigger":
+        at = f"{where}.recipes.{parts[0][0]}.parts"
+        yield f"{at} needs ids of parts, which come with triggers; expected mode: trigger"
+    for i, (name, pattern) in enumerate(parts):
+        for other, its_pattern in parts[:i]:
+            if (both := patterns.common_text(pattern, its_pattern)) is not None:
+                yield (
+                    f"{where}.recipes.{name}.parts is {pattern!r}, and {where}.recipes.{other}.parts {its_pattern!r}: "
+                    f"a part {both!r} would belong to both; expected patterns that no id fits twice"
+                )
+
+
+def _triggers(camera: CameraConfig, where: str) -> Iterator[str]:
+    """Yield what is wrong with when a camera looks."""
+    if camera.mode == "trigger" and camera.trigger_delay_ms >= camera.deadline_ms:
+        yield (
+            f"{where}.trigger_delay_ms is {camera.trigger_delay_ms:g}, and the verdict is due after deadline_ms "
+            f"{camera.deadline_ms:g}; expected less"
+        )
+    for key, usual in (("triggered_by", "command"), ("allow_arrival_time", False), ("trigger_delay_ms", 0)):
+        if camera.mode != "trigger" and getattr(camera, key) != usual:
+            yield f"{where}.{key} is for mode: trigger; expected that mode, or nothing"
 
 
 def _kept(config: Config) -> list[str]:

@@ -56,6 +56,8 @@ class Stamp:
     captured_ns: int
     part: str | None = None
     """The file's name, or the frame's number in a video; None for a live camera."""
+    is_arrival_time: bool = False
+    """Nobody but us looked at the clock: it may be older than that."""
 
 
 class ReleasedError(RuntimeError):
@@ -156,6 +158,17 @@ class Finding:
     scored_ns: int | None = None
     form: str | None = None
     """Device and precision that the score came about with."""
+    areas: tuple[AreaFinding, ...] = ()
+    """Where a recipe has several areas, what was found in each, the worst first; the rest of this finding is that of
+    the worst, with the regions of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class AreaFinding:
+    """What was found in one of several areas."""
+
+    name: str
+    finding: Finding
 
 
 def fault(reason: Reason, detail: str, **facts: Any) -> Finding:
@@ -176,6 +189,8 @@ class Verdict:
     part: str | None = None
     trigger_ns: int | None = None
     queued_ns: int | None = None
+    recipe: str | None = None
+    """The product that it was judged as; None: the camera has but one."""
 
     def latency_ns(self, published_ns: int) -> int | None:
         """Return how long it took from trigger or capture; None: neither a trigger nor a frame belongs to it."""
@@ -195,6 +210,10 @@ class Counts:
     triggers: int = 0
     triggers_closed: int = 0
     triggers_pending: int = 0
+    triggers_overtaken: int = 0
+    """Triggers for which the camera gave no picture before the next part was there."""
+    triggers_repeated: int = 0
+    """Triggers for a part that had been triggered shortly before."""
     late: int = 0
     last_seq: int = 0
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))

@@ -30,6 +30,7 @@ class DaemonProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(exist_ok=True)
+        self.cameras = cameras
         self.endpoint = f"ipc://{folder}/verdicts"
         self.control = f"ipc://{folder}/control"
         self.config = folder / "inspectd.yaml"

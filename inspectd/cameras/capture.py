@@ -119,6 +119,7 @@ class Hand:
             grabber.format,
             grabber.total,
             grabber.caveat,
+            grabber.has_driver_time,
         )
         try:
             socket.send_fds(self._channel, [protocol.encode(opened)], [fd])
@@ -168,7 +169,16 @@ class Hand:
         target = self._ring.view(slot, shape, dtype)
         if target.ctypes.data != picture.ctypes.data:
             target[...] = picture
-        message = protocol.Captured(slot, self._number, self._missed, grabbed.captured_ns, shape, dtype, grabbed.part)
+        message = protocol.Captured(
+            slot,
+            self._number,
+            self._missed,
+            grabbed.captured_ns,
+            shape,
+            dtype,
+            grabbed.part,
+            grabbed.is_arrival_time,
+        )
         if self._try_send(message):
             self._free.popleft()
             self._missed = 0

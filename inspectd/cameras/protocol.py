@@ -61,6 +61,8 @@ class Opened(_Message, frozen=True, tag=1):
     """How many pictures a finite source has, as far as it says so; 0: nobody knows."""
     caveat: str = ""
     """What cannot be promised of its pictures."""
+    has_driver_time: bool = True
+    """The camera, or its driver, says when a picture was taken."""
 
 
 class Captured(_Message, frozen=True, tag=2):
@@ -76,6 +78,8 @@ class Captured(_Message, frozen=True, tag=2):
     """[h, w] or [h, w, 3], BGR."""
     dtype: Literal["uint8", "uint16"]
     part: str | None
+    is_arrival_time: bool = False
+    """`captured_ns` is when it came: the camera did not say, or nothing believable."""
 
     def __post_init__(self) -> None:
         """Refuse pictures of other shapes; ValueError."""

@@ -221,7 +221,8 @@ class Supervisor:
     def _take(self, child: Child, captured: Captured) -> None:
         self._taken += 1
         self._arrivals.append(captured.captured_ns)
-        stamp = Stamp(self.name, self._last_frame + self._taken, captured.captured_ns, captured.part)
+        number = self._last_frame + self._taken
+        stamp = Stamp(self.name, number, captured.captured_ns, captured.part, captured.is_arrival_time)
         if self._state is not State.RUNNING:
             self._set(State.RUNNING, None)
         self._events.on_frame(child.frame(captured, stamp))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from inspectd.config import Config
+    from inspectd.model.artefact import Artefact
+    from inspectd.plan import AreaPlan
 
 
 @click.command(epilog="Example: inspectd check --config /etc/inspectd/inspectd.yaml")
@@ -20,6 +23,7 @@ def command(config_path: Path) -> None:
     from inspectd.cameras.image_files import shown
     from inspectd.cameras.sources import public_address
     from inspectd.errors import UsageError
+    from inspectd.plan import plans_of
 
     settings = config.load(config_path)
     problems = [
@@ -29,13 +33,15 @@ def command(config_path: Path) -> None:
         *problems_of_keys(settings),
         *problems_of_journal(settings),
     ]
-    for note in (*notes_of_folders(settings), *notes_of_what_is_kept(settings)):
+    for note in (*notes_of_folders(settings), *notes_of_triggers(settings), *notes_of_what_is_kept(settings)):
         click.echo(f"note: {note}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise UsageError(f"{config_path} has {len(problems)} problem{'s'[: len(problems) > 1]}:\n{lines}")
     for camera in settings.enabled_cameras:
-        click.echo(f"camera {camera.name}: {shown(public_address(str(camera.source)))}, model {camera.model}")
+        areas = [area for plan in plans_of(camera).values() for area in plan.areas]
+        models = ", ".join(dict.fromkeys(area.model for area in areas))
+        click.echo(f"camera {camera.name}: {shown(public_address(str(camera.source)))}, model {models}")
     click.echo(f"{config_path} is good.")
 
 
@@ -44,11 +50,14 @@ def problems_of_sources(settings: Config) -> list[str]:
     from inspectd.cameras.image_files import list_pictures, shown
     from inspectd.cameras.sources import Kind, encoding_problem, parse_source
     from inspectd.errors import UsageError
+    from inspectd.line.admission import untriggerable
 
     problems = []
     for camera in settings.enabled_cameras:
         try:
             source = parse_source(camera.source)
+            if (why := untriggerable(camera, source)) is not None:
+                problems.append(f"Camera {camera.name}: {why}.")
             encoding = encoding_problem(source.address)
             if encoding is not None:
                 problems.append(f"Camera {camera.name}: its source cannot be read as an address: {encoding}.")
@@ -79,6 +88,16 @@ def notes_of_folders(settings: Config) -> list[str]:
     return notes
 
 
+def notes_of_triggers(settings: Config) -> list[str]:
+    """Return what is accepted of cameras on triggers that is not quite safe."""
+    return [
+        f"camera {camera.name}: pictures without a time of their own are matched to triggers by when they arrive "
+        "(allow_arrival_time); one that was long under way may show the part before"
+        for camera in settings.enabled_cameras
+        if camera.allow_arrival_time
+    ]
+
+
 def problems_of_devices(settings: Config) -> list[str]:
     """Return which local cameras are absent or not permitted, and whether the engine's device exists."""
     from inspectd.cameras.sources import parse_source
@@ -107,36 +126,32 @@ def problems_of_devices(settings: Config) -> list[str]:
 
 def problems_of_models(settings: Config) -> list[str]:
     """Return which models cannot be used, and why."""
-    import msgspec
-
     from inspectd.errors import UsageError
-    from inspectd.line.recipe import recipe_for
+    from inspectd.line.recipe import recipe_of
     from inspectd.model import artefact
+    from inspectd.plan import AreaPlan, Plan, plans_of
 
     problems = []
     for camera in settings.enabled_cameras:
+        plans = {f"recipe {name}: " if name is not None else "": plan for name, plan in plans_of(camera).items()}
         if camera.shadow is not None:
+            plans["shadow: "] = Plan(None, (AreaPlan(None, camera.shadow, None, camera.roi),), camera.ignore, None)
+        for what, plan in plans.items():
             try:
-                second = msgspec.structs.replace(camera, threshold=None)
-                shadow = recipe_for(second, artefact.read(Path(camera.shadow)).artefact)
-                if shadow.areas[0].criterion is None:
-                    problems.append(f"Camera {camera.name}: shadow: the model {camera.shadow} has no threshold.")
+                models = {area.name: artefact.read(Path(area.model)).artefact for area in plan.areas}
+                recipe = recipe_of(camera.name, plan, partial(_loaded, models))
+                for area in recipe.areas:
+                    if area.model.calibration is None and area.criterion is not None:
+                        _try_to_load(Path(next(one.model for one in plan.areas if one.name == area.name)))
             except UsageError as error:
-                problems.append(f"Camera {camera.name}: shadow: {error}")
-        try:
-            model = artefact.read(Path(camera.model)).artefact
-            recipe = recipe_for(camera, model)
-            has_threshold = all(area.criterion is not None for area in recipe.areas)
-            if model.calibration is None and has_threshold:
-                _try_to_load(Path(camera.model))
-        except UsageError as error:
-            problems.append(f"Camera {camera.name}: {error}")
-            continue
-        if not has_threshold:
-            problems.append(
-                f"Camera {camera.name}: the model {camera.model} has no threshold; set cameras[].threshold, or "
+                problems.append(f"Camera {camera.name}: {what}{error}")
+                continue
+            problems += [
+                f"Camera {camera.name}: {what}the model {place.model} has no threshold; set cameras[].threshold, or "
                 "calibrate with inspectd."
-            )
+                for place, area in zip(plan.areas, recipe.areas, strict=True)
+                if area.criterion is None
+            ]
     return problems
 
 
@@ -191,6 +206,10 @@ def notes_of_what_is_kept(settings: Config) -> list[str]:
         for what, path in kept
         if path is not None and not can_write(Path(path))
     ]
+
+
+def _loaded(models: dict[str | None, Artefact], area: AreaPlan) -> tuple[Artefact, None]:
+    return models[area.name], None
 
 
 def _try_to_load(folder: Path) -> None:

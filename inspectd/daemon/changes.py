@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -21,12 +21,14 @@ from inspectd.errors import InspectdError, StartError, UsageError
 from inspectd.history import pictures, reading
 from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
-from inspectd.history.overrides import NONE, Override, ThresholdOverride
+from inspectd.history.overrides import NONE, NOTHING, CameraOverrides, Override, ThresholdOverride
 from inspectd.line.camera import Camera
 from inspectd.line.judge import Criterion, exceeds
-from inspectd.line.recipe import Area, Recipe
-from inspectd.wire.messages import VerdictMessage, rfc3339
+from inspectd.line.recipe import Area, NoRecipe, Recipe
+from inspectd.plan import AreaPlan, Plan, plans_of
+from inspectd.wire.messages import AreaMessage, VerdictMessage, rfc3339
 from inspectd.wire.requests import (
+    AreaOverrideMessage,
     AuditChange,
     BypassRequest,
     BypassResult,
@@ -35,6 +37,8 @@ from inspectd.wire.requests import (
     MarkResult,
     ModelRequest,
     OverrideMessage,
+    RecipeRequest,
+    RecipeResult,
     RefusedError,
     RevertRequest,
     ThresholdRequest,
@@ -90,47 +94,86 @@ class Changes:
 
     def threshold(self, request: ThresholdRequest, user: str | None) -> Reply:
         """Judge by another threshold; or only say what it would have done."""
-        camera, recipe, area = self._judging(request.camera)
+        camera, recipe, area = self._judging(request)
         _check_threshold(request.value, area)
-        trial = self._try(camera.name, request.value, recipe.label)
+        trial = self._try(camera.name, request.value, recipe, area)
         if request.dry_run:
-            return self._reply(camera, trial)
+            return self._reply(camera, recipe, area, trial)
         override = msgspec.structs.replace(
-            self._overrides.of(camera.name), threshold=ThresholdOverride(request.value, area.model.digest)
+            self._overrides.of(camera.name).of(recipe.name, area.name),
+            threshold=ThresholdOverride(request.value, area.model.digest),
         )
+        changed = recipe.with_threshold(request.value, area.name)
         self._make(
             "threshold",
             camera,
-            override,
-            recipe.with_threshold(request.value),
+            lambda kept: kept.replaced(recipe.name, area.name, override),
+            [changed],
             Asker(user, request.by, request.why),
-            old={"threshold": _threshold(area), "model": recipe.label},
-            new={"threshold": request.value, "model": recipe.label},
+            old=_described(recipe, area),
+            new=_described(changed, changed.area(area.name)),
         )
-        return self._reply(camera, trial)
+        return self._reply(camera, changed, changed.area(area.name), trial)
 
     def model(self, request: ModelRequest, user: str | None) -> Reply:
         """Judge by another model, with its own threshold."""
-        camera = self._cameras[request.camera]
+        camera, plan, place = self._place(request)
         if not request.path.startswith("/"):
             raise RefusedError("bad_value", f"path is {request.path[:80]!r}; expected an absolute path of a folder.")
-        override = Override(model=None if request.path == camera.config.model else request.path)
-        recipe = self._recipe(camera, override)
-        if recipe.areas[0].criterion is None:
-            raise RefusedError("bad_model", f"The model {recipe.label} has no threshold; calibrate with inspectd.")
-        old = _described(camera)
-        new = {"model": recipe.label, "path": request.path, "threshold": _threshold(recipe.areas[0])}
-        self._make("model", camera, override, recipe, Asker(user, request.by, request.why), old=old, new=new)
-        return self._reply(camera)
+        override = Override(model=None if request.path == place.model else request.path)
+        kept = self._overrides.of(camera.name).replaced(plan.name, place.name, override)
+        recipe = self._recipe(camera, plan, kept)
+        area = recipe.area(place.name)
+        if area.criterion is None:
+            raise RefusedError("bad_model", f"The model {area.model.label} has no threshold; calibrate with inspectd.")
+        self._make(
+            "model",
+            camera,
+            lambda kept: kept.replaced(plan.name, place.name, override),
+            [recipe],
+            Asker(user, request.by, request.why),
+            old=_of_place(camera.products.named(plan.name), place.name),
+            new={**_described(recipe, area), "path": request.path},
+        )
+        return self._reply(camera, recipe, area)
 
     def revert(self, request: RevertRequest, user: str | None) -> Reply:
-        """Return to what the configuration says."""
+        """Return to what the configuration says, in all areas of all products."""
         camera = self._cameras[request.camera]
-        recipe = self._recipe(camera, NONE)
-        old = _described(camera)
-        new = {"model": recipe.label, "threshold": _threshold(recipe.areas[0])}
-        self._make("revert", camera, NONE, recipe, Asker(user, request.by, request.why), old=old, new=new)
-        return self._reply(camera)
+        plans = plans_of(camera.config)
+        changed = [
+            plan
+            for plan in plans.values()
+            if any(self._overrides.of(camera.name).of(plan.name, area.name) != NONE for area in plan.areas)
+        ] or [plans[camera.products.chosen] if camera.products.chosen in plans else next(iter(plans.values()))]
+        recipes = [self._recipe(camera, plan, NOTHING) for plan in changed]
+        self._make(
+            "revert",
+            camera,
+            lambda kept: CameraOverrides(kept.recipe),
+            recipes,
+            Asker(user, request.by, request.why),
+            old=_all([_of_place(camera.products.named(one.name), area.name) for one in recipes for area in one.areas]),
+            new=_all([_described(recipe, area) for recipe in recipes for area in recipe.areas]),
+        )
+        return self._reply(camera, recipes[0], recipes[0].areas[0])
+
+    def recipe(self, request: RecipeRequest, user: str | None) -> Reply:
+        """Take the parts that come for another product. This does not wait for the journal: a line must go on."""
+        camera = self._cameras[request.camera]
+        if self._is_stopping:
+            raise RefusedError("shutdown", "The daemon is stopping; nothing was changed.")
+        recipe = _named(camera, request.name)
+        if isinstance(recipe, NoRecipe):
+            raise RefusedError("no_model", f"Recipe {request.name} of camera {camera.name}: {recipe.why}")
+        old = camera.products.chosen
+        self._overrides.change(camera.name, lambda kept: msgspec.structs.replace(kept, recipe=request.name))
+        camera.choose(request.name)
+        asker = Asker(user, request.by, request.why)
+        self._journal.note(self._change("recipe", camera.name, asker, {"recipe": old}, {"recipe": request.name}))
+        LOG.info("camera %s: recipe %s instead of %s, by %s", camera.name, request.name, old, user or request.by)
+        result = RecipeResult(recipe=request.name, model=recipe.label)
+        return Reply(msgspec.to_builtins(result))
 
     def number_bypass(self, camera: str) -> int:
         """Return the number of a request for a bypass, or its end, in the order in which they came."""
@@ -200,7 +243,7 @@ class Changes:
                 LOG.warning("frames of a model that was replaced are still under way; it stays in memory")
                 return
             time.sleep(LOOK_S)
-        self._models.keep_only([*(camera.recipe for camera in cameras), *self._shadows])
+        self._models.keep_only([*(recipe for camera in cameras for recipe in camera.products.all), *self._shadows])
 
     def stop(self) -> None:
         """Begin no change any more. From any thread."""
@@ -216,13 +259,18 @@ class Changes:
         kept = self._overrides.of(camera)
         running = self._cameras.get(camera)
         recipe = running.recipe if running is not None else None
-        digest = recipe.areas[0].model.digest if isinstance(recipe, Recipe) else None
-        threshold = kept.threshold.value if kept.threshold is not None and kept.threshold.digest == digest else None
-        return OverrideMessage(model=kept.model, threshold=threshold)
+        areas = recipe.areas if isinstance(recipe, Recipe) else ()
+        product = running.products.chosen if running is not None else None
+        found = {area.name: _in_force(kept.of(product, area.name), area) for area in areas}
+        if not areas and (one := kept.of(product, None)) != NONE:
+            found[None] = AreaOverrideMessage(model=one.model)
+        whole = found.pop(None, AreaOverrideMessage())
+        named = {str(name): one for name, one in found.items() if one != AreaOverrideMessage()}
+        return OverrideMessage(model=whole.model, threshold=whole.threshold, recipe=kept.recipe, areas=named or None)
 
     def standing(self) -> dict[str, Any]:
         """Return by camera what judges, for the audit."""
-        return {name: _described(camera) for name, camera in self._cameras.items()}
+        return {name: _judges(camera) for name, camera in self._cameras.items()}
 
     def note(self, what: str, new: Any) -> None:
         """Write down what happened to the daemon."""
@@ -230,23 +278,49 @@ class Changes:
 
     # The rest
 
-    def _judging(self, name: str) -> tuple[Camera, Recipe, Area]:
-        camera = self._cameras[name]
-        recipe = camera.recipe
-        if not isinstance(recipe, Recipe):
-            raise RefusedError("no_model", f"Camera {name} has no model: {recipe.why}")
-        return camera, recipe, recipe.areas[0]
+    def _place(self, request: ThresholdRequest | ModelRequest) -> tuple[Camera, Plan, AreaPlan]:
+        """Return which area of which product a request is about; RefusedError: that is not clear."""
+        camera = self._cameras[request.camera]
+        product = request.recipe if request.recipe is not None else camera.products.chosen
+        plans = plans_of(camera.config)
+        if product not in plans:
+            _named(camera, product)  # a command chose it, and it is not in the configuration any more
+            raise RefusedError("no_model", f"The configuration of camera {camera.name} has no recipe {product}.")
+        plan = plans[product]
+        found = [area for area in plan.areas if request.area is None or area.name == request.area]
+        if len(found) != 1:
+            names = ", ".join(area.name for area in plan.areas if area.name is not None) or "none"
+            raise RefusedError(
+                "bad_value",
+                f"area is {request.area!r}; camera {camera.name} has the areas {names}: expected one of them.",
+            )
+        return camera, plan, found[0]
 
-    def _recipe(self, camera: Camera, override: Override) -> Recipe:
+    def _judging(self, request: ThresholdRequest) -> tuple[Camera, Recipe, Area]:
+        camera, plan, place = self._place(request)
+        recipe = camera.products.named(plan.name)
+        if not isinstance(recipe, Recipe):
+            raise RefusedError("no_model", f"Camera {camera.name} has no model: {recipe.why}")
+        return camera, recipe, recipe.area(place.name)
+
+    def _recipe(self, camera: Camera, plan: Plan, kept: CameraOverrides) -> Recipe:
         try:
-            recipe = self._models.recipe(camera.config, override)
+            recipe = self._models.recipe(camera.name, plan, kept)
             camera.check(recipe)
         except UsageError as error:
             raise RefusedError("bad_model", str(error)) from None
         return recipe
 
     def _make(
-        self, what: str, camera: Camera, override: Override, recipe: Recipe, asker: Asker, *, old: Any, new: Any
+        self,
+        what: str,
+        camera: Camera,
+        override: Callable[[CameraOverrides], CameraOverrides],
+        recipes: Sequence[Recipe],
+        asker: Asker,
+        *,
+        old: Any,
+        new: Any,
     ) -> None:
         """Write a change down, keep it, and make it."""
         if self._is_stopping:
@@ -256,12 +330,12 @@ class Changes:
         try:
             if self._is_stopping:
                 raise StartError("the daemon is stopping.")
-            self._overrides.keep(camera.name, override)
-            camera.use(recipe)
+            self._overrides.change(camera.name, override)
+            for recipe in recipes:
+                camera.use(recipe)
         except InspectdError as error:
             with suppress(InspectdError):
-                if self._overrides.of(camera.name) != before:
-                    self._overrides.keep(camera.name, before)
+                self._overrides.change(camera.name, lambda kept: CameraOverrides(kept.recipe, before.areas))
             undone = Asker(asker.who, asker.by, f"{what} failed: {error}")
             self._journal.note(self._change("undone", camera.name, undone, new, old))
             raise
@@ -284,14 +358,18 @@ class Changes:
             camera.resume()
         self._journal.note(self._change("bypass_end", camera.name, asker))
 
-    def _reply(self, camera: Camera, trial: TrialMessage | None = None) -> Reply:
-        _, recipe, area = self._judging(camera.name)
+    def _reply(self, camera: Camera, recipe: Recipe, area: Area, trial: TrialMessage | None = None) -> Reply:
         result = ChangeResult(
-            model=recipe.label, threshold=_threshold(area), overrides=self.overrides(camera.name), trial=trial
+            model=area.model.label,
+            threshold=_threshold(area),
+            overrides=self.overrides(camera.name),
+            trial=trial,
+            recipe=recipe.name,
+            area=area.name,
         )
         return Reply(msgspec.to_builtins(result))
 
-    def _try(self, camera: str, threshold: float, label: str) -> TrialMessage:
+    def _try(self, camera: str, threshold: float, recipe: Recipe, area: Area) -> TrialMessage:
         """Hold a threshold against the camera's last verdicts by the model that is in force."""
         self._journal.flush(FLUSH_S)
         assert self._journal.path is not None
@@ -299,9 +377,14 @@ class Changes:
             msgspec.json.decode(header, type=VerdictMessage)
             for header in reading.latest_verdicts(self._journal.path, camera, MOST_TRIED)
         )
-        scored = [(one, one.score) for one in latest if one.model == label and one.score is not None]
-        then = [exceeds(score, threshold) for _, score in scored]
-        now = [one.verdict == "ng" for one, _ in scored]
+        said = [(one, _said_of(one, area.name)) for one in latest if one.recipe == recipe.name]
+        scored = [
+            (one, found, found.score)
+            for one, found in said
+            if found is not None and found.model == area.model.label and found.score is not None
+        ]
+        then = [exceeds(score, threshold) for _, _, score in scored]
+        now = [found.verdict == "ng" for _, found, _ in scored]
         return TrialMessage(
             verdicts=len(scored),
             since=scored[-1][0].at if scored else None,
@@ -310,6 +393,13 @@ class Changes:
             passed=sum(is_now and not is_then for is_now, is_then in zip(now, then, strict=True)),
             rejected=sum(is_then and not is_now for is_now, is_then in zip(now, then, strict=True)),
         )
+
+
+def _said_of(message: VerdictMessage, area: str | None) -> VerdictMessage | AreaMessage | None:
+    """Return what a verdict says of an area; None: it is of other areas."""
+    if area is None:
+        return None if message.areas else message
+    return next((one for one in message.areas if one.name == area), None)
 
 
 def _check_threshold(value: float, area: Area) -> None:
@@ -335,8 +425,41 @@ def _threshold(area: Area) -> float | None:
     return area.criterion.threshold if area.criterion is not None else None
 
 
-def _described(camera: Camera) -> dict[str, Any]:
+def _described(recipe: Recipe, area: Area) -> dict[str, Any]:
+    """Return what judges in an area, for the audit."""
+    names = {"recipe": recipe.name, "area": area.name}
+    named = {key: name for key, name in names.items() if name is not None}
+    return {**named, "model": area.model.label, "threshold": _threshold(area)}
+
+
+def _of_place(recipe: Recipe | NoRecipe, area: str | None) -> dict[str, Any]:
+    if not isinstance(recipe, Recipe):
+        return {"model": None, "threshold": None}
+    return _described(recipe, recipe.area(area))
+
+
+def _judges(camera: Camera) -> dict[str, Any] | list[dict[str, Any]]:
+    """Return what judges the parts of a camera that come now, for the audit."""
     recipe = camera.recipe
     if not isinstance(recipe, Recipe):
         return {"model": None, "threshold": None}
-    return {"model": recipe.label, "threshold": _threshold(recipe.areas[0])}
+    return _all([_described(recipe, area) for area in recipe.areas])
+
+
+def _all(found: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+    return found[0] if len(found) == 1 else found
+
+
+def _in_force(kept: Override, area: Area) -> AreaOverrideMessage:
+    """Return what commands changed in an area, as far as it is in force."""
+    is_own = kept.threshold is not None and kept.threshold.digest == area.model.digest
+    return AreaOverrideMessage(
+        model=kept.model, threshold=kept.threshold.value if kept.threshold is not None and is_own else None
+    )
+
+
+def _named(camera: Camera, product: str | None) -> Recipe | NoRecipe:
+    try:
+        return camera.products.named(product)
+    except UsageError as error:
+        raise RefusedError("bad_value", f"Camera {camera.name}: {error}") from None

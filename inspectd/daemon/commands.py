@@ -14,6 +14,7 @@ import msgspec
 
 from inspectd.daemon.changes import Changes
 from inspectd.daemon.pictures import Budget, Pictures
+from inspectd.daemon.triggers import Triggers
 from inspectd.daemon.worker import Reply, Worker
 from inspectd.history import reading
 from inspectd.history.database import JournalError
@@ -84,6 +85,11 @@ def showing(pictures: Pictures) -> Handlers:
     return {CaptureRequest: pictures.capture, SnapshotRequest: pictures.snapshot}
 
 
+def triggering(triggers: Triggers) -> Handlers:
+    """That a part is there."""
+    return {TriggerRequest: triggers.trigger}
+
+
 def remembering(journal: Journal, epoch: str, budget: Budget, worker: Worker) -> Handlers:
     """What the journal holds."""
 
@@ -134,6 +140,9 @@ def changing(changes: Changes, worker: Worker, prompt: Worker, marking: Worker) 
     def revert(request: RevertRequest, answer: Answer) -> None:
         worker.answer(answer, lambda: changes.revert(request, answer.user), changes.give_up_unused)
 
+    def recipe(request: RecipeRequest, answer: Answer) -> None:
+        prompt.answer(answer, lambda: changes.recipe(request, answer.user))
+
     def bypass(request: BypassRequest, answer: Answer) -> None:
         number = changes.number_bypass(request.camera)
         if request.seconds == 0:
@@ -148,6 +157,7 @@ def changing(changes: Changes, worker: Worker, prompt: Worker, marking: Worker) 
         ModelRequest: model,
         ThresholdRequest: threshold,
         RevertRequest: revert,
+        RecipeRequest: recipe,
         BypassRequest: bypass,
         MarkRequest: mark,
     }
@@ -156,15 +166,7 @@ def changing(changes: Changes, worker: Worker, prompt: Worker, marking: Worker) 
 def refusing() -> Handlers:
     """What the protocol has, and this version cannot do yet."""
 
-    def trigger(request: TriggerRequest, _answer: Answer) -> None:
-        raise RefusedError(
-            "unsupported", f"Camera {request.camera} inspects every frame (mode: stream); it takes no triggers."
-        )
-
-    def recipe(request: RecipeRequest, _answer: Answer) -> None:
-        raise RefusedError("unsupported", f"Camera {request.camera} has no recipes in this version.")
-
     def reload(_request: ReloadRequest, _answer: Answer) -> None:
         raise RefusedError("unsupported", "This version reads its configuration at the start only; restart it.")
 
-    return {TriggerRequest: trigger, RecipeRequest: recipe, ReloadRequest: reload}
+    return {ReloadRequest: reload}

@@ -25,6 +25,8 @@ _COUNTERS = {
     "frames_unmatched": ("Frames that no trigger asked for.", "unmatched"),
     "triggers": ("Triggers accepted.", "triggers"),
     "triggers_closed": ("Triggers that got their verdict.", "triggers_closed"),
+    "triggers_overtaken": ("Triggers without a picture before the next one came.", "triggers_overtaken"),
+    "triggers_repeated": ("Triggers for a part that had been triggered shortly before.", "triggers_repeated"),
     "late_results": ("Results that came after their verdict was given.", "late"),
 }
 _GAUGES = {

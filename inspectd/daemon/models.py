@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from torch import nn
 
-from inspectd.config import CameraConfig
 from inspectd.engine.backend import Backend, Parity
 from inspectd.engine.workers import single_threaded_torch
-from inspectd.history.overrides import Override
-from inspectd.line.recipe import Recipe, recipe_for
+from inspectd.history.overrides import CameraOverrides, Override
+from inspectd.line.recipe import Recipe, recipe_of
 from inspectd.model import artefact
+from inspectd.plan import AreaPlan, Plan
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
 
@@ -43,25 +43,18 @@ class Models:
         """By digest, in the order in which they were asked for."""
         self._backbones: dict[str, nn.Module] = {}
 
-    def recipe(self, camera: CameraConfig, override: Override) -> Recipe:
-        """Return what a camera is judged by; UsageError when that cannot be used.
+    def recipe(self, camera: str, plan: Plan, kept: CameraOverrides) -> Recipe:
+        """Return what a camera judges a product by; UsageError when that cannot be used.
 
         A threshold is one of a model's scores: that of a command is in force where its model is, and that of the
         configuration where no command put another model in the place of the configuration's.
         """
-        model, parity = self.load(override.model or camera.model)
-        threshold = camera.threshold if override.model is None else None
-        if override.threshold is not None:
-            if override.threshold.digest == model.digest:
-                threshold = override.threshold.value
-            else:
-                LOG.warning(
-                    "camera %s: the threshold %g that a command set was for another model than %s, and is not used",
-                    camera.name,
-                    override.threshold.value,
-                    model.label,
-                )
-        return recipe_for(msgspec.structs.replace(camera, threshold=threshold), model, parity)
+        loaded = {area.name: self.load(kept.of(plan.name, area.name).model or area.model) for area in plan.areas}
+        areas = tuple(
+            replace(area, threshold=_threshold(camera, area, kept.of(plan.name, area.name), loaded[area.name].model))
+            for area in plan.areas
+        )
+        return recipe_of(camera, replace(plan, areas=areas), lambda area: loaded[area.name])
 
     def load(self, folder: str) -> Loaded:
         """Return the model that lies in a folder now; UsageError: it cannot be used, or not on this device."""
@@ -90,3 +83,17 @@ class Models:
             LOG.info("model %s is not used any more", gone.model.label)
         modules = {id(loaded.model.backbone) for loaded in self._loaded.values()}
         self._backbones = {key: module for key, module in self._backbones.items() if id(module) in modules}
+
+
+def _threshold(camera: str, area: AreaPlan, override: Override, model: Bundle) -> float | None:
+    """Return the threshold that is asked for in an area; None: the calibration's."""
+    if override.threshold is not None:
+        if override.threshold.digest == model.digest:
+            return override.threshold.value
+        LOG.warning(
+            "camera %s: the threshold %g that a command set was for another model than %s, and is not used",
+            camera,
+            override.threshold.value,
+            model.label,
+        )
+    return area.threshold if override.model is None else None

@@ -56,10 +56,19 @@ class Pictures:
     """Answers `capture` and `snapshot`. For the control socket's thread."""
 
     def __init__(
-        self, raw_frames: RawFrames, budget: Budget, worker: Worker, white_level: Callable[[str], int]
+        self,
+        raw_frames: RawFrames,
+        next_frames: RawFrames,
+        budget: Budget,
+        worker: Worker,
+        white_level: Callable[[str], int],
     ) -> None:
-        """`worker`: encodes. `white_level`: of a camera's 16-bit pictures."""
+        """`raw_frames`: what is inspected. `next_frames`: whatever the camera shows, asked for by a trigger or not.
+
+        `worker`: encodes. `white_level`: of a camera's 16-bit pictures.
+        """
         self._raw_frames = raw_frames
+        self._next_frames = next_frames
         self._budget = budget
         self._worker = worker
         self._white_level = white_level
@@ -74,7 +83,7 @@ class Pictures:
             described = CaptureResult([_describe(*one) for one in order.frames])
             answer.reply(msgspec.to_builtins(described), pictures)
 
-        self._order(request.camera, request.n, answer, send)
+        self._order(self._raw_frames, request.camera, request.n, answer, send)
 
     def snapshot(self, request: SnapshotRequest, answer: Answer) -> None:
         """Send the camera's next frame as a JPEG."""
@@ -90,9 +99,9 @@ class Pictures:
 
             self._worker.answer(answer, encode)
 
-        self._order(request.camera, 1, answer, send)
+        self._order(self._next_frames, request.camera, 1, answer, send)
 
-    def _order(self, camera: str, count: int, answer: Answer, send: Callable[[Order], None]) -> None:
+    def _order(self, frames: RawFrames, camera: str, count: int, answer: Answer, send: Callable[[Order], None]) -> None:
         self._budget.check()
         if len(self._orders) >= MOST_PENDING:
             raise RefusedError("busy", f"{MOST_PENDING} captures are waiting already; ask again in a moment.")
@@ -106,12 +115,12 @@ class Pictures:
             if order not in self._orders:
                 return  # it is being encoded
             self._orders.remove(order)
-            self._raw_frames.cancel(order)
+            frames.cancel(order)
             had = f"{len(order.frames)} of {order.wanted}"
             why = f"Camera {order.camera} gave {had} frames within {CAPTURE_TIMEOUT_S:g} s; is it running?"
             answer.refuse("timeout", why)
 
-        order = self._raw_frames.order(camera, count, on_filled=lambda: answer.soon(filled))
+        order = frames.order(camera, count, on_filled=lambda: answer.soon(filled))
         self._orders.append(order)
         answer.later(CAPTURE_TIMEOUT_S, give_up)
 

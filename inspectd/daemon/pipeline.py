@@ -3,7 +3,7 @@
 How a frame becomes a verdict:
 
     Supervisor (one thread per camera)   hears from its capture child: a picture lies in a ring slot
-      -> Camera.on_frame                 opens a ledger entry: from here on a verdict is owed
+      -> Camera.on_frame                 opens a ledger entry, or finds that of a trigger: a verdict is owed
       -> Batcher.put                     the newest of each camera waits for the engine
     Inspection (a few threads)           takes a batch, has it scored, judges each picture
       -> Ledger.close                    the first closer wins
@@ -15,7 +15,7 @@ How a frame becomes a verdict:
     Shadows (one thread)                 have second models judge silently, while the engine is idle
     Previews (one thread)                encodes pictures for people, while somebody looks
     clock (one thread)                   closes what is past its deadline, whatever hangs
-    Control (one thread)                 hands requests to Commands
+    Control (one thread)                 hands requests to Commands; a trigger opens its ledger entry here
     Worker (three threads)               make changes, answer from the journal, note what people say of parts
 """
 
@@ -31,15 +31,16 @@ from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.config import Config
 from inspectd.daemon.changes import Changes
-from inspectd.daemon.commands import Commands, changing, refusing, remembering, showing, telling
+from inspectd.daemon.commands import Commands, changing, refusing, remembering, showing, telling, triggering
 from inspectd.daemon.endpoints import Endpoints
 from inspectd.daemon.heartbeat import Heartbeat
 from inspectd.daemon.metrics import Metrics
 from inspectd.daemon.models import Models
 from inspectd.daemon.pictures import Budget, Pictures
 from inspectd.daemon.previews import Previews
-from inspectd.daemon.standing import Standing, load_recipes, load_shadows
+from inspectd.daemon.standing import Standing, load_products, load_shadows
 from inspectd.daemon.status import Running, Status
+from inspectd.daemon.triggers import Triggers
 from inspectd.daemon.worker import Worker
 from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
@@ -85,14 +86,14 @@ class Pipeline:
         self._journal = journal
         self._archive = archive
         self.ledger = Ledger(endpoints.publisher.put)
-        raw_frames = RawFrames()
+        raw_frames, next_frames = RawFrames(), RawFrames()
         publisher = endpoints.publisher
         self._previews = Previews(
             config.publish.frame_hz, publisher.wants_pictures, publisher.put_picture, self._white_level
         )
         batchers = [Batcher(b.max_batch, config.engine.batch_wait_ms if b.max_batch > 1 else 0.0) for b in backends]
         self._shadows = Shadows(backends[0], standing.shadows, lambda: batchers[0].is_idle, self._look, archive.keep)
-        sinks = Sinks([raw_frames, self._previews, archive, self._shadows])
+        sinks = Sinks([raw_frames, next_frames, self._previews, archive, self._shadows], passing=[next_frames])
         self.inspections = [
             Inspection(backend, batcher, self.ledger, sinks, heartbeat=heartbeat.beat, on_lost=on_lost)
             for backend, batcher in zip(backends, batchers, strict=True)
@@ -101,7 +102,7 @@ class Pipeline:
         self.cameras = {
             camera.name: Camera(
                 camera,
-                standing.recipes[camera.name],
+                standing.products[camera.name],
                 ledger=self.ledger,
                 batcher=batchers[0],
                 sinks=sinks,
@@ -124,11 +125,13 @@ class Pipeline:
             self._shadows,
             refused=lambda: endpoints.refused,
         )
+        self._triggers = Triggers(self.cameras)
         budget = Budget()
         self.commands = Commands(
             self.cameras,
             telling(self.status),
-            showing(Pictures(raw_frames, budget, self._answering, self._white_level)),
+            triggering(self._triggers),
+            showing(Pictures(raw_frames, next_frames, budget, self._answering, self._white_level)),
             remembering(journal, endpoints.epoch, budget, self._answering),
             changing(self._changes, self._changing, self._answering, self._marking),
             refusing(),
@@ -220,6 +223,7 @@ class Pipeline:
     def _keep(self, camera: str, seq: int, header: bytes) -> None:
         self._journal.put(camera, seq, header)
         self._archive.heard(camera, seq, header)
+        self._triggers.heard(camera, seq, header)
 
     def _on_published(self, verdict: Verdict, published_ns: int) -> None:
         self.status.on_published(verdict, published_ns)
@@ -252,7 +256,7 @@ def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbea
         backend = choose_backend(engine.device, engine.precision, threads=engine.threads, max_batch=engine.max_batch)
         LOG.info("engine: %s (%s)", backend.variant, backend.why)
         models = Models(backend)
-        standing = Standing(models, overrides, load_recipes(config, models, overrides), load_shadows(config, models))
+        standing = Standing(models, overrides, load_products(config, models, overrides), load_shadows(config, models))
         return Pipeline(config, standing, [backend], endpoints, journal, archive, on_lost=on_lost, heartbeat=heartbeat)
     except BaseException:
         endpoints.close()

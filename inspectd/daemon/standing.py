@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from inspectd.config import Config
+from inspectd.config import CameraConfig, Config
 from inspectd.daemon.models import Models
 from inspectd.errors import UsageError
-from inspectd.history.overrides import NONE, Override, Overrides
+from inspectd.history.overrides import NOTHING, CameraOverrides, Overrides
+from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe
+from inspectd.plan import AreaPlan, Plan, plans_of
 
 LOG = logging.getLogger(__name__)
 
@@ -20,30 +22,49 @@ class Standing:
 
     models: Models
     overrides: Overrides
-    recipes: dict[str, Recipe | NoRecipe]
+    products: dict[str, Products]
     """By enabled camera."""
     shadows: dict[str, Recipe | NoRecipe]
     """By camera that has a second model."""
 
 
-def load_recipes(config: Config, models: Models, overrides: Overrides) -> dict[str, Recipe | NoRecipe]:
-    """Load every enabled camera's model; one that cannot be used costs its camera only, if others can."""
-    recipes: dict[str, Recipe | NoRecipe] = {}
+def load_products(config: Config, models: Models, overrides: Overrides) -> dict[str, Products]:
+    """Load every enabled camera's models; one that cannot be used costs its product only, if others can."""
+    products = {}
     for camera in config.enabled_cameras:
-        override = overrides.of(camera.name)
-        if override != NONE:
-            LOG.warning("camera %s: what commands changed wins over the configuration: %s", camera.name, override)
-        try:
-            recipes[camera.name] = models.recipe(camera, override)
-        except UsageError as error:
-            why = f"{error} A command chose this model; `revert` returns to the configuration's."
-            recipes[camera.name] = NoRecipe(why if override.model else str(error))
-            LOG.error("camera %s has no model: %s", camera.name, why if override.model else error)
-    refusals = [recipe.why for recipe in recipes.values() if isinstance(recipe, NoRecipe)]
-    may_be_reverted = any(overrides.of(name).model for name in recipes)
+        kept = overrides.of(camera.name)
+        if kept != NOTHING:
+            LOG.warning("camera %s: what commands changed wins over the configuration: %s", camera.name, kept)
+        products[camera.name] = _products(camera, models, kept)
+    recipes = [recipe for one in products.values() for recipe in one.all]
+    refusals = [recipe.why for recipe in recipes if isinstance(recipe, NoRecipe)]
+    may_be_reverted = any(one.model for name in products for one in overrides.of(name).areas.values())
     if len(refusals) == len(recipes) and not may_be_reverted:
         raise UsageError("\n".join(dict.fromkeys(refusals)))
-    return recipes
+    return products
+
+
+def _products(camera: CameraConfig, models: Models, kept: CameraOverrides) -> Products:
+    plans = plans_of(camera)
+    recipes = {name: _recipe(camera.name, plan, models, kept) for name, plan in plans.items()}
+    chosen = kept.recipe if camera.recipes and kept.recipe is not None else next(iter(plans))
+    if chosen not in recipes:
+        why = f"the recipe {chosen} that a command chose is not in the configuration any more; choose another one"
+        recipes[chosen] = NoRecipe(why, chosen)
+        LOG.error("camera %s: %s", camera.name, why)
+    return Products(recipes, chosen, {str(name): plan.parts for name, plan in plans.items() if plan.parts is not None})
+
+
+def _recipe(camera: str, plan: Plan, models: Models, kept: CameraOverrides) -> Recipe | NoRecipe:
+    try:
+        return models.recipe(camera, plan, kept)
+    except UsageError as error:
+        is_chosen = any(kept.of(plan.name, area.name).model for area in plan.areas)
+        why = (
+            f"{error} A command chose this model; `revert` returns to the configuration's." if is_chosen else str(error)
+        )
+        LOG.error("camera %s%s has no model: %s", camera, f", recipe {plan.name}" if plan.name else "", why)
+        return NoRecipe(why, plan.name)
 
 
 def load_shadows(config: Config, models: Models) -> dict[str, Recipe | NoRecipe]:
@@ -52,8 +73,9 @@ def load_shadows(config: Config, models: Models) -> dict[str, Recipe | NoRecipe]
     for camera in config.enabled_cameras:
         if camera.shadow is None:
             continue
+        plan = Plan(None, (AreaPlan(None, camera.shadow, None, camera.roi),), camera.ignore, None)
         try:
-            recipe = models.recipe(camera, Override(model=camera.shadow))
+            recipe = models.recipe(camera.name, plan, NOTHING)
         except (UsageError, RuntimeError, MemoryError) as error:  # of the last two, the device has no room
             shadows[camera.name] = NoRecipe(str(error))
         else:

@@ -104,6 +104,8 @@ class Status:
             counts=counts_message(counts),
             p99_ms=camera.p99_ms if camera is not None else None,
             shadow=self.shadow(name),
+            recipe=camera.products.chosen if camera is not None else None,
+            caveat="; ".join(camera.caveats) or None if camera is not None else None,
         )
 
     def daemon(self) -> DaemonMessage:
@@ -206,7 +208,7 @@ class Status:
 
     def _models(self) -> dict[str, ModelMessage]:
         """Return by model what the parity gate found."""
-        recipes = (camera.recipe for camera in self._cameras.values())
+        recipes = (recipe for camera in self._cameras.values() for recipe in camera.products.all)
         areas = [area for recipe in recipes if isinstance(recipe, Recipe) for area in recipe.areas]
         return {
             area.model.label: ModelMessage(parity.variant.device, parity.variant.precision, parity.band)

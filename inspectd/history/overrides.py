@@ -5,6 +5,8 @@ A file of its own: what judges must be known also where the journal cannot be re
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,7 @@ from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 
 MOST_BYTES = 1 << 20
-VERSION = 1
+VERSION = 2
 
 
 class ThresholdOverride(msgspec.Struct, frozen=True):
@@ -25,7 +27,7 @@ class ThresholdOverride(msgspec.Struct, frozen=True):
 
 
 class Override(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What commands changed at one camera."""
+    """What commands changed in one area of one product."""
 
     model: str | None = None
     """The folder; None: the configuration's."""
@@ -35,33 +37,65 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
 NONE = Override()
 
 
+class CameraOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What commands changed at one camera."""
+
+    recipe: str | None = None
+    """The product that was chosen last; None: the configuration's first."""
+    areas: dict[str, Override] = {}
+    """By `product/area`, either of which may have no name."""
+
+    def of(self, product: str | None, area: str | None) -> Override:
+        """Return what was changed in an area of a product."""
+        return self.areas.get(_key(product, area), NONE)
+
+    def replaced(self, product: str | None, area: str | None, override: Override) -> CameraOverrides:
+        """Return them with other ones for an area of a product."""
+        areas = self.areas | {_key(product, area): override}
+        return CameraOverrides(self.recipe, {key: one for key, one in areas.items() if one != NONE})
+
+
+NOTHING = CameraOverrides()
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    cameras: dict[str, CameraOverrides]
+
+
+class _FirstFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Version 1: cameras had one product and one area."""
+
     version: int
     cameras: dict[str, Override]
 
 
 class Overrides:
-    """The overrides of one daemon. Every method is called by one thread at a time."""
+    """The overrides of one daemon. For any thread."""
 
     def __init__(self, path: Path | None) -> None:
         """Read what was kept; None: nothing is. UsageError: there is something, and it cannot be understood."""
         self.path = path
-        self._cameras: dict[str, Override] = {}
+        self._lock = threading.Lock()
+        self._cameras: dict[str, CameraOverrides] = {}
         if path is not None:
             self._cameras = _read(path)
 
-    def of(self, camera: str) -> Override:
+    def of(self, camera: str) -> CameraOverrides:
         """Return a camera's overrides."""
-        return self._cameras.get(camera, NONE)
+        return self._cameras.get(camera, NOTHING)
 
-    def keep(self, camera: str, override: Override) -> None:
-        """Put a camera's overrides in place of those before; StartError: they cannot be written, and stay."""
-        assert self.path is not None
-        cameras = self._cameras | {camera: override}
-        if override == NONE:
-            del cameras[camera]
-        write_whole(self.path, msgspec.json.format(msgspec.json.encode(_File(VERSION, cameras)), indent=1))
-        self._cameras = cameras
+    def change(self, camera: str, change: Callable[[CameraOverrides], CameraOverrides]) -> None:
+        """Put what `change` makes of a camera's overrides in their place; StartError: they cannot be written, and stay.
+
+        Where there is no file, they last until the daemon ends.
+        """
+        with self._lock:
+            cameras = self._cameras | {camera: change(self.of(camera))}
+            cameras = {name: one for name, one in cameras.items() if one != NOTHING}
+            if self.path is not None and cameras != self._cameras:
+                write_whole(self.path, msgspec.json.format(msgspec.json.encode(_File(VERSION, cameras)), indent=1))
+            self._cameras = cameras
 
 
 def path_beside(journal: Path) -> Path:
@@ -69,9 +103,13 @@ def path_beside(journal: Path) -> Path:
     return journal.with_name(journal.name + ".overrides.json")
 
 
-def _read(path: Path) -> dict[str, Override]:
+def _key(product: str | None, area: str | None) -> str:
+    return f"{product or ''}/{area or ''}"
+
+
+def _read(path: Path) -> dict[str, CameraOverrides]:
     try:
-        kept = msgspec.json.decode(read_regular(path, MOST_BYTES), type=_File)
+        kept = _decoded(read_regular(path, MOST_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
@@ -86,3 +124,13 @@ def _read(path: Path) -> dict[str, Override]:
             "configuration says, or install the inspectd that wrote it."
         )
     return kept.cameras
+
+
+def _decoded(text: bytes) -> _File:
+    class _Any(msgspec.Struct):
+        version: int
+
+    if msgspec.json.decode(text, type=_Any).version != 1:
+        return msgspec.json.decode(text, type=_File)
+    first = msgspec.json.decode(text, type=_FirstFile)
+    return _File(VERSION, {name: NOTHING.replaced(None, None, one) for name, one in first.cameras.items()})

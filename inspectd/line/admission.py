@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from inspectd.cameras.sources import Kind, Source
+from inspectd.config import CameraConfig
 from inspectd.line.batcher import Policy
-from inspectd.line.ledger import Entry, Ledger
-from inspectd.records import Reason, Stamp, fault
+from inspectd.line.ledger import Entry, Judged, Ledger
+from inspectd.records import Finding, Reason, Stamp, fault
 
 
 class Admission(Protocol):
     """A camera's strategy. Called from the camera's thread."""
 
-    def admit(self, stamp: Stamp) -> Entry | None:
-        """Return the ledger entry that a captured frame shall close; None: nobody waits for it."""
+    def admit(self, stamp: Stamp, recipe: Judged) -> Entry | None:
+        """Return the ledger entry that a captured frame shall close; None: nobody waits for it.
+
+        `recipe`: what is in force now. A trigger that came before has its own.
+        """
 
     def give_way(self, entry: Entry) -> None:
         """Account for an admitted frame that cannot be inspected because another one is."""
 
-    def miss(self, stamp: Stamp) -> None:
+    def miss(self, stamp: Stamp, recipe: Judged) -> None:
         """Account for a frame that was captured while all slots were in use."""
+
+    def gone(self, camera: str, finding: Finding) -> None:
+        """Say once that the camera gives no frames any more."""
 
 
 class Stream:
@@ -33,20 +41,95 @@ class Stream:
         self._ledger = ledger
         self._policy = policy
 
-    def admit(self, stamp: Stamp) -> Entry | None:
+    def admit(self, stamp: Stamp, recipe: Judged) -> Entry | None:
         """Open an entry; None once the camera's account is closed."""
-        return self._ledger.open_frame(stamp)
+        return self._ledger.open_frame(stamp, recipe)
 
     def give_way(self, entry: Entry) -> None:
         """Displace a frame, or close it as `fault: overload`."""
         if self._policy == "latest":
             self._ledger.displace(entry)
         else:
-            why = "frames come faster than they can be inspected; this one was not"
-            self._ledger.close(entry, fault(Reason.OVERLOAD, why))
+            _overload(self._ledger, entry, "frames come faster than they can be inspected; this one was not")
 
-    def miss(self, stamp: Stamp) -> None:
+    def miss(self, stamp: Stamp, recipe: Judged) -> None:
         """Admit the frame, and have it give way at once."""
-        entry = self.admit(stamp)
+        entry = self.admit(stamp, recipe)
         if entry is not None:
             self.give_way(entry)
+
+    def gone(self, camera: str, finding: Finding) -> None:
+        """Publish one fault that belongs to no frame."""
+        self._ledger.publish_fault(camera, finding)
+
+
+class Commanded:
+    """A trigger owes a verdict, and takes the first frame that shows its part; all other frames are for nobody."""
+
+    def __init__(self, ledger: Ledger, *, trusts_arrival: bool) -> None:
+        """`trusts_arrival`: a frame may be matched by when it arrived, where nobody says when it was taken."""
+        self._ledger = ledger
+        self._trusts_arrival = trusts_arrival
+
+    def admit(self, stamp: Stamp, _recipe: Judged) -> Entry | None:
+        """Return the trigger that the frame belongs to."""
+        return self._ledger.match(stamp, is_timed=self._is_timed(stamp))
+
+    def give_way(self, entry: Entry) -> None:
+        """Close the trigger as `fault: overload`."""
+        _overload(self._ledger, entry, "triggers come faster than their pictures can be inspected; this one was not")
+
+    def miss(self, stamp: Stamp, recipe: Judged) -> None:
+        """Have the trigger that the frame belongs to give way."""
+        entry = self.admit(stamp, recipe)
+        if entry is not None:
+            self.give_way(entry)
+
+    def gone(self, camera: str, finding: Finding) -> None:
+        """Close all triggers that still wait for a picture; nobody else is owed anything."""
+        self._ledger.close_waiting(camera, finding)
+
+    def _is_timed(self, stamp: Stamp) -> bool:
+        return self._trusts_arrival or not stamp.is_arrival_time
+
+
+class Triggering(Commanded):
+    """The camera is triggered by its own input: a frame is a trigger, unless one was announced and takes it."""
+
+    def admit(self, stamp: Stamp, recipe: Judged) -> Entry | None:
+        """Return the announced trigger that the frame belongs to, or open one for it."""
+        return self._ledger.match(stamp, recipe, is_timed=self._is_timed(stamp))
+
+    def gone(self, camera: str, finding: Finding) -> None:
+        """Close what was announced, and say once that parts pass unseen."""
+        super().gone(camera, finding)
+        self._ledger.publish_fault(camera, finding)
+
+
+def untriggerable(config: CameraConfig, source: Source) -> str | None:
+    """Return why a source cannot be inspected on triggers, as far as that is known without opening it; None: it can."""
+    if config.mode != "trigger":
+        return None
+    if source.is_lossless:
+        return "mode: trigger needs a source that goes on by itself, such as a camera; files have mode: stream"
+    if source.is_finite:
+        return "mode: trigger needs a source without an end; this one has mode: stream"
+    if source.kind is Kind.URL and not config.allow_arrival_time:
+        return (
+            "mode: trigger needs pictures with the time at which they were taken, which a camera on the network does "
+            "not give: one that was long under way could show the part before. Use a camera whose driver does, or "
+            "accept that (allow_arrival_time: true)"
+        )
+    return None
+
+
+def admission_of(config: CameraConfig, policy: Policy, ledger: Ledger) -> Admission:
+    """Return the strategy that a camera's configuration asks for."""
+    if config.mode == "stream":
+        return Stream(ledger, policy)
+    kind = Triggering if config.triggered_by == "camera" else Commanded
+    return kind(ledger, trusts_arrival=config.allow_arrival_time)
+
+
+def _overload(ledger: Ledger, entry: Entry, why: str) -> None:
+    ledger.close(entry, fault(Reason.OVERLOAD, why))

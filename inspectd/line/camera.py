@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from inspectd.cameras.protocol import Opened
@@ -14,11 +14,12 @@ from inspectd.cameras.sources import parse_source
 from inspectd.cameras.supervisor import Health, State
 from inspectd.config import CameraConfig
 from inspectd.errors import UsageError
-from inspectd.line.admission import Stream
+from inspectd.line.admission import admission_of, untriggerable
 from inspectd.line.batcher import Batcher, Job, Policy
-from inspectd.line.fitness import find_mismatch, find_problem, roi_mismatch
-from inspectd.line.ledger import Ledger
-from inspectd.line.recipe import NoRecipe, Recipe
+from inspectd.line.fitness import find_mismatch, find_problem
+from inspectd.line.ledger import Entry, Ledger
+from inspectd.line.products import Products
+from inspectd.line.recipe import NoRecipe, Recipe, place_mismatch
 from inspectd.line.sinks import Sinks
 from inspectd.percentiles import percentile
 from inspectd.records import Counts, Finding, Frame, Picture, Reason, Stamp, Verdict, fault
@@ -63,25 +64,27 @@ class Terms:
 class _Duty:
     """What a frame is held against at the moment when it comes. Replaced as a whole."""
 
-    recipe: Recipe | NoRecipe
-    mismatch: str | None = None
-    """Why the camera, as it was opened, is not one that the recipe was made for."""
+    products: Products
+    mismatches: Mapping[str | None, str] = field(default_factory=dict)
+    """By product, why the camera, as it was opened, is not one that its recipe was made for."""
+    refusal: str | None = None
+    """Why nothing that the camera, as it was opened, shows can be matched to triggers."""
     pause: str | None = None
     """Why nothing is inspected at present."""
 
 
 class Camera:
-    """Owns a camera's capture, its account in the ledger, its queue in the batcher, and its recipe.
+    """Owns a camera's capture, its account in the ledger, its queue in the batcher, and its recipes.
 
     It has its account and queue from construction to `close`; `start` and `stop` may alternate meanwhile. Its events
-    come from its capture's thread. `use`, `pause` and `resume` may be called from any thread: each frame is judged by
-    what was in force when it was admitted.
+    come from its capture's thread. `use`, `choose`, `pause`, `resume` and `trigger` may be called from any thread: each
+    frame is judged by what was in force when it was admitted, or when its trigger came.
     """
 
     def __init__(
         self,
         config: CameraConfig,
-        recipe: Recipe | NoRecipe,
+        products: Products,
         *,
         ledger: Ledger,
         batcher: Batcher,
@@ -102,13 +105,16 @@ class Camera:
         self._sinks = sinks
         self._open_capture = open_capture
         self._changed = changed
-        ledger.add_camera(self.name, self.terms.deadline_ms, config.trigger_delay_ms)
+        silent = Reason.CAMERA_LOST if config.triggered_by == "camera" else Reason.DEADLINE
+        ledger.add_camera(self.name, self.terms.deadline_ms, config.trigger_delay_ms, silent)
         batcher.add_camera(self.name, self.terms.policy, self.terms.waiting)
-        self._admission = Stream(ledger, self.terms.policy)
+        self._admission = admission_of(config, self.terms.policy, ledger)
 
         self._capture: Capture | None = None
         self._opened: Opened | None = None
-        self._duty = _Duty(recipe)
+        self._duty = _Duty(products)
+        self._silence: str | None = None
+        """Why a camera that is triggered by its own input is taken for dead: an announced trigger brought nothing."""
         self._lock = threading.Lock()
         """Held while the duty is replaced, and from where a frame is given its recipe until it is queued: whoever has
         put another recipe in force knows that every frame of the last one is in the batcher, or has its verdict."""
@@ -143,16 +149,46 @@ class Camera:
             self._sinks.finish(job.frame, job.entry.verdict)
 
     def use(self, recipe: Recipe) -> None:
-        """Judge every frame from the next one on by another recipe.
+        """Judge every frame and trigger from the next one on by another recipe of the same product.
 
         UsageError when it was made for another camera or picture size: the recipe in force stays in force.
         """
         with self._lock:
             self._check(recipe)
-            if isinstance(self._duty.recipe, Recipe):
-                self._old = [*filter(self._batcher.holds, self._old), self._duty.recipe]
-            self._duty = replace(self._duty, recipe=recipe, mismatch=None)
+            products, mismatches = self._duty.products, dict(self._duty.mismatches)
+            if isinstance(old := products.named(recipe.name), Recipe):
+                self._old = [*filter(self._is_held, self._old), old]
+            mismatches.pop(recipe.name, None)
+            self._duty = replace(self._duty, products=products.with_recipe(recipe), mismatches=mismatches)
         self._changed(self.name)
+
+    def choose(self, product: str | None) -> None:
+        """Take every frame from the next one on, and every trigger that says nothing else, for this product.
+
+        UsageError when there is no such product.
+        """
+        with self._lock:
+            self._duty = replace(self._duty, products=self._duty.products.with_choice(product))
+        self._changed(self.name)
+
+    def trigger(self, part: str | None = None, product: str | None = None) -> Entry:
+        """Owe a verdict for a part that is there now; return the promise, which may be kept already.
+
+        `product`: what the part is; None: as its id says, or as is in force. UsageError: there is no such product, or
+        the camera takes no triggers; then nothing is owed.
+        """
+        if self.config.mode != "trigger":
+            raise UsageError(f"Camera {self.name} inspects by itself (mode: {self.config.mode}); it takes no triggers.")
+        with self._lock:
+            duty = self._duty
+            recipe = duty.products.of_part(part) if product is None else duty.products.named(product)
+            entry = self._ledger.open_trigger(self.name, part, recipe)
+        if entry is None:
+            raise UsageError(f"Camera {self.name} is not inspected any more.")
+        finding = self._unseen() or self._unjudged(duty, recipe)
+        if finding is not None:
+            self._ledger.close(entry, finding)
+        return entry
 
     def check(self, recipe: Recipe) -> None:
         """UsageError when `use` would refuse it now."""
@@ -169,7 +205,7 @@ class Camera:
     def is_done_with_old(self) -> bool:
         """Whether no frame is left that was admitted with a recipe that is not in force any more."""
         with self._lock:
-            self._old = [recipe for recipe in self._old if self._batcher.holds(recipe)]
+            self._old = [*filter(self._is_held, self._old)]
             return not self._old
 
     def pause(self, why: str) -> None:
@@ -187,23 +223,32 @@ class Camera:
     # What its capture says
 
     def on_opened(self, opened: Opened) -> None:
-        """Check that this is a camera that the recipe was made for."""
+        """Check that this is a camera that the recipes were made for."""
         with self._lock:
             self._opened = opened
-            recipe = self._duty.recipe
-            mismatch = find_mismatch(recipe, self.source, opened) if isinstance(recipe, Recipe) else None
-            self._duty = replace(self._duty, mismatch=mismatch)
+            found = {
+                recipe.name: why
+                for recipe in self._duty.products.all
+                if isinstance(recipe, Recipe) and (why := find_mismatch(recipe, self.source, opened)) is not None
+            }
+            self._duty = replace(self._duty, mismatches=found, refusal=self._refusal(opened))
         self._changed(self.name)
 
     def on_frame(self, frame: Frame) -> None:
         """Owe a verdict, and queue the picture for the engine, or publish at once why it cannot be judged."""
-        entry = self._admission.admit(frame.stamp)
-        if entry is None:
-            frame.release()
-            return
+        if self._silence is not None:
+            self._silence = None
+            self._changed(self.name)
         with self._lock:
-            admitted = self._recipe_or_fault(self._duty, frame)
-            gives_way = self._batcher.put(Job(frame, entry, admitted)) if isinstance(admitted, Recipe) else None
+            duty = self._duty
+            entry = self._admission.admit(frame.stamp, duty.products.current)
+            admitted = self._recipe_or_fault(duty, entry, frame) if entry is not None else None
+            gives_way = None
+            if entry is not None and isinstance(admitted, Recipe):
+                gives_way = self._batcher.put(Job(frame, entry, admitted))
+        if entry is None:
+            self._sinks.pass_by(frame)
+            return
         if isinstance(admitted, Finding):
             self._ledger.close(entry, admitted)
             self._sinks.finish(frame, entry.verdict)
@@ -214,17 +259,18 @@ class Camera:
 
     def on_missed(self, stamp: Stamp) -> None:
         """A frame for which no slot was free."""
-        self._admission.miss(stamp)
+        self._admission.miss(stamp, self._duty.products.current)
 
     def on_unreadable(self, stamp: Stamp, why: str) -> None:
         """A picture that cannot be read, or that came damaged, still gets its verdict."""
-        entry = self._admission.admit(stamp)
+        duty = self._duty
+        entry = self._admission.admit(stamp, duty.products.current)
         if entry is not None:
-            self._ledger.close(entry, _bypass(self._duty) or fault(Reason.PICTURE, why))
+            self._ledger.close(entry, _bypass(duty) or fault(Reason.PICTURE, why))
 
     def on_gone(self, reason: Reason, why: str) -> None:
         """One fault at the transition; afterwards `state/` repeats it."""
-        self._ledger.publish_fault(self.name, fault(reason, why))
+        self._admission.gone(self.name, fault(reason, why))
 
     def on_state(self) -> None:
         """The capture's health has changed."""
@@ -235,14 +281,34 @@ class Camera:
     @property
     def recipe(self) -> Recipe | NoRecipe:
         """What the next frame is judged by."""
-        return self._duty.recipe
+        return self._duty.products.current
+
+    @property
+    def products(self) -> Products:
+        """All that a part may be judged by."""
+        return self._duty.products
 
     @property
     def health(self) -> Health:
         """What the capture knows; before the first start, that there is none."""
         if self._capture is None:
             return Health(State.STOPPED, "it was not started", None, None, None, is_readable=False)
-        return self._capture.health
+        health = self._capture.health
+        if self._silence is not None and health.state is State.RUNNING:
+            return replace(health, state=State.LOST, detail=self._silence)
+        return health
+
+    @property
+    def caveats(self) -> list[str]:
+        """What cannot be promised of its pictures, in sentences."""
+        opened = self._opened
+        found = [opened.caveat] if opened is not None and opened.caveat else []
+        if self.config.allow_arrival_time and opened is not None and not opened.has_driver_time:
+            found.append(
+                "the camera gives its pictures no time of its own: they are matched to triggers by when they arrive "
+                "(allow_arrival_time), and one that was long under way may show the part before"
+            )
+        return found
 
     @property
     def is_paused(self) -> bool:
@@ -253,11 +319,13 @@ class Camera:
     def is_inspecting(self) -> bool:
         """Whether a part that passes this camera now would be inspected."""
         duty = self._duty
-        return self.health.state is State.RUNNING and isinstance(duty.recipe, Recipe) and duty.pause is None
+        return self.health.state is State.RUNNING and isinstance(self.recipe, Recipe) and duty.pause is None
 
     @property
     def is_settled(self) -> bool:
-        """Whether it judges, or is known not to: what READY waits for."""
+        """Whether it judges, or is known not to: what READY waits for. Triggers may be long in coming."""
+        if self.health.state is State.RUNNING and self.config.mode == "trigger":
+            return True
         return self.counts.last_seq > 0 or self.health.state in (State.LOST, State.FROZEN, State.STOPPED)
 
     @property
@@ -272,7 +340,10 @@ class Camera:
         return self._ledger.counts(self.name)
 
     def on_published(self, verdict: Verdict, published_ns: int) -> None:
-        """Note how long a verdict took. Called from the publisher's thread."""
+        """Note how long a verdict took, and what it says of the camera. Called from the publisher's thread."""
+        if verdict.trigger is not None and verdict.stamp is None and self.config.triggered_by == "camera":
+            self._silence = verdict.finding.detail
+            self._changed(self.name)
         latency_ns = verdict.latency_ns(published_ns)
         if latency_ns is not None:
             self._latencies_ms.append(latency_ns / 1e6)
@@ -291,16 +362,45 @@ class Camera:
         scored = tuple(self._scored_ms)
         return (percentile(scored, 0.5), percentile(scored, 0.99)) if scored else None
 
-    def _recipe_or_fault(self, duty: _Duty, frame: Frame) -> Recipe | Finding:
+    def _recipe_or_fault(self, duty: _Duty, entry: Entry, frame: Frame) -> Recipe | Finding:
         """Return the recipe that a frame is to be judged by, or the fault of one that is not to be inspected."""
-        recipe = duty.recipe
+        recipe = entry.recipe
+        if (why := self._unjudged(duty, recipe)) is not None:
+            return why
+        assert isinstance(recipe, Recipe)
+        return find_problem(recipe, frame.picture, is_camera=self.source.is_camera) or recipe
+
+    def _unjudged(self, duty: _Duty, recipe: object) -> Finding | None:
+        """Return why no picture would be judged by a recipe at present; None: it would."""
         if (bypass := _bypass(duty)) is not None:
             return bypass
         if isinstance(recipe, NoRecipe):
             return fault(Reason.NO_MODEL, recipe.why)
-        if duty.mismatch is not None:
-            return fault(Reason.IDENTITY, duty.mismatch, model=recipe.label)
-        return find_problem(recipe, frame.picture, is_camera=self.source.is_camera) or recipe
+        if isinstance(recipe, Recipe) and (why := duty.mismatches.get(recipe.name) or duty.refusal) is not None:
+            return fault(Reason.IDENTITY, why, model=recipe.label)
+        return None
+
+    def _unseen(self) -> Finding | None:
+        """Return why the camera gives no picture at present; None: it gives some."""
+        if self._capture is None:
+            return fault(Reason.CAMERA_LOST, "the camera was not started")
+        health = self._capture.health
+        if health.state is State.RUNNING:
+            return None
+        why = health.detail or "the camera is being opened"
+        return fault(Reason.CAMERA_FROZEN if health.state is State.FROZEN else Reason.CAMERA_LOST, why)
+
+    def _refusal(self, opened: Opened) -> str | None:
+        if self.config.mode != "trigger" or opened.has_driver_time or self.config.allow_arrival_time:
+            return None
+        return (
+            "the camera gives its pictures no time of its own, and one that was long under way could show the part "
+            "before; use a camera whose driver does, or accept that (allow_arrival_time: true)"
+        )
+
+    def _is_held(self, recipe: Recipe) -> bool:
+        """Whether a frame may still be judged by this recipe."""
+        return self._batcher.holds(recipe) or self._ledger.holds(self.name, recipe)
 
     def _check(self, recipe: Recipe) -> None:
         mismatch = self._mismatch(recipe, self._opened)
@@ -312,7 +412,7 @@ class Camera:
     def _mismatch(self, recipe: Recipe, opened: Opened | None) -> str | None:
         if opened is None:
             return None  # looked at when it is opened
-        sizes = (roi_mismatch(area.geometry, opened.width, opened.height) for area in recipe.areas)
+        sizes = (place_mismatch(area, opened.width, opened.height) for area in recipe.areas)
         return find_mismatch(recipe, self.source, opened) or next(filter(None, sizes), None)
 
 
@@ -329,11 +429,13 @@ def _bypass(duty: _Duty) -> Finding | None:
 
 def _terms(config: CameraConfig) -> Terms:
     source = parse_source(config.source)
+    if (why := untriggerable(config, source)) is not None:
+        raise UsageError(f"Camera {config.name}: {why}.")
     is_lossless = source.is_lossless and (source.is_file or config.fps is None)
     is_paced = not is_lossless or config.fps is not None
     slots = FILE_SLOTS if is_lossless else LIVE_SLOTS
     return Terms(
-        policy="every" if is_lossless else config.policy,
+        policy="every" if is_lossless or config.mode == "trigger" else config.policy,
         slots=slots,
         waiting=slots if is_lossless else slots - 2,
         deadline_ms=config.deadline_ms if is_paced else None,

@@ -13,7 +13,7 @@ import numpy as np
 from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import Source
-from inspectd.line.recipe import Area, Recipe
+from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.geometry import Geometry
 from inspectd.model.optics import Limits, Optics, look_through
 from inspectd.records import Finding, Picture, Reason, fault
@@ -63,13 +63,16 @@ def find_mismatch(recipe: Recipe, source: Source, opened: Opened) -> str | None:
 def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool) -> Finding | None:
     """Return the fault of a picture that may not be judged. Only a camera's light and scene are looked at."""
     height, width = picture.shape[:2]
+    looked_at = set[str]()  # what a model knows of the whole picture is looked at once
     for area in recipe.areas:
         label = area.model.label
-        why = roi_mismatch(area.geometry, width, height)
+        why = place_mismatch(area, width, height)
         if why is None and is_camera:
             if (bad := light_problem(area, picture)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
-            why = scene_mismatch(area, picture)
+            if area.model.digest not in looked_at:
+                looked_at.add(area.model.digest)
+                why = scene_mismatch(area, picture)
             if why is None and (bad := optics_problem(area, picture)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
         if why is not None:
@@ -175,16 +178,6 @@ def scene_mismatch(area: Area, picture: Picture) -> str | None:
             f"most {colours.limit:.3f}); were the white balance, the light or the camera's format changed?"
         )
     return None
-
-
-def roi_mismatch(geometry: Geometry, width: int, height: int) -> str | None:
-    """Return why the ROI does not lie inside a picture; a scaled ROI always does."""
-    if geometry.roi is None or geometry.picture is not None:
-        return None
-    x, y, w, h = geometry.roi
-    if x + w <= width and y + h <= height:
-        return None
-    return f"the roi {list(geometry.roi)} does not lie inside the picture of {width}x{height}"
 
 
 def _light(picture: Picture, geometry: Geometry, white_level: int) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from inspectd.line.judge import MAX_REGIONS, judge
 from inspectd.line.ledger import Ledger
 from inspectd.line.recipe import Area, Recipe
 from inspectd.line.sinks import Sinks
-from inspectd.records import Finding, Outcome, Reason, fault
+from inspectd.records import AreaFinding, Finding, Outcome, Reason, fault
 
 LOG = logging.getLogger(__name__)
 IDLE_S = 0.25
@@ -121,22 +121,29 @@ def conclude(recipe: Recipe, size: tuple[int, int], scores: Iterable[Floats]) ->
     if len(found) == 1:
         return found[0][1]
     found.sort(key=_severity, reverse=True)
-    regions = tuple(region for _, finding in found for region in finding.regions)
-    return replace(found[0][1], regions=regions[:MAX_REGIONS])
+    regions = [(_excess(area, region.score), region) for area, finding in found for region in finding.regions]
+    regions.sort(key=lambda one: -one[0])  # scores of two models cannot be compared
+    each = tuple(AreaFinding(area.name or "", finding) for area, finding in found)
+    return replace(found[0][1], regions=tuple(region for _, region in regions[:MAX_REGIONS]), areas=each)
 
 
 def _severity(found: tuple[Area, Finding]) -> tuple[int, float]:
     area, finding = found
-    excess = area.criterion.excess(finding.score) if area.criterion and finding.score is not None else 0.0
-    return SEVERITY.index(finding.outcome), excess
+    return SEVERITY.index(finding.outcome), _excess(area, finding.score)
+
+
+def _excess(area: Area, score: float | None) -> float:
+    return area.criterion.excess(score) if area.criterion is not None and score is not None else 0.0
 
 
 def _judge(area: Area, size: tuple[int, int], patch_scores: Floats) -> Finding:
     rectangle = area.geometry.area(*size)
+    grid = (patch_scores.shape[0], patch_scores.shape[1])
+    seen = area.ignored.seen(rectangle, grid, size) if area.ignored is not None else None
     if area.criterion is not None:
         form = str(area.parity.variant) if area.parity is not None else None
-        return replace(judge(patch_scores, area.criterion, size, rectangle), form=form)
-    score = float(patch_scores.max())
+        return replace(judge(patch_scores, area.criterion, size, rectangle, seen), form=form)
+    score = float(patch_scores.max() if seen is None else patch_scores.max(where=seen, initial=-np.inf))
     return fault(
         Reason.NO_THRESHOLD,
         "the model has no threshold: set the camera's `threshold`, or calibrate with inspectd",

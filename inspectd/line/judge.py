@@ -60,9 +60,16 @@ def exceeds(score: float, threshold: float) -> bool:
     return score > threshold
 
 
-def judge(patch_scores: NDArray[np.float32], criterion: Criterion, picture: tuple[int, int], area: Rect) -> Finding:
+def judge(
+    patch_scores: NDArray[np.float32],
+    criterion: Criterion,
+    picture: tuple[int, int],
+    area: Rect,
+    seen: NDArray[np.bool_] | None = None,
+) -> Finding:
     """Return `ok` or `ng` for raw patch scores [h, w] that cover `area` of a picture of (w, h) pixels.
 
+    `seen`: bool [h, w], the patches that are inspected, at least one; None: all.
     Scores that are not finite are `fault: engine`: NaN compares false with every threshold.
     """
     if not np.isfinite(patch_scores).all():
@@ -76,6 +83,11 @@ def judge(patch_scores: NDArray[np.float32], criterion: Criterion, picture: tupl
     if not math.isfinite(criterion.threshold):
         why = f"the threshold is {criterion.threshold}, which no score can be held against"
         return fault(Reason.NO_THRESHOLD, why, model=criterion.model, picture=picture, roi=area)
+    if seen is not None:
+        if not seen.any():
+            why = "no patch is left of what is inspected: all of it is ignored"
+            return fault(Reason.NO_MODEL, why, model=criterion.model, picture=picture, roi=area)
+        patch_scores = np.where(seen, patch_scores, np.float32(-np.inf))
     score = float(patch_scores.max())
     is_defective = exceeds(score, criterion.threshold)
     return Finding(
@@ -92,7 +104,10 @@ def judge(patch_scores: NDArray[np.float32], criterion: Criterion, picture: tupl
 
 
 def mask_bytes(patch_scores: NDArray[np.float32], criterion: Criterion) -> NDArray[np.uint8]:
-    """Return WIRE's mask: 0 at the median good score, 128 at the threshold, linear, clipped to a byte."""
+    """Return WIRE's mask: 0 at the median good score, 128 at the threshold, linear, clipped to a byte.
+
+    What is ignored has a score of minus infinity, and a 0.
+    """
     scaled = MASK_LEVEL + MASK_LEVEL * (patch_scores.astype(np.float64) - criterion.threshold) / criterion.span
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 

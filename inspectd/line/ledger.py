@@ -21,10 +21,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from inspectd.records import Counts, Finding, Outcome, Reason, Stamp, Verdict, fault
 
 Clock = Callable[[], int]
+MOST_WAITING = 100
+"""Triggers of a camera that may wait for their pictures."""
+PARTS_REMEMBERED = 1000
+"""Of a camera: a part that is triggered again within so many is counted as repeated."""
+
+
+class Judged(Protocol):
+    """What an entry is to be judged by, as far as the ledger has to know."""
+
+    @property
+    def name(self) -> str | None:
+        """The product; None: the camera has but one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,8 +49,11 @@ class Entry:
     stamp: Stamp | None = None
     queued_ns: int | None = None
     trigger: str | None = None
+    """Number of the trigger, per camera, from 1 in each epoch."""
     part: str | None = None
     trigger_ns: int | None = None
+    recipe: Judged | None = None
+    """What was in force when it was opened."""
     is_open: bool = True
     verdict: Verdict | None = None
     """What was published when it was closed; None for a displaced frame."""
@@ -56,11 +72,13 @@ class _Account:
     camera: str
     deadline_ns: int | None
     trigger_delay_ns: int
+    silent: Reason = Reason.DEADLINE
     is_open: bool = True
     last_frame: int = 0
     counts: Counts = field(default_factory=Counts)
     open: set[Entry] = field(default_factory=set)
     waiting: deque[Entry] = field(default_factory=deque)  # triggers that have no frame yet, oldest first
+    parts: deque[str] = field(default_factory=lambda: deque(maxlen=PARTS_REMEMBERED))  # of the last triggers
     pending: list[_PendingFault] = field(default_factory=list)  # in their order
 
 
@@ -76,9 +94,16 @@ class Ledger:
         self._order = itertools.count()
         self._is_shut = False
 
-    def add_camera(self, name: str, deadline_ms: float | None, trigger_delay_ms: float = 0) -> None:
+    def add_camera(
+        self,
+        name: str,
+        deadline_ms: float | None,
+        trigger_delay_ms: float = 0,
+        silent: Reason = Reason.DEADLINE,
+    ) -> None:
         """Open an account; ValueError when it is open. `deadline_ms` counts from capture or trigger; None: no deadline.
 
+        `silent`: the reason of the fault where a trigger brought no picture.
         An account that was closed goes on where it ended: `seq` and the frames' numbers never begin anew.
         """
         deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
@@ -87,6 +112,7 @@ class Ledger:
             if account.is_open:
                 raise ValueError(f"camera {name} has an account in the ledger already; it is not opened twice")
             account.deadline_ns, account.trigger_delay_ns = deadline_ns, int(trigger_delay_ms * 1e6)
+            account.silent = silent
             account.is_open = True
 
     def remove_camera(self, name: str, detail: str) -> None:
@@ -96,39 +122,47 @@ class Ledger:
 
     # Opening
 
-    def open_frame(self, stamp: Stamp) -> Entry | None:
+    def open_frame(self, stamp: Stamp, recipe: Judged | None = None) -> Entry | None:
         """Promise a verdict for a frame; None once the account is closed (the frame is then not taken)."""
         with self._changed:
             account = self._accounts[stamp.camera]
             if not account.is_open:
                 return None
-            account.last_frame = max(account.last_frame, stamp.frame)
-            deadline_ns = None if account.deadline_ns is None else stamp.captured_ns + account.deadline_ns
-            entry = Entry(stamp.camera, deadline_ns, stamp, self._clock(), part=stamp.part)
+            entry = Entry(stamp.camera, _due(stamp.captured_ns, account), part=stamp.part, recipe=recipe)
             account.counts.captured += 1
-            account.counts.in_flight += 1
+            self._attach(account, entry, stamp)
             self._enter(account, entry)
             return entry
 
-    def open_trigger(self, camera: str, trigger: str, part: str | None = None) -> Entry | None:
-        """Promise a verdict for a trigger, by its deadline, whether a frame comes or not."""
+    def open_trigger(self, camera: str, part: str | None = None, recipe: Judged | None = None) -> Entry | None:
+        """Promise a verdict for a trigger, by its deadline, whether a frame comes or not; None: the account is closed.
+
+        A part may be triggered again: each trigger has a verdict of its own. When too many wait for a picture, this one
+        is `fault: overload` at once.
+        """
         with self._changed:
             account = self._accounts[camera]
             if not account.is_open:
                 return None
             now = self._clock()
-            deadline_ns = None if account.deadline_ns is None else now + account.deadline_ns
-            entry = Entry(camera, deadline_ns, trigger=trigger, part=part, trigger_ns=now)
-            account.counts.triggers += 1
-            account.counts.triggers_pending += 1
+            entry = Entry(camera, _due(now, account), part=part, trigger_ns=now, recipe=recipe)
+            self._number_trigger(account, entry)
             account.waiting.append(entry)
             self._enter(account, entry)
+            if len(account.waiting) > MOST_WAITING:
+                why = f"{MOST_WAITING} triggers wait for a picture already; this part was not seen"
+                self._end(account, entry, fault(Reason.OVERLOAD, why))
             return entry
 
-    def match(self, stamp: Stamp) -> Entry | None:
-        """Give a frame to the oldest waiting trigger that it is later than; None: it is for nobody.
+    def match(self, stamp: Stamp, own: Judged | None = None, *, is_timed: bool = True) -> Entry | None:
+        """Give a frame to the trigger that it belongs to; None: it is for nobody.
 
-        A frame serves one trigger: the next trigger means the next part.
+        `own`: where a frame that belongs to no trigger is one itself: what it is judged by.
+        `is_timed` False: nobody knows when the frame was taken, so that it belongs to no trigger.
+
+        It belongs to the last trigger that it is later than, by the delay: the part in front of the camera is the one
+        that came last. Parts that were triggered before, and have no frame yet, went by unseen: they are faults.
+        A frame serves one trigger, and a trigger takes the first frame that is its own.
         """
         with self._changed:
             account = self._accounts[stamp.camera]
@@ -136,14 +170,19 @@ class Ledger:
                 return None
             account.last_frame = max(account.last_frame, stamp.frame)
             account.counts.captured += 1
-            head = account.waiting[0] if account.waiting else None
-            if head is None or stamp.captured_ns <= (head.trigger_ns or 0) + account.trigger_delay_ns:
+            mine = [entry for entry in account.waiting if is_timed and _is_of(stamp, entry, account)]
+            if not mine and own is None:
                 account.counts.unmatched += 1
                 return None
-            account.waiting.popleft()
-            account.counts.in_flight += 1
-            head.stamp, head.queued_ns = stamp, self._clock()
-            return head
+            if not mine:
+                return self._open_triggering(account, stamp, own)
+            for overtaken in mine[:-1]:
+                account.counts.triggers_overtaken += 1
+                why = "the next trigger came before the camera gave a picture; this part was not seen"
+                self._end(account, overtaken, fault(Reason.OVERLOAD, why))
+            account.waiting.remove(mine[-1])
+            self._attach(account, mine[-1], stamp)
+            return mine[-1]
 
     # Closing
 
@@ -160,9 +199,7 @@ class Ledger:
             if not entry.is_open:
                 account.counts.late += 1
                 return False
-            self._book(account, entry)
-            self._publish_verdict(account, entry, finding)
-            self._publish_pending(account, entry)
+            self._end(account, entry, finding)
             return True
 
     def displace(self, entry: Entry) -> bool:
@@ -191,6 +228,13 @@ class Ledger:
                 return
             account.pending.append(_PendingFault(finding, set(account.open)))
             self._publish_pending(account, None)
+
+    def close_waiting(self, camera: str, finding: Finding) -> None:
+        """Close all triggers that have no frame yet: none will come."""
+        with self._changed:
+            account = self._accounts[camera]
+            for entry in tuple(account.waiting):
+                self._end(account, entry, finding)
 
     def expire(self) -> int | None:
         """Close what is past its deadline; return when the next one is due (ns), or None."""
@@ -230,6 +274,11 @@ class Ledger:
             accounts = self._accounts.values() if camera is None else [self._accounts[camera]]
             return sum(len(account.open) for account in accounts)
 
+    def holds(self, camera: str, recipe: Judged) -> bool:
+        """Whether a promise is open that is to be kept by this recipe."""
+        with self._changed:
+            return any(entry.recipe is recipe for entry in self._accounts[camera].open)
+
     @property
     def deadlines_kept(self) -> int:
         """How many deadlines are remembered, those of closed entries included."""
@@ -260,6 +309,29 @@ class Ledger:
             if self._deadlines[0][2] is entry:
                 self._changed.notify_all()
 
+    def _attach(self, account: _Account, entry: Entry, stamp: Stamp) -> None:
+        account.last_frame = max(account.last_frame, stamp.frame)
+        account.counts.in_flight += 1
+        entry.stamp, entry.queued_ns = stamp, self._clock()
+
+    def _open_triggering(self, account: _Account, stamp: Stamp, recipe: Judged | None) -> Entry:
+        """Promise a verdict for a frame that is a trigger itself."""
+        taken_ns = stamp.captured_ns
+        due_ns = _due(taken_ns, account)
+        entry = Entry(stamp.camera, due_ns, part=stamp.part, trigger_ns=taken_ns, recipe=recipe)
+        self._number_trigger(account, entry)
+        self._attach(account, entry, stamp)
+        self._enter(account, entry)
+        return entry
+
+    def _number_trigger(self, account: _Account, entry: Entry) -> None:
+        account.counts.triggers += 1
+        account.counts.triggers_pending += 1
+        entry.trigger = str(account.counts.triggers)
+        if entry.part is not None:
+            account.counts.triggers_repeated += entry.part in account.parts
+            account.parts.append(entry.part)
+
     def _is_overdue(self, entry: Entry) -> bool:
         return entry.deadline_ns is not None and self._clock() >= entry.deadline_ns
 
@@ -272,6 +344,11 @@ class Ledger:
     def _leave(self, account: _Account, entry: Entry) -> None:
         entry.is_open = False
         account.open.discard(entry)
+
+    def _end(self, account: _Account, entry: Entry, finding: Finding) -> None:
+        self._book(account, entry)
+        self._publish_verdict(account, entry, finding)
+        self._publish_pending(account, entry)
 
     def _book(self, account: _Account, entry: Entry) -> None:
         self._leave(account, entry)
@@ -287,17 +364,15 @@ class Ledger:
     def _close_account(self, account: _Account, detail: str) -> None:
         account.is_open = False
         for entry in sorted(account.open, key=_age):
-            self._book(account, entry)
-            self._publish_verdict(account, entry, fault(Reason.SHUTDOWN, detail))
-            self._publish_pending(account, entry)
+            self._end(account, entry, fault(Reason.SHUTDOWN, detail))
 
     def _close_late(self, entry: Entry) -> None:
         account = self._accounts[entry.camera]
-        self._book(account, entry)
-        waited = "no frame came" if entry.stamp is None else "its score was not ready"
+        reason, waited = Reason.DEADLINE, "its score was not ready"
+        if entry.stamp is None:
+            reason, waited = account.silent, "the trigger brought no picture"
         deadline_ms = (account.deadline_ns or 0) / 1e6
-        self._publish_verdict(account, entry, fault(Reason.DEADLINE, f"{waited} within {deadline_ms:g} ms"))
-        self._publish_pending(account, entry)
+        self._end(account, entry, fault(reason, f"{waited} within {deadline_ms:g} ms"))
 
     def _publish_pending(self, account: _Account, closed: Entry | None) -> None:
         """Publish the faults that waited for nothing but `closed`."""
@@ -325,8 +400,18 @@ class Ledger:
             part=entry.part,
             trigger_ns=entry.trigger_ns,
             queued_ns=entry.queued_ns,
+            recipe=entry.recipe.name if entry.recipe is not None else None,
         )
         self._publish(entry.verdict)
+
+
+def _due(began_ns: int, account: _Account) -> int | None:
+    return None if account.deadline_ns is None else began_ns + account.deadline_ns
+
+
+def _is_of(stamp: Stamp, trigger: Entry, account: _Account) -> bool:
+    """Whether a frame was taken when a trigger's part was in front of the camera, or later."""
+    return stamp.captured_ns > (trigger.trigger_ns or 0) + account.trigger_delay_ns
 
 
 def _age(entry: Entry) -> int:

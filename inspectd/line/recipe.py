@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from inspectd.cameras.image_files import read_mask
 from inspectd.config import CameraConfig
 from inspectd.engine.backend import Parity
 from inspectd.errors import UsageError
 from inspectd.line.judge import Criterion
 from inspectd.model.artefact import Artefact
+from inspectd.model.calibration import Calibration
 from inspectd.model.geometry import Geometry
+from inspectd.model.ignored import Ignored
+from inspectd.plan import AreaPlan, Plan, plans_of
+from inspectd.records import Rect
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,10 @@ class Area:
     """None: the model has no threshold, and nothing may be called ok."""
     parity: Parity | None = None
     """What the parity gate found: the variant that the model is judged in, and its band."""
+    name: str | None = None
+    """None: the only one, which has no name."""
+    ignored: Ignored | None = None
+    """What of the picture no verdict depends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +44,29 @@ class Recipe:
 
     areas: tuple[Area, ...]
     """At least one; each is a request of its own to the engine, and the worst of them is the part's verdict."""
+    name: str | None = None
+    """The product; None: the camera has but one."""
 
     @property
     def label(self) -> str:
         """Run name and digest of its models, as published."""
         return " + ".join(dict.fromkeys(area.model.label for area in self.areas))
 
-    def with_threshold(self, value: float) -> Recipe:
-        """Return the recipe of the same models with another threshold; ValueError when it has several areas."""
-        (area,) = self.areas
-        return Recipe((replace(area, criterion=Criterion(value, _held_out(area.model), area.model.label)),))
+    def area(self, name: str | None) -> Area:
+        """Return an area by its name, or (None) the only one; UsageError: it is not clear which one is meant."""
+        found = [area for area in self.areas if name is None or area.name == name]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(str(area.name) for area in self.areas if area.name is not None)
+        there_is = f"there are: {names}" if names else "it has but one, without a name"
+        asked = "Which area is meant is not said" if name is None else f"There is no area {name[:80]!r}"
+        raise UsageError(f"{asked}; {there_is}.")
+
+    def with_threshold(self, value: float, name: str | None = None) -> Recipe:
+        """Return the recipe of the same models with another threshold in one area; UsageError: see `area`."""
+        old = self.area(name)
+        new = replace(old, criterion=Criterion(value, _held_out(old.model), old.model.label))
+        return replace(self, areas=tuple(new if area is old else area for area in self.areas))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +74,78 @@ class NoRecipe:
     """Stands where a camera's model cannot be used: each frame is `fault: no_model` and says why."""
 
     why: str
+    name: str | None = None
+    """The product; None: the camera has but one, or it is not known which one a part is."""
 
 
 def recipe_for(camera: CameraConfig, model: Artefact, parity: Parity | None = None) -> Recipe:
-    """Join a camera's settings with its model; UsageError when they contradict each other."""
-    calibration = model.calibration
-    geometry = model.geometry
-    if camera.roi is not None:
-        if calibration is not None and calibration.roi != camera.roi:
-            seen = "everything" if calibration.roi is None else str(list(calibration.roi))
+    """Join the settings of a camera with one product and one area with its model; UsageError: they contradict."""
+    (plan,) = plans_of(camera).values()
+    return recipe_of(camera.name, plan, lambda _: (model, parity))
+
+
+def recipe_of(camera: str, plan: Plan, load: Callable[[AreaPlan], tuple[Artefact, Parity | None]]) -> Recipe:
+    """Join what is planned for a product with its models; UsageError: one cannot be used, or they contradict.
+
+    `load`: returns the model of an area, and what the parity gate found.
+    """
+    ignored = _ignored(camera, plan)
+    areas = tuple(_area(camera, one, *load(one), ignored) for one in plan.areas)
+    return Recipe(areas, plan.name)
+
+
+def _area(camera: str, plan: AreaPlan, model: Artefact, parity: Parity | None, ignored: Ignored | None) -> Area:
+    calibration, geometry, threshold = model.calibration, model.geometry, plan.threshold
+    where = f"Camera {camera}" if plan.name is None else f"Camera {camera}: area {plan.name}"
+    if plan.roi is not None:
+        if calibration is not None and plan.roi not in (calibration.roi, *calibration.rois):
             raise UsageError(
-                f"Camera {camera.name} has roi {list(camera.roi)}, but its model {model.name} was calibrated on "
-                f"{seen}; calibrate with that roi, or leave it out."
+                f"{where} has roi {list(plan.roi)}, but its model {model.name} was calibrated on "
+                f"{_places(calibration)}; calibrate with that roi, or leave it out."
             )
-        if calibration is None:
-            geometry = Geometry(geometry.height, geometry.width, camera.roi)
-    threshold = camera.threshold
+        geometry = (
+            Geometry(geometry.height, geometry.width, plan.roi)
+            if calibration is None
+            else replace(geometry, roi=plan.roi)
+        )
     if threshold is None and calibration is not None and calibration.threshold is not None:
         threshold = calibration.threshold.value
     criterion = None if threshold is None else Criterion(threshold, _held_out(model), model.label)
-    return Recipe((Area(model, geometry, criterion, parity),))
+    area = Area(model, geometry, criterion, parity, plan.name, ignored)
+    if calibration is not None and calibration.camera.width > 0 and calibration.statistics.get("sizes", 1) == 1:
+        why = place_mismatch(area, calibration.camera.width, calibration.camera.height)
+        if why is not None:
+            raise UsageError(f"{where}: {why}.")
+    return area
+
+
+def place_mismatch(area: Area, width: int, height: int) -> str | None:
+    """Return why an area does not lie inside a picture, or is ignored, as a part of a sentence; None: it is seen."""
+    roi, ignored = area.geometry.roi, area.ignored
+    if roi is not None and not _is_inside(roi, area.geometry.picture or (width, height)):
+        return f"the roi {list(roi)} does not lie inside the picture of {width}x{height}"
+    return ignored.problem(area.geometry.area(width, height), width, height) if ignored is not None else None
+
+
+def _is_inside(roi: Rect, size: tuple[int, int]) -> bool:
+    x, y, w, h = roi
+    return x + w <= size[0] and y + h <= size[1]
+
+
+def _ignored(camera: str, plan: Plan) -> Ignored | None:
+    if not plan.ignore:
+        return None
+    if not isinstance(plan.ignore, str):
+        return Ignored(plan.ignore)
+    try:
+        return Ignored(painted=read_mask(Path(plan.ignore)))
+    except UsageError as error:
+        raise UsageError(f"Camera {camera}: ignore: {error}") from None
+
+
+def _places(calibration: Calibration) -> str:
+    places = [one for one in (calibration.roi, *calibration.rois) if one is not None]
+    return " and ".join(str(list(one)) for one in dict.fromkeys(places)) or "everything"
 
 
 def _held_out(model: Artefact) -> list[float]:

@@ -30,20 +30,29 @@ class Sink(Protocol):
 class Sinks:
     """All sinks of a daemon."""
 
-    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+    def __init__(self, sinks: Sequence[Sink] = (), passing: Sequence[Sink] = ()) -> None:
+        """`passing`: those that see, too, what no trigger asked for."""
         self._sinks = tuple(sinks)
+        self._passing = tuple(passing)
         self._failing: set[tuple[int, str]] = set()
 
     def finish(self, frame: Frame, verdict: Verdict | None) -> None:
         """Offer a frame to every sink, and release it. A sink that fails harms neither the line nor other sinks."""
+        self._offer_to(self._sinks, frame, verdict)
+
+    def pass_by(self, frame: Frame) -> None:
+        """Offer a frame that no trigger asked for, and release it."""
+        self._offer_to(self._passing, frame, None)
+
+    def _offer_to(self, sinks: Sequence[Sink], frame: Frame, verdict: Verdict | None) -> None:
         try:
-            for number, sink in enumerate(self._sinks):
-                self._offer(number, sink, frame, verdict)
+            for sink in sinks:
+                self._offer(sink, frame, verdict)
         finally:
             frame.release()
 
-    def _offer(self, number: int, sink: Sink, frame: Frame, verdict: Verdict | None) -> None:
-        key = (number, frame.stamp.camera)
+    def _offer(self, sink: Sink, frame: Frame, verdict: Verdict | None) -> None:
+        key = (id(sink), frame.stamp.camera)
         try:
             if sink.wants(frame.stamp, verdict):
                 sink.take(frame.stamp, frame.picture, verdict)

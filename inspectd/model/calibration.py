@@ -124,3 +124,5 @@ class Calibration(msgspec.Struct, frozen=True):
     """How the camera looked at the parts; None: parts or textures vary too much to tell a moved camera."""
     optics: Optics | None = None
     """Light and lens; None: it was not tried what the model withstands."""
+    rois: tuple[RectSpec, ...] = ()
+    """Where parts of each picture were learned from as one: `roi` is the first of them."""

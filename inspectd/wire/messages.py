@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from inspectd.records import Counts, Mask, Outcome, Reason, Region, Verdict
+from inspectd.records import AreaFinding, Counts, Finding, Mask, Outcome, Reason, Region, Verdict
 
 PROTOCOL = 1
 
@@ -49,7 +49,24 @@ class TimesMessage(msgspec.Struct, frozen=True):
     published: int
 
 
-class VerdictMessage(msgspec.Struct, frozen=True):
+class AreaMessage(msgspec.Struct, frozen=True):
+    """What was found in one of several areas of a camera's picture."""
+
+    name: str
+    verdict: Outcome
+    reason: Reason | None
+    detail: str | None
+    score: float | None
+    threshold: float | None
+    p: float | None
+    model: str | None
+    roi: tuple[int, int, int, int] | None
+    regions: tuple[Region, ...]
+    mask: MaskMessage | None
+    """Null: `mask/` carries no bytes of it."""
+
+
+class VerdictMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Topic `verdict/<camera>/`, and the header of `mask/<camera>/`."""
 
     v: int
@@ -73,6 +90,9 @@ class VerdictMessage(msgspec.Struct, frozen=True):
     mask: MaskMessage | None
     t: TimesMessage
     at: str | None
+    areas: tuple[AreaMessage, ...] = ()
+    """Only with several areas: each of them, the worst first. What stands above is that of the worst, with the
+    regions of all; `mask/` carries the bytes of all that have a mask, in this order."""
 
 
 class CountsMessage(msgspec.Struct, frozen=True):
@@ -84,6 +104,13 @@ class CountsMessage(msgspec.Struct, frozen=True):
     fault: int
     displaced: int
     late: int
+    unmatched: int
+    """Frames that no trigger asked for."""
+    triggers: int
+    overtaken: int
+    """Triggers whose part went by before the camera gave a picture of it: the next trigger came first."""
+    repeated: int
+    """Triggers for a part that had been triggered shortly before."""
 
 
 class ShadowMessage(msgspec.Struct, frozen=True):
@@ -122,6 +149,10 @@ class StateMessage(msgspec.Struct, frozen=True):
     p99_ms: float | None
     shadow: ShadowMessage | None
     """Null: the camera has no second model."""
+    recipe: str | None
+    """The product in force; null: the camera has but one."""
+    caveat: str | None
+    """What cannot be promised of its pictures."""
 
 
 class ModelMessage(msgspec.Struct, frozen=True):
@@ -204,7 +235,7 @@ def verdict_message(
         threshold=_finite(finding.threshold),
         p=_finite(finding.p),
         regions=finding.regions,
-        recipe=None,
+        recipe=verdict.recipe,
         model=finding.model,
         image=image,
         mask=_mask(finding.mask) if with_mask else None,
@@ -217,7 +248,14 @@ def verdict_message(
             published=published_ns,
         ),
         at=None if captured_ns is None else rfc3339(captured_ns + wall_offset_ns),
+        areas=tuple(_area(one, with_mask=with_mask) for one in finding.areas),
     )
+
+
+def mask_part(finding: Finding) -> bytes:
+    """Return what `mask/` carries: the mask, or those of several areas, one after the other."""
+    found = [one.finding for one in finding.areas] or [finding]
+    return b"".join(one.mask.bytes_.tobytes() for one in found if one.mask is not None)
 
 
 def counts_message(counts: Counts) -> CountsMessage:
@@ -229,6 +267,10 @@ def counts_message(counts: Counts) -> CountsMessage:
         fault=counts.outcomes[Outcome.FAULT],
         displaced=counts.displaced,
         late=counts.late,
+        unmatched=counts.unmatched,
+        triggers=counts.triggers,
+        overtaken=counts.triggers_overtaken,
+        repeated=counts.triggers_repeated,
     )
 
 
@@ -236,6 +278,23 @@ def rfc3339(wall_ns: int) -> str:
     """Format nanoseconds since 1970 as RFC 3339 in UTC, with microseconds."""
     moment = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns % 1_000_000_000 // 1000:06d}Z"
+
+
+def _area(area: AreaFinding, *, with_mask: bool) -> AreaMessage:
+    found = area.finding
+    return AreaMessage(
+        name=area.name,
+        verdict=found.outcome,
+        reason=found.reason,
+        detail=found.detail,
+        score=_finite(found.score),
+        threshold=_finite(found.threshold),
+        p=_finite(found.p),
+        model=found.model,
+        roi=found.roi,
+        regions=found.regions,
+        mask=_mask(found.mask) if with_mask else None,
+    )
 
 
 def _mask(mask: Mask | None) -> MaskMessage | None:

@@ -18,7 +18,7 @@ import zmq
 
 from inspectd.errors import StartError
 from inspectd.records import Outcome, Verdict
-from inspectd.wire.messages import DaemonMessage, StateMessage, verdict_message
+from inspectd.wire.messages import DaemonMessage, StateMessage, mask_part, verdict_message
 from inspectd.wire.security import LONGEST_HANDSHAKE, Door
 from inspectd.wire.sockets import LINGER_MS, Bell, Context, Place, bind, rebind
 from inspectd.wire.topics import DAEMON, FRAME, MASK, STATE, STATE_EVERY_S, TOPICS, VERDICT
@@ -220,7 +220,7 @@ class Publisher:
             self._headers[verdict.camera].append((verdict.seq, header))
             self._socket.send_multipart([VERDICT.of(verdict.camera), header])
             if mask is not None and with_mask:
-                self._socket.send_multipart([MASK.of(verdict.camera), header, mask.bytes_.tobytes()])
+                self._socket.send_multipart([MASK.of(verdict.camera), header, mask_part(verdict.finding)])
             self._on_published(verdict, published_ns)
 
     def _send_pictures(self) -> None:

@@ -21,6 +21,8 @@ MOST_ROWS = 1000
 """Of one answer from the journal."""
 LONGEST_BYPASS_S = 86_400.0
 CameraName = Annotated[str, Meta(max_length=64)]
+Label = Annotated[str, Meta(max_length=64)]
+"""The name of a recipe or an area."""
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
 _PLAIN = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*"
@@ -81,19 +83,29 @@ class AuditRequest(_Request, frozen=True, kw_only=True, tag="audit"):
 
 
 class ModelRequest(_Request, frozen=True, kw_only=True, tag="model"):
-    """Judge by the model in a folder of the daemon's machine; the reply comes when it judges."""
+    """Judge by the model in a folder of the daemon's machine; the reply comes when it judges.
+
+    `recipe` null: the one in force; `area` null: the only one.
+    """
 
     camera: CameraName
     path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    recipe: Label | None = None
+    area: Label | None = None
     by: By | None = None
     why: Why | None = None
 
 
 class ThresholdRequest(_Request, frozen=True, kw_only=True, tag="threshold"):
-    """Judge by another threshold from the next frame on; with `dry_run` only say what it would have done."""
+    """Judge by another threshold from the next frame on; with `dry_run` only say what it would have done.
+
+    `recipe` and `area` as in `model`.
+    """
 
     camera: CameraName
     value: float
+    recipe: Label | None = None
+    area: Label | None = None
     by: By
     why: Why | None = None
     dry_run: bool = False
@@ -129,18 +141,24 @@ class MarkRequest(_Request, frozen=True, kw_only=True, tag="mark"):
 
 
 class TriggerRequest(_Request, frozen=True, kw_only=True, tag="trigger"):
-    """A part is there."""
+    """A part is there; the reply is the trigger's id, or with `wait` the header of its verdict.
+
+    `recipe`: the product that it is; null: as its id says, or the one in force.
+    """
 
     camera: CameraName
-    part: Annotated[str, Meta(max_length=256)] | None = None
+    part: Annotated[str, Meta(min_length=1, max_length=256, pattern=PRINTABLE)] | None = None
+    recipe: Label | None = None
     wait: bool = False
 
 
 class RecipeRequest(_Request, frozen=True, kw_only=True, tag="recipe"):
-    """Another product comes."""
+    """Parts of another product come, from the next frame or trigger on."""
 
     camera: CameraName
-    name: Annotated[str, Meta(max_length=64)]
+    name: Label
+    by: By | None = None
+    why: Why | None = None
 
 
 class ReloadRequest(_Request, frozen=True, tag="reload"):
@@ -242,7 +260,7 @@ class AuditChange(msgspec.Struct, frozen=True, kw_only=True):
     """Wall clock, RFC 3339, UTC."""
     epoch: str
     what: str
-    """`start`, `stop`, `model`, `threshold`, `revert`, `bypass`, `bypass_end`, `lost` …"""
+    """`start`, `stop`, `model`, `threshold`, `revert`, `recipe`, `bypass`, `bypass_end`, `lost` …"""
     camera: str | None = None
     old: Any = None
     new: Any = None
@@ -253,12 +271,24 @@ class AuditChange(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None = None
 
 
-class OverrideMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What commands changed at a camera; absent: as the configuration says."""
+class AreaOverrideMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What commands changed in one of several areas; absent: as the configuration says."""
 
     model: str | None = None
     """The folder."""
     threshold: float | None = None
+
+
+class OverrideMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What commands changed at a camera, in the recipe in force; absent: as the configuration says."""
+
+    model: str | None = None
+    """The folder."""
+    threshold: float | None = None
+    recipe: str | None = None
+    """The one that was chosen."""
+    areas: dict[str, AreaOverrideMessage] | None = None
+    """By name, where there are several."""
 
 
 class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,6 +299,15 @@ class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
     overrides: OverrideMessage
     trial: TrialMessage | None = None
     """Of `threshold`."""
+    recipe: str | None = None
+    area: str | None = None
+
+
+class RecipeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `recipe`: what judges now."""
+
+    recipe: str
+    model: str
 
 
 class TrialMessage(msgspec.Struct, frozen=True, kw_only=True):

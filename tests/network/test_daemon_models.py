@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from conftest import write_small_model
 
-from inspectd.config import CameraConfig
 from inspectd.daemon import models as daemon_models
 from inspectd.daemon.models import Models
 from inspectd.engine.backend import Parity, Variant
-from inspectd.history.overrides import NONE, Override
+from inspectd.history.overrides import NOTHING, Override
 from inspectd.line.recipe import Recipe
 from inspectd.model.artefact import Artefact
+from inspectd.plan import AreaPlan, Plan
 from inspectd.simplenet.bundle import Bundle
 
 
@@ -37,9 +37,12 @@ def backend() -> Backend:
     return Backend()
 
 
+def plan(folder: Path) -> Plan:
+    return Plan(None, (AreaPlan(None, str(folder), None, None),), (), None)
+
+
 def recipe(models: Models, folder: Path) -> Recipe:
-    camera = CameraConfig(name="top", source=0, model=str(folder))
-    return models.recipe(camera, NONE)
+    return models.recipe("top", plan(folder), NOTHING)
 
 
 def test_the_last_models_of_the_same_backbone_are_kept_for_who_returns_to_them(
@@ -76,6 +79,6 @@ def test_a_folder_that_holds_another_model_now_is_another_model(tmp_path: Path, 
     before = recipe(models, folder)
     shutil.rmtree(folder)
     other.rename(folder)
-    after = models.recipe(CameraConfig(name="top", source=0, model="nowhere"), Override(model=str(folder)))
+    after = models.recipe("top", plan(Path("nowhere")), NOTHING.replaced(None, None, Override(model=str(folder))))
     assert backend.said == ["prepare 1", "prepare 2"]
     assert before.label != after.label

@@ -23,6 +23,7 @@ from inspectd.line.batcher import Batcher
 from inspectd.line.camera import Camera, join_all
 from inspectd.line.inspection import Inspection
 from inspectd.line.ledger import Ledger
+from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe, recipe_for
 from inspectd.line.sinks import RawFrames, Sinks
 from inspectd.model.artefact import Artefact
@@ -58,7 +59,7 @@ class FakeCapture:
 class Post:
     """One camera, the ledger and batcher behind it, and what was published and given back."""
 
-    def __init__(self, recipe: Recipe | NoRecipe, config: CameraConfig) -> None:
+    def __init__(self, recipe: Recipe | NoRecipe | Products, config: CameraConfig) -> None:
         self.said: list[Verdict] = []
         self.released: list[int] = []
         self.changes: list[str] = []
@@ -68,10 +69,10 @@ class Post:
         self.captures: list[FakeCapture] = []
         self.camera = self.make(config, recipe)
 
-    def make(self, config: CameraConfig, recipe: Recipe | NoRecipe) -> Camera:
+    def make(self, config: CameraConfig, recipe: Recipe | NoRecipe | Products) -> Camera:
         return Camera(
             config,
-            recipe,
+            recipe if isinstance(recipe, Products) else Products({None: recipe}),
             ledger=self.ledger,
             batcher=self.batcher,
             sinks=Sinks([self.raw_frames]),

@@ -91,15 +91,15 @@ def test_a_displaced_frame_has_no_verdict_and_is_counted_in_the_next_one() -> No
 
 def test_a_trigger_cannot_be_displaced() -> None:
     desk = Desk()
-    entry = desk.ledger.open_trigger("top", "t1")
+    entry = desk.ledger.open_trigger("top")
     assert entry is not None
-    with pytest.raises(ValueError, match="t1"):
+    with pytest.raises(ValueError, match="trigger '1'"):
         desk.ledger.displace(entry)
 
 
 def test_a_trigger_takes_the_first_frame_that_is_later_than_it_and_its_delay() -> None:
     desk = Desk(delay_ms=10)
-    trigger = desk.ledger.open_trigger("top", "t1", "part-7")
+    trigger = desk.ledger.open_trigger("top", "part-7")
     assert trigger is not None
     assert desk.ledger.match(desk.stamp(1, -5)) is None, "a buffered frame shows another part"
     assert desk.ledger.match(desk.stamp(2, 10)) is None, "exactly at the delay is not later"
@@ -107,18 +107,18 @@ def test_a_trigger_takes_the_first_frame_that_is_later_than_it_and_its_delay() -
     assert desk.ledger.match(desk.stamp(4, 20)) is None
     desk.ledger.close(trigger, OK)
     (verdict,) = desk.said
-    assert (verdict.trigger, verdict.part, verdict.stamp.frame if verdict.stamp else None) == ("t1", "part-7", 3)
+    assert (verdict.trigger, verdict.part, verdict.stamp.frame if verdict.stamp else None) == ("1", "part-7", 3)
     counts = desk.ledger.counts("top")
     assert (counts.captured, counts.judged, counts.unmatched) == (4, 1, 3)
 
 
 def test_a_trigger_without_a_frame_has_its_verdict_by_the_deadline() -> None:
     desk = Desk(deadline_ms=50)
-    desk.ledger.open_trigger("top", "t1")
+    desk.ledger.open_trigger("top")
     desk.pass_ms(50)
     desk.ledger.expire()
     (verdict,) = desk.said
-    assert (verdict.finding.reason, verdict.stamp, verdict.trigger) == (Reason.DEADLINE, None, "t1")
+    assert (verdict.finding.reason, verdict.stamp, verdict.trigger) == (Reason.DEADLINE, None, "1")
     assert desk.ledger.match(desk.stamp(1)) is None, "the late frame is for nobody"
 
 
@@ -133,11 +133,11 @@ def test_a_camera_fault_belongs_to_no_frame() -> None:
 def test_a_shutdown_keeps_every_promise_and_makes_no_new_one() -> None:
     desk = Desk()
     first, _ = desk.ledger.open_frame(desk.stamp(1)), desk.ledger.open_frame(desk.stamp(2))
-    desk.ledger.open_trigger("top", "t1")
+    desk.ledger.open_trigger("top")
     desk.ledger.shutdown("stopping")
     assert [v.finding.reason for v in desk.said] == [Reason.SHUTDOWN] * 3
     assert desk.ledger.open_frame(desk.stamp(3)) is None
-    assert desk.ledger.open_trigger("top", "t2") is None
+    assert desk.ledger.open_trigger("top") is None
     assert desk.ledger.match(desk.stamp(4)) is None
     desk.ledger.publish_fault("top", fault(Reason.CAMERA_LOST, "gone"))
     assert first is not None

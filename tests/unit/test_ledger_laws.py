@@ -57,7 +57,7 @@ class Line(RuleBasedStateMachine):
     @rule()
     def trigger_arrives(self) -> None:
         self.triggers += 1
-        self.promise(self.ledger.open_trigger("trigger", f"t{self.triggers}"))
+        self.promise(self.ledger.open_trigger("trigger", f"part-{self.triggers}"))
 
     @rule(age_ms=st.integers(-20, 100))
     def frame_for_triggers_arrives(self, age_ms: int) -> None:

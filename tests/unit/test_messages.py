@@ -34,7 +34,8 @@ FIELDS = words(
     "image mask t at"
 )
 STATE_FIELDS = words(
-    "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms shadow"
+    "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms shadow recipe "
+    "caveat"
 )
 DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models journal archive")
 REASONS = words(
@@ -143,8 +144,20 @@ def test_times_are_rfc_3339_in_utc(wall_ns: int) -> None:
 
 def test_counts_are_the_ledgers() -> None:
     outcomes = {Outcome.OK: 5, Outcome.NG: 2, Outcome.FAULT: 1}
-    said = counts_message(Counts(captured=9, judged=8, displaced=1, late=4, outcomes=outcomes))
-    assert msgspec.to_builtins(said) == {"captured": 9, "ok": 5, "ng": 2, "fault": 1, "displaced": 1, "late": 4}
+    counts = Counts(
+        captured=9,
+        judged=8,
+        displaced=1,
+        late=4,
+        unmatched=6,
+        triggers=10,
+        triggers_overtaken=11,
+        triggers_repeated=12,
+        outcomes=outcomes,
+    )
+    names = words("captured ok ng fault displaced late unmatched triggers overtaken repeated")
+    expected = dict(zip(names, (9, 5, 2, 1, 1, 4, 6, 10, 11, 12), strict=True))
+    assert msgspec.to_builtins(counts_message(counts)) == expected
 
 
 @pytest.mark.parametrize(("kind", "fields"), [(StateMessage, STATE_FIELDS), (DaemonMessage, DAEMON_FIELDS)])
@@ -155,8 +168,8 @@ def test_states_have_the_fields_of_the_protocol(kind: type[msgspec.Struct], fiel
 
 @pytest.mark.parametrize("state", ["starting", "running", "lost", "frozen", "stopped", "bypass"])
 def test_a_state_can_be_read_back(state: str) -> None:
-    counts = dict.fromkeys(("captured", "ok", "ng", "fault", "displaced", "late"), 0)
-    values: tuple[Any, ...] = (1, "e", "top", state, False, None, None, 0, None, None, {}, counts, None, None)
+    counts = dict.fromkeys(words("captured ok ng fault displaced late unmatched triggers overtaken repeated"), 0)
+    values: tuple[Any, ...] = (1, "e", "top", state, False, *[None] * 2, 0, None, None, {}, counts, *[None] * 4)
     said = dict(zip(STATE_FIELDS, values, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(said), type=StateMessage)) == said
     models = {"top 0123": {"device": "cpu:torch", "precision": "float32", "band": 1e-5}}
@@ -184,7 +197,8 @@ def test_the_schema_covers_every_topic_and_requires_every_field() -> None:
     assert list(said["topics"]) == topics
     defined = {topic: said["$defs"][ref["$ref"].removeprefix("#/$defs/")] for topic, ref in said["topics"].items()}
     for topic, fields in zip(topics, (FIELDS, FIELDS, FIELDS, STATE_FIELDS, DAEMON_FIELDS), strict=True):
-        assert list(defined[topic]["properties"]) == defined[topic]["required"] == fields
+        optional = ["areas"] if fields is FIELDS else []  # only with several areas
+        assert list(defined[topic]["properties"]) == [*defined[topic]["required"], *optional] == [*fields, *optional]
     assert list(said["requests"]) == words(
         "status capture snapshot verdicts audit model threshold revert bypass mark trigger recipe reload"
     )

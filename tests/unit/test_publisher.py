@@ -43,9 +43,9 @@ class States:
 
     def camera(self, name: str) -> StateMessage:
         self.then()
-        counts = CountsMessage(0, 0, 0, 0, 0, 0)
+        counts = CountsMessage(*[0] * 10)
         return StateMessage(
-            1, "e1", name, "running", True, None, None, self.last_seq, None, None, {}, counts, None, None
+            1, "e1", name, "running", True, None, None, self.last_seq, None, None, {}, counts, *[None] * 4
         )  # fmt: skip
 
     def daemon(self) -> DaemonMessage:
@@ -211,7 +211,7 @@ def test_a_change_is_told_without_being_asked(stations: Any, listen: Any) -> Non
     assert ear.header()[0] == "state/cam10/"
     station.states.last_seq = 5
     station.publisher.changed("cam10")
-    assert ear.header()[1]["last_seq"] == 5
+    assert any(ear.header()[1]["last_seq"] == 5 for _ in range(2)), "one that was due may come between"
 
 
 def test_a_verdict_is_never_sent_twice(stations: Any, listen: Any) -> None:

@@ -15,6 +15,8 @@ class Grabbed:
     picture: Picture
     captured_ns: int
     part: str | None = None
+    is_arrival_time: bool = False
+    """Nobody says when it was taken; `captured_ns` is when it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Grabber(Protocol):
     """Pictures of a finite source; 0: not known."""
     caveat: str
     """What cannot be promised of its pictures, in a sentence; mostly empty."""
+    has_driver_time: bool
+    """Somebody nearer to the camera than we are says when a picture was taken."""
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return what comes next, decoded into `into` where that fits; None at the end."""

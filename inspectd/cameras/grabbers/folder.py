@@ -17,6 +17,7 @@ class FolderGrabber:
 
     is_live = False
     caveat = ""
+    has_driver_time = False
     fps = 0.0
     format = ""
     width = height = 0

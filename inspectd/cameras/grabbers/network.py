@@ -67,6 +67,8 @@ class NetworkGrabber:
 
     is_live = True
     total = 0
+    has_driver_time = False
+    """How long the quickest picture was under way nobody knows."""
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Connect, and read on until a clean picture comes as it is made; CameraError says why not."""
@@ -119,7 +121,7 @@ class NetworkGrabber:
                 f"to {picture.shape[1]}x{picture.shape[0]}"
             )
         nothing = self._freshness.look(picture, self._time_ms(decoded))
-        return nothing or Grabbed(picture, captured_ns)
+        return nothing or Grabbed(picture, captured_ns, is_arrival_time=True)
 
     def _catch_up(self, alive: Callable[[], None]) -> Picture:
         """Read what has piled up; return the first clean picture behind it."""

@@ -23,6 +23,7 @@ class SimulatedGrabber:
     format = ""
     total = 0
     caveat = ""
+    has_driver_time = True
 
     def __init__(self, settings: CaptureSettings) -> None:
         try:

@@ -59,7 +59,9 @@ class DeviceGrabber:
         self._freshness = Freshness(self.format in ("H264", "HEVC"), settings.refuse_repeats)
         # The first picture only shows what later ones must differ from: after a reconnect it may be the
         # very picture that the camera had frozen on.
-        self._freshness.look(first, self._time_ms())
+        time_ms = self._time_ms()
+        self._freshness.look(first, time_ms)
+        self.has_driver_time = _is_believable(time_ms, time.monotonic_ns())
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return a new picture or that there is none; CameraError when the camera says that it is gone."""
@@ -81,7 +83,9 @@ class DeviceGrabber:
             if not nothing.is_repeat:
                 time.sleep(STALE_PAUSE_S)
             return nothing
-        return Grabbed(picture, self._driver_time(time_ms, now_ns))
+        if _is_believable(time_ms, now_ns):
+            return Grabbed(picture, int(time_ms * 1e6))
+        return Grabbed(picture, now_ns, is_arrival_time=True)
 
     def _first(self) -> Picture:
         damage: jpeg.DamagedError | None = None
@@ -124,10 +128,6 @@ class DeviceGrabber:
         time_ms = float(self.capture.get(cv2.CAP_PROP_POS_MSEC))
         return time_ms if math.isfinite(time_ms) and time_ms > 0 else 0.0
 
-    def _driver_time(self, time_ms: float, now_ns: int) -> int:
-        driver_ns = int(time_ms * 1e6)
-        return driver_ns if 0 <= now_ns - driver_ns < BELIEVABLE_AGE_NS else now_ns
-
     def _ask_for_settings(self) -> None:
         wanted = self.settings
         ask = self.capture.set
@@ -155,6 +155,11 @@ class DeviceGrabber:
                 f"{self.settings.source} gives {self.width}x{self.height}; "
                 f"the configuration asks for {wanted[0]}x{wanted[1]}"
             )
+
+
+def _is_believable(time_ms: float, now_ns: int) -> bool:
+    """Whether a driver's time is one of our clock."""
+    return time_ms > 0 and 0 <= now_ns - int(time_ms * 1e6) < BELIEVABLE_AGE_NS
 
 
 def _why_not(source: str) -> str:

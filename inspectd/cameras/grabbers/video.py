@@ -30,6 +30,7 @@ class VideoGrabber:
 
     is_live = False
     caveat = ""
+    has_driver_time = False
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Open the file; CameraError says why not."""

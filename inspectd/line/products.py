@@ -1,0 +1,62 @@
+"""A camera's products: what each of them is judged by, and which of them is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from inspectd import patterns
+from inspectd.errors import UsageError
+from inspectd.line.recipe import NoRecipe, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """All recipes of a camera, ready to judge. Immutable: a change is another one."""
+
+    recipes: Mapping[str | None, Recipe | NoRecipe]
+    """By product; of a camera with but one product it is None."""
+    chosen: str | None = None
+    """The product in force."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """By product, the pattern of its parts' ids. No id fits two."""
+
+    @property
+    def current(self) -> Recipe | NoRecipe:
+        """What is judged by when nobody asks for another product."""
+        return self.recipes[self.chosen]
+
+    @property
+    def all(self) -> Iterable[Recipe | NoRecipe]:
+        """All of them."""
+        return self.recipes.values()
+
+    def named(self, name: str | None) -> Recipe | NoRecipe:
+        """Return a product's recipe; UsageError: there is none of this name."""
+        if name not in self.recipes:
+            names = ", ".join(str(one) for one in self.recipes if one is not None)
+            there_is = f"there are: {names}" if names else "the camera has no recipes"
+            raise UsageError(f"There is no recipe {str(name)[:80]!r}; {there_is}.")
+        return self.recipes[name]
+
+    def of_part(self, part: str | None) -> Recipe | NoRecipe:
+        """Return what a part is judged by, as its id says.
+
+        Where ids say which product a part is, one that fits none is no product that is known here.
+        """
+        if part is None or not self.parts:
+            return self.current
+        for name, pattern in self.parts.items():
+            if patterns.matches(pattern, part):
+                return self.recipes[name]
+        known = ", ".join(f"{name}: {pattern}" for name, pattern in self.parts.items())
+        return NoRecipe(f"the part's id {part[:80]!r} belongs to no recipe; their parts are {known}")
+
+    def with_recipe(self, recipe: Recipe) -> Products:
+        """Return them with one recipe in the place of that of the same product."""
+        return replace(self, recipes={**self.recipes, recipe.name: recipe})
+
+    def with_choice(self, name: str | None) -> Products:
+        """Return them with another product in force; UsageError: there is none of this name."""
+        self.named(name)
+        return replace(self, chosen=name)

@@ -1,0 +1,77 @@
+"""What of a camera's picture is not inspected: polygons, or a painted mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspectd.records import Rect
+
+Polygon = Sequence[tuple[int, int]]
+"""Corners x, y in pixels of the camera's picture."""
+WHOLE = 0.99
+"""A patch is ignored only where all of it is; to the rounding of its edges."""
+
+Cells = NDArray[np.bool_]
+
+
+class Ignored:
+    """Pixels of a camera's picture that no verdict depends on. Immutable.
+
+    A patch that is inspected in part only would look like a defect, or hide one: those that are ignored completely
+    are left out, all others are inspected as they are.
+    """
+
+    def __init__(self, polygons: Sequence[Polygon] = (), painted: NDArray[np.bool_] | None = None) -> None:
+        """`painted`: bool [H, W], of pictures of that size only."""
+        self._polygons = [np.asarray(polygon, np.int32).reshape(-1, 2) for polygon in polygons]
+        self._painted = painted
+        self._cells: dict[tuple[Rect, tuple[int, int], tuple[int, int]], Cells] = {}
+        self._problems: dict[tuple[Rect, int, int], str | None] = {}
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the pictures that it is for; None: of any."""
+        return None if self._painted is None else (self._painted.shape[1], self._painted.shape[0])
+
+    def problem(self, area: Rect, width: int, height: int) -> str | None:
+        """Return why a rectangle of a picture of this size cannot be inspected, or None: it can."""
+        key = (area, width, height)
+        if key not in self._problems:
+            self._problems[key] = self._mismatch(width, height) or self._cover(area, width, height)
+        return self._problems[key]
+
+    def _mismatch(self, width: int, height: int) -> str | None:
+        if self.size is not None and self.size != (width, height):
+            return f"the mask of what is ignored has {self.size[0]}x{self.size[1]}, the picture {width}x{height}"
+        for corners in self._polygons:
+            left, top = corners.min(axis=0)
+            right, bottom = corners.max(axis=0)
+            if right < 0 or bottom < 0 or left >= width or top >= height:
+                return f"the ignored polygon {corners.tolist()} lies outside the picture of {width}x{height}"
+        return None
+
+    def pixels(self, width: int, height: int) -> NDArray[np.bool_]:
+        """Return what is ignored of a picture, bool [H, W]."""
+        filled = np.zeros((height, width), np.uint8)
+        if self._polygons:
+            cv2.fillPoly(filled, self._polygons, 1)
+        return np.asarray(filled > 0 if self._painted is None else (filled > 0) | self._painted, np.bool_)
+
+    def _cover(self, area: Rect, width: int, height: int) -> str | None:
+        x, y, w, h = area
+        is_covered = self.pixels(width, height)[y : y + h, x : x + w].all()
+        return f"all of {list(area)}, which is to be inspected, is ignored" if is_covered else None
+
+    def seen(self, area: Rect, grid: tuple[int, int], size: tuple[int, int]) -> Cells:
+        """Return which patches of a grid [h, w] over a rectangle of a picture of (w, h) pixels are inspected."""
+        key = (area, grid, size)
+        if (known := self._cells.get(key)) is None:
+            x, y, w, h = area
+            inside = self.pixels(*size)[y : y + h, x : x + w].astype(np.float32)
+            share = cv2.resize(inside, grid[::-1], interpolation=cv2.INTER_AREA)
+            known = self._cells[key] = np.asarray(share < WHOLE, np.bool_)
+        return known
