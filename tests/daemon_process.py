@@ -97,8 +97,9 @@ class DaemonProcess:
             case topics.VERDICT:
                 self.verdicts.append(header)
             case topics.MASK:
-                shape = (header["mask"]["h"], header["mask"]["w"])
                 assert message.part is not None
+                each = [one["mask"] for one in header.get("areas", [])] or [header["mask"]]
+                shape = (sum(one["h"] for one in each if one), header["mask"]["w"])
                 self.masks[header["camera"], header["seq"]] = np.frombuffer(message.part, np.uint8).reshape(shape)
             case topics.STATE:
                 self.states.append(header)

@@ -80,14 +80,14 @@ class Inspection:
                     beat()
                     jobs = self._batcher.take(IDLE_S)
                     if jobs:
-                        self._inspect(jobs, score)
+                        self.inspect(jobs, score)
         except Exception as error:  # a thread's top: an engine that failed cannot be trusted any more
             LOG.exception("the engine failed")
             self.stop()
             self._on_lost(f"the engine failed: {type(error).__name__}: {error}")
 
-    def _inspect(self, jobs: Sequence[Job], score: Score) -> None:
-        """Score and judge a batch. Each frame is held until its verdict is out."""
+    def inspect(self, jobs: Sequence[Job], score: Score) -> None:
+        """Score and judge a batch that was taken, and close its entries; each frame is held until then."""
         # A frame whose deadline has passed has its verdict already: to score it would only delay others.
         wanted = [job for job in jobs if job.entry.is_open]
         try:

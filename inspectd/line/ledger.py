@@ -52,6 +52,8 @@ class Entry:
     """Number of the trigger, per camera, from 1 in each epoch."""
     part: str | None = None
     trigger_ns: int | None = None
+    next_trigger_ns: int | None = None
+    """When the next part was there; None: it was not yet."""
     recipe: Judged | None = None
     """What was in force when it was opened."""
     is_open: bool = True
@@ -78,7 +80,8 @@ class _Account:
     counts: Counts = field(default_factory=Counts)
     open: set[Entry] = field(default_factory=set)
     waiting: deque[Entry] = field(default_factory=deque)  # triggers that have no frame yet, oldest first
-    parts: deque[str] = field(default_factory=lambda: deque(maxlen=PARTS_REMEMBERED))  # of the last triggers
+    last_trigger: Entry | None = None
+    parts: dict[str, None] = field(default_factory=dict)  # of the last triggers, in their order
     pending: list[_PendingFault] = field(default_factory=list)  # in their order
 
 
@@ -147,6 +150,9 @@ class Ledger:
             now = self._clock()
             entry = Entry(camera, _due(now, account), part=part, trigger_ns=now, recipe=recipe)
             self._number_trigger(account, entry)
+            if account.last_trigger is not None:
+                account.last_trigger.next_trigger_ns = now
+            account.last_trigger = entry
             account.waiting.append(entry)
             self._enter(account, entry)
             if len(account.waiting) > MOST_WAITING:
@@ -160,9 +166,9 @@ class Ledger:
         `own`: where a frame that belongs to no trigger is one itself: what it is judged by.
         `is_timed` False: nobody knows when the frame was taken, so that it belongs to no trigger.
 
-        It belongs to the last trigger that it is later than, by the delay: the part in front of the camera is the one
-        that came last. Parts that were triggered before, and have no frame yet, went by unseen: they are faults.
-        A frame serves one trigger, and a trigger takes the first frame that is its own.
+        It belongs to the last trigger that it is later than, by the delay, whatever became of that one: the part in
+        front of the camera is the one that came last. Parts that were triggered before, and have no frame yet, went by
+        unseen: they are faults. A frame serves one trigger, and a trigger takes the first frame that is its own.
         """
         with self._changed:
             account = self._accounts[stamp.camera]
@@ -170,19 +176,20 @@ class Ledger:
                 return None
             account.last_frame = max(account.last_frame, stamp.frame)
             account.counts.captured += 1
-            mine = [entry for entry in account.waiting if is_timed and _is_of(stamp, entry, account)]
-            if not mine and own is None:
-                account.counts.unmatched += 1
-                return None
-            if not mine:
-                return self._open_triggering(account, stamp, own)
-            for overtaken in mine[:-1]:
+            taken_ns = stamp.captured_ns - account.trigger_delay_ns  # as the parts' sensor would have it
+            while is_timed and account.waiting and taken_ns > (account.waiting[0].trigger_ns or 0):
+                entry = account.waiting[0]
+                if entry.next_trigger_ns is None or taken_ns <= entry.next_trigger_ns:
+                    account.waiting.popleft()
+                    self._attach(account, entry, stamp)
+                    return entry
                 account.counts.triggers_overtaken += 1
                 why = "the next trigger came before the camera gave a picture; this part was not seen"
-                self._end(account, overtaken, fault(Reason.OVERLOAD, why))
-            account.waiting.remove(mine[-1])
-            self._attach(account, mine[-1], stamp)
-            return mine[-1]
+                self._end(account, entry, fault(Reason.OVERLOAD, why))
+            if own is not None:
+                return self._open_triggering(account, stamp, own)
+            account.counts.unmatched += 1
+            return None
 
     # Closing
 
@@ -330,7 +337,10 @@ class Ledger:
         entry.trigger = str(account.counts.triggers)
         if entry.part is not None:
             account.counts.triggers_repeated += entry.part in account.parts
-            account.parts.append(entry.part)
+            account.parts.pop(entry.part, None)
+            account.parts[entry.part] = None
+            if len(account.parts) > PARTS_REMEMBERED:
+                del account.parts[next(iter(account.parts))]
 
     def _is_overdue(self, entry: Entry) -> bool:
         return entry.deadline_ns is not None and self._clock() >= entry.deadline_ns
@@ -407,11 +417,6 @@ class Ledger:
 
 def _due(began_ns: int, account: _Account) -> int | None:
     return None if account.deadline_ns is None else began_ns + account.deadline_ns
-
-
-def _is_of(stamp: Stamp, trigger: Entry, account: _Account) -> bool:
-    """Whether a frame was taken when a trigger's part was in front of the camera, or later."""
-    return stamp.captured_ns > (trigger.trigger_ns or 0) + account.trigger_delay_ns
 
 
 def _age(entry: Entry) -> int:

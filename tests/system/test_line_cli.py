@@ -55,7 +55,7 @@ def test_status_at_a_glance_and_for_programs(daemon: DaemonProcess) -> None:
 def test_a_trigger_that_a_camera_does_not_take_is_refused(daemon: DaemonProcess) -> None:
     ended = run_here("trigger", "top", "--part", "A-1", "--control", daemon.control)
     assert ended.returncode == 2
-    assert "unsupported: Camera top inspects every frame (mode: stream); it takes no triggers." in ended.stderr
+    assert "unsupported: Camera top inspects by itself (mode: stream); it takes no triggers." in ended.stderr
     unknown = run_here("trigger", "side", "--control", daemon.control)
     assert "unknown_camera: There is no camera 'side'; there are: top." in unknown.stderr
 
