@@ -73,6 +73,7 @@ class Hand:
     def __init__(self, channel: socket.socket, settings: CaptureSettings) -> None:
         self._channel = channel
         self._slots = settings.slots
+        self._is_triggered = settings.is_triggered
         self._free: deque[int] = deque()
         self._poll = select.poll()  # select() refuses descriptors from 1024 on, and ours keeps the parent's number
         self._poll.register(channel, select.POLLIN)
@@ -95,8 +96,9 @@ class Hand:
             if grabbed is None:
                 return
             if isinstance(grabbed, Nothing):
-                if grabbed.is_repeat:  # of an old picture handed out again nothing is said: it is silence
-                    self._say_alive(is_repeat=True)
+                # Of an old picture handed out again nothing is said: it is silence.
+                if grabbed.is_repeat or self._is_triggered:
+                    self._say_alive(is_repeat=grabbed.is_repeat)
             elif isinstance(grabbed, Broken):
                 self._tell_of(grabbed, is_live=grabber.is_live)
             else:
@@ -233,8 +235,7 @@ def die_with_parent() -> None:
 
 def _set_environment(settings: CaptureSettings) -> None:
     """Set what OpenCV reads once, before it is loaded."""
-    seconds = max(1, round(settings.read_timeout_ms / 1000))
-    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(settings.select_s))
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 

@@ -38,6 +38,13 @@ class CaptureSettings(msgspec.Struct, frozen=True):
     loop: bool = False
     refuse_repeats: bool = True
     """A raw camera's picture that equals the one before bit for bit is not new."""
+    is_triggered: bool = False
+    """The camera takes pictures when its own input says so: that none comes means nothing."""
+
+    @property
+    def select_s(self) -> int:
+        """How long V4L2 waits for a picture: whole seconds, as OpenCV has it."""
+        return 1 if self.is_triggered else max(1, round(self.read_timeout_ms / 1000))
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True):

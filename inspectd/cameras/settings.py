@@ -23,4 +23,5 @@ def capture_settings(camera: CameraConfig, source: Source, slots: int) -> Captur
         read_timeout_ms=camera.read_timeout_ms,
         loop=camera.loop,
         refuse_repeats=camera.frozen_ms > 0,
+        is_triggered=camera.mode == "trigger" and camera.triggered_by == "camera",
     )

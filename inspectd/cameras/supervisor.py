@@ -196,6 +196,8 @@ class Supervisor:
                     if message.caveat and not self._was_opened:
                         LOG.warning("camera %s: %s", self.name, message.caveat)
                     self._opened, self._was_opened = message, True
+                    if self._settings.is_triggered:  # it is there, whether a part is or not
+                        self._set(State.RUNNING, None)
                     self._events.on_opened(message)
                 case Captured():
                     self._give_up(message.missed)
@@ -306,4 +308,6 @@ class _Watch:
         fps = self._settings.fps or opened.fps
         period_s = 1.5 / fps if fps else 0.0
         limit_s = self._settings.read_timeout_ms / 1000 if opened.is_live else FILE_READ_TIMEOUT_S
+        if self._settings.is_triggered:  # it says that it is there each time that V4L2 has waited
+            return self._settings.select_s + limit_s
         return max(limit_s, period_s)

@@ -114,6 +114,8 @@ def untriggerable(config: CameraConfig, source: Source) -> str | None:
         return "mode: trigger needs a source that goes on by itself, such as a camera; files have mode: stream"
     if source.is_finite:
         return "mode: trigger needs a source without an end; this one has mode: stream"
+    if source.kind is Kind.URL and config.triggered_by == "camera":
+        return "triggered_by: camera needs a camera with an input of its own, plugged into this machine"
     if source.kind is Kind.URL and not config.allow_arrival_time:
         return (
             "mode: trigger needs pictures with the time at which they were taken, which a camera on the network does "

@@ -7,6 +7,7 @@ The camera is steered through the file that FAKE_CAMERA names; it holds one word
     stale       read() answers True at once, with the last picture and its old time (the cable is out)
     frozen      new times, and the same picture bit for bit
     unplugged   read() fails and the device cannot be opened
+    triggered   a new picture only when the file beside the script, with the ending .trigger, is there; it is taken away
     cut         a JPEG camera's pictures lack their second half (with FAKE_FORMAT=MJPG)
 
 With FAKE_FORMAT=MJPG it is a JPEG camera, which gives its bytes when CONVERT_RGB is switched off; with FAKE_DECODES
@@ -47,7 +48,8 @@ class FakeCapture:
         import cv2
 
         code = cv2.VideoWriter.fourcc(*os.environ.get("FAKE_FORMAT", "YUYV"))
-        values = {cv2.CAP_PROP_POS_MSEC: self.time_ms, cv2.CAP_PROP_FPS: 50.0, cv2.CAP_PROP_FOURCC: code}
+        sizes = {cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0}
+        values = {**sizes, cv2.CAP_PROP_POS_MSEC: self.time_ms, cv2.CAP_PROP_FPS: 50.0, cv2.CAP_PROP_FOURCC: code}
         return values.get(key, 0.0)
 
     def read(self, image=None):
@@ -57,7 +59,7 @@ class FakeCapture:
         if now == "hang":
             while True:
                 time.sleep(60)
-        if now == "unplugged":
+        if now == "unplugged" or (now == "triggered" and not self.waits()):
             return False, None
         if now == "stale" and self.picture is not None:
             return True, self.picture
@@ -78,6 +80,16 @@ class FakeCapture:
             image[...] = self.picture
             return True, image
         return True, self.picture.copy()
+
+    def waits(self):
+        """Wait as long as V4L2 may for the camera's input; return whether a picture was taken."""
+        give_up = time.monotonic() + float(os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"])
+        trigger = Path(SCRIPT + ".trigger")
+        while mode() == "triggered" and not trigger.exists() and time.monotonic() < give_up:
+            time.sleep(0.005)
+        is_taken = mode() == "triggered" and trigger.exists()
+        trigger.unlink(missing_ok=True)
+        return is_taken
 
     def release(self):
         self.is_open = False

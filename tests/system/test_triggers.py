@@ -15,6 +15,7 @@ from commanded import LINE, ask, changes, refused
 from conftest import write_small_model
 from daemon_process import DaemonProcess
 from run_here import run_here
+from test_camera_traps import FakeCamera
 
 from inspectd.client import Control
 from inspectd.model.calibration import CameraRecord
@@ -37,7 +38,7 @@ def model(folder: Path, threshold: float, **more: object) -> Path:
 
 
 def camera(more: str) -> str:
-    return f"{{name: top, source: {LINE}, mode: trigger, deadline_ms: 5000, {more}}}"
+    return f"{{name: top, source: {LINE}, mode: trigger, deadline_ms: 15000, read_timeout_ms: 15000, {more}}}"
 
 
 @pytest.fixture
@@ -168,6 +169,37 @@ def test_several_areas_of_one_picture_one_part_one_verdict(tmp_path: Path) -> No
         error = refused(control, ThresholdRequest(camera="top", value=48.5, by="anna"))
         assert (error.code, "has the areas a, b" in str(error)) == ("bad_value", True)
         assert ask(control, TriggerRequest(camera="top", part="y", wait=True))["areas"][0]["mask"] is not None
+        assert daemon.stop() == 0
+
+
+def test_a_camera_with_an_input_of_its_own_may_be_silent_and_is_dead_when_a_trigger_brings_nothing(
+    tmp_path: Path, small_model: Path
+) -> None:
+    fake = FakeCamera(tmp_path)
+    fake.be("triggered")
+    text = f"{{name: top, source: 0, model: {small_model}, mode: trigger, triggered_by: camera, deadline_ms: 1000}}"
+    with (
+        DaemonProcess(tmp_path / "d", text, environment=fake.environment) as daemon,
+        Control(daemon.control) as control,
+    ):
+        daemon.listen(lambda d: any(s["state"] == "running" for s in d.states))
+        for number in range(1, 4):
+            time.sleep(1.3)  # longer than a read may take
+            fake.script.with_suffix(".trigger").touch()
+            daemon.listen(lambda d, number=number: len(d.verdicts) == number)  # type: ignore[misc]
+        assert [v["trigger"] for v in daemon.verdicts] == ["1", "2", "3"]
+        assert {(v["verdict"], v["part"]) for v in daemon.verdicts} == {("ok", None)}
+        assert "lost" not in {s["state"] for s in daemon.states}
+        dead = ask(control, TriggerRequest(camera="top", part="A-1", wait=True))
+        assert (dead["verdict"], dead["reason"], dead["trigger"]) == ("fault", "camera_lost", "4")
+        daemon.listen(lambda d: d.states[-1]["state"] == "lost")
+        assert not daemon.states[-1]["inspecting"]
+        fake.script.with_suffix(".trigger").touch()
+        daemon.listen(lambda d: d.states[-1]["state"] == "running")
+        fake.be("unplugged")
+        daemon.listen(lambda d: d.states[-1]["state"] == "lost")
+        fake.be("triggered")
+        daemon.listen(lambda d: d.states[-1]["state"] == "running")
         assert daemon.stop() == 0
 
 

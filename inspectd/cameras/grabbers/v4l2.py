@@ -23,6 +23,8 @@ from inspectd.records import Picture
 STALE_PAUSE_S = 0.002  # a driver that answers at once with an old frame must not take a whole core
 BELIEVABLE_AGE_NS = 5_000_000_000  # a driver's time further from now than this is of another clock
 JPEG_FORMATS = ("MJPG", "JPEG")
+PATIENT = 0.7
+"""Of the time that V4L2 may wait: then it has waited."""
 FIRST_READS = 10
 """A JPEG camera may begin with a damaged picture or two."""
 
@@ -46,31 +48,43 @@ class DeviceGrabber:
         if self.format in JPEG_FORMATS:
             self._ask_for_bytes()
         self._gives_bytes = False
-        first = self._first()
-        if self.format in JPEG_FORMATS and not self._gives_bytes:
-            self.caveat = (
-                "its driver gives no JPEG bytes, only pictures it has decoded itself: a damaged one cannot be told"
+        first = None if settings.is_triggered else self._first()
+        if first is None:
+            self.width, self.height = (
+                int(self.capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
             )
-        self.height, self.width = first.shape[:2]
-        self.slot_bytes = first.nbytes
+            self.slot_bytes = self.width * self.height * 3
+        else:
+            self.height, self.width = first.shape[:2]
+            self.slot_bytes = first.nbytes
+            if self.format in JPEG_FORMATS and not self._gives_bytes:
+                self.caveat = (
+                    "its driver gives no JPEG bytes, only pictures it has decoded itself: a damaged one cannot be told"
+                )
         fps = float(self.capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if math.isfinite(fps) and 0 < fps < 10_000 else 0.0
         self._check_size()
         self._freshness = Freshness(self.format in ("H264", "HEVC"), settings.refuse_repeats)
-        # The first picture only shows what later ones must differ from: after a reconnect it may be the
-        # very picture that the camera had frozen on.
-        time_ms = self._time_ms()
-        self._freshness.look(first, time_ms)
-        self.has_driver_time = _is_believable(time_ms, time.monotonic_ns())
+        self.has_driver_time = True  # of one that waits for its input it shows picture by picture
+        if first is not None:
+            # The first picture only shows what later ones must differ from: after a reconnect it may be the
+            # very picture that the camera had frozen on.
+            time_ms = self._time_ms()
+            self._freshness.look(first, time_ms)
+            self.has_driver_time = _is_believable(time_ms, time.monotonic_ns())
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return a new picture or that there is none; CameraError when the camera says that it is gone."""
+        asked_ns = time.monotonic_ns()
         try:
             picture = self._read(into)
         except jpeg.DamagedError as error:
             return Broken(None, f"the picture came damaged: {error}", time.monotonic_ns())
         now_ns = time.monotonic_ns()
         if picture is None:
+            # A camera that is gone says so at once; one that waits for its input lets V4L2 wait to the end.
+            if self.settings.is_triggered and now_ns - asked_ns >= PATIENT * self.settings.select_s * 1e9:
+                return Nothing()
             raise CameraError(f"{self.settings.source} gives no more pictures")
         if picture.shape[:2] != (self.height, self.width):
             raise CameraError(
