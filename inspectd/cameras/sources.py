@@ -35,7 +35,10 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mp
 URL_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp"})
 
 
-SIMULATION_KEYS = ("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze", "ahead")
+SIMULATION_KEYS = (
+    *("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze", "ahead"),
+    *("faults", "every", "longest"),
+)
 VIDEO_MAJOR = 81
 
 
@@ -78,8 +81,8 @@ class Source:
 
     @property
     def is_camera(self) -> bool:
-        """A real camera, plugged in or on the network: one that can be bumped."""
-        return self.kind in (Kind.DEVICE, Kind.URL)
+        """A camera, plugged in or on the network: one that can be bumped. So can a simulated one that misbehaves."""
+        return self.kind in (Kind.DEVICE, Kind.URL) or (self.kind is Kind.SIMULATED and "faults" in self._query)
 
     @property
     def is_device(self) -> bool:

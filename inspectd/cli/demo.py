@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inspectd.cli import demo_faults
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from inspectd.wire.messages import VerdictMessage
 
 LEARNED_PARTS = 160
+DURATION_S, FAULTS_S = 20.0, 80.0
 PARTS_PER_S = 5.0
 DEFECTS = 0.35
 LEARN_SEED_OFFSET = 1000
@@ -30,13 +33,12 @@ LEARN_SEED_OFFSET = 1000
     "--duration",
     "duration_s",
     type=click.FloatRange(1, 3600),
-    default=20,
-    show_default=True,
     metavar="S",
-    help="How long the line runs.",
+    help="How long the line runs.  [default: 20, with --faults 80]",
 )
+@click.option("--faults", is_flag=True, help="The camera misbehaves in every way that it can.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Another seed, other parts.")
-def command(duration_s: float, seed: int) -> None:
+def command(duration_s: float | None, faults: bool, seed: int) -> None:
     """Calibrate on good parts of a simulated line, then inspect it: verdicts are printed as they arrive.
 
     Needs no camera, network or configuration. Some parts carry defects, from gross to too subtle to find; the
@@ -47,7 +49,10 @@ def command(duration_s: float, seed: int) -> None:
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="inspectd-demo-") as folder:
         model = _calibrate(console, Path(folder), seed)
-        parts = max(1, math.ceil(duration_s * PARTS_PER_S))
+        if faults:
+            demo_faults.inspect(console, Path(folder), model, seed, duration_s or FAULTS_S)
+            return
+        parts = max(1, math.ceil((duration_s or DURATION_S) * PARTS_PER_S))
         seen = _inspect(console, Path(folder), model, seed, parts)
     _report(console, seen, parts)
 
@@ -97,17 +102,8 @@ def _call(*arguments: str) -> None:
 
 def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int) -> list[_Seen]:
     """Run the daemon on the line and listen to it like any other subscriber."""
-    endpoint = f"ipc://{folder}/verdicts"
-    config = folder / "inspectd.yaml"
     source = f"sim://line?seed={seed}&parts={parts}&fps={PARTS_PER_S:g}&defects={DEFECTS}"
-    config.write_text(
-        f'cameras: [{{name: line, source: "{source}", model: {model}, policy: every, deadline_ms: 1500}}]\n'
-        f'publish: {{bind: "{endpoint}"}}\n'
-        f'control: {{bind: "ipc://{folder}/control"}}\n'
-        'metrics: {listen: "127.0.0.1:0"}\n'
-        f"journal: {{path: {folder}/journal.db}}\narchive: {{path: {folder}/archive}}\n",
-        encoding="utf-8",
-    )
+    config, endpoint = write_config(folder, f'source: "{source}", model: {model}, policy: every, deadline_ms: 1500')
     console.print(f"\n[b]2. Inspecting[/b] {parts} parts at {PARTS_PER_S:g} a second: inspectd run --config …")
     command = [sys.executable, "-m", "inspectd", "run", "--config", str(config), "--exit-when-done"]
     seen: list[_Seen] = []
@@ -126,6 +122,21 @@ def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int)
         print(log, file=sys.stderr, end="")
         sys.exit(daemon.returncode)
     return seen
+
+
+def write_config(folder: Path, camera: str) -> tuple[Path, str]:
+    """Write the configuration of a daemon with one camera, `line`; return it and where its verdicts come."""
+    endpoint = f"ipc://{folder}/verdicts"
+    config = folder / "inspectd.yaml"
+    config.write_text(
+        f"cameras: [{{name: line, {camera}}}]\n"
+        f'publish: {{bind: "{endpoint}"}}\n'
+        f'control: {{bind: "ipc://{folder}/control"}}\n'
+        'metrics: {listen: "127.0.0.1:0"}\n'
+        f"journal: {{path: {folder}/journal.db}}\narchive: {{path: {folder}/archive}}\n",
+        encoding="utf-8",
+    )
+    return config, endpoint
 
 
 def _listen(console: Console, endpoint: str, seed: int, daemon: subprocess.Popen[str]) -> Iterator[_Seen]:

@@ -19,6 +19,8 @@ T = TypeVar("T")
 SECOND = 1_000_000_000
 SHORTEST = 0.1
 """Of the longest."""
+EVERY_S, LONGEST_S = 8.0, 3.0
+"""Of a simulated camera that misbehaves."""
 LATEST_END = 0.9
 """Of its turn: then there is peace, so that it can be seen what comes back, and how fast."""
 
@@ -37,7 +39,7 @@ class Episode(Generic[T]):
 
 
 class Script(Generic[T]):
-    """One episode after the other, in turns of equal length, as far as anybody looks."""
+    """One episode after the other, in turns of equal length, as far as anybody looks; every kind in as many turns."""
 
     def __init__(self, seed: int, troubles: Sequence[T], every_s: float, longest_s: float) -> None:
         """Every `every_s` one of `troubles` comes, for `longest_s` at most; ValueError: that does not fit."""
@@ -58,7 +60,10 @@ class Script(Generic[T]):
         if self._last is not None and self._last[0] == turn:
             return self._last[1]
         rng = np.random.default_rng([self._seed, turn])
-        trouble = self._troubles[int(rng.integers(len(self._troubles)))]
+        turns, place = divmod(turn, len(self._troubles))
+        trouble = self._troubles[
+            int(np.random.default_rng([self._seed, turns]).permutation(len(self._troubles))[place])
+        ]
         length_ns = int(self._longest_ns * rng.uniform(SHORTEST, 1))
         start_ns = int(rng.uniform(0, LATEST_END * self._every_ns - length_ns))
         begin_ns = turn * self._every_ns + start_ns

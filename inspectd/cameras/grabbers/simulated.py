@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import time
 
-from inspectd.cameras.grabbers.base import Grabbed, Nothing
+import numpy as np
+from numpy.typing import NDArray
+
+from inspectd.cameras.freshness import Freshness
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import simulation_numbers
 from inspectd.errors import CameraError, UsageError
 from inspectd.records import Picture
+from inspectd.sim.faults import EVERY_S, LONGEST_S, Script, Trouble, spoil
 from inspectd.sim.line import Line
+
+FOR_EVER_S = 3600.0
 
 
 class SimulatedGrabber:
@@ -18,6 +25,8 @@ class SimulatedGrabber:
     Without `fps` it is read like a folder: nothing is ever lost. `hang=N`, `unplug=N` and `freeze=N` make
     the camera misbehave once, at part N: never answer again, go away, repeat its picture. `ahead=N` renders N
     parts before the first one is due and shows them again and again, so that a fast camera costs nothing.
+    `faults=SEED` makes it misbehave again and again, on the script of that seed (`inspectd.sim.faults`): every `every`
+    seconds for `longest` at most.
     """
 
     format = ""
@@ -34,6 +43,7 @@ class SimulatedGrabber:
         self.is_live = self.fps > 0
         self.width, self.height = (int(numbers.get(key, n)) for key, n in (("width", 640), ("height", 480)))
         try:
+            self._script = _script(numbers)
             self._line = Line(
                 int(numbers.get("seed", 0)),
                 width=self.width,
@@ -42,31 +52,74 @@ class SimulatedGrabber:
             )
         except ValueError as error:
             raise CameraError(f"{settings.source}: {error}") from None
-        self.slot_bytes = self.width * self.height * 3
         self._end = int(numbers["parts"]) if "parts" in numbers else None
         self._first = self._number = settings.first
         self._misbehave_at: dict[str, int] = {
             what: int(numbers[what]) for what in ("hang", "unplug", "freeze") if what in numbers
         }
         self._ahead = [self._line.render(i) for i in range(int(numbers.get("ahead", 0)))]
+        self._freshness = Freshness(False, settings.refuse_repeats)
+        self._last: tuple[Picture, float] | None = None
+        if (trouble := self._stops_here(time.monotonic_ns(), is_opening=True)) is Trouble.RESIZED:
+            self.height, self.width = spoil(self._line.render(self._number), trouble).shape[:2]
+        self.slot_bytes = self.width * self.height * 3
         self._due_s = time.monotonic()
 
-    def grab(self, into: Picture | None) -> Grabbed | Nothing | None:
+    def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return the next part's picture when it is due."""
         if self._end is not None and self._number >= self._end:
             return None
         self._wait_until_due()
         if self._is_now("hang"):
-            while True:
-                time.sleep(3600)
+            _hang()
         if self._is_now("unplug"):
             raise CameraError("the simulated camera was unplugged")
         if self._is_now("freeze"):
             return Nothing(is_repeat=True)
+        now_ns = time.monotonic_ns()
+        trouble = self._stops_here(now_ns)
         number = self._number
-        picture = self._ahead[number % len(self._ahead)] if self._ahead else self._line.render(number)
         self._number += 1
-        return Grabbed(picture, time.monotonic_ns(), f"part-{self._number - 1:06d}")
+        part = f"part-{number:06d}"
+        if trouble is Trouble.TORN:
+            return Broken(part, "the picture came damaged: its second half is missing", now_ns)
+        picture = self._ahead[number % len(self._ahead)] if self._ahead else self._line.render(number)
+        if trouble is None and self._script is None:
+            return Grabbed(picture, now_ns, part)
+        return self._as_the_driver_gives_it(picture, trouble) or Grabbed(self._show(picture, trouble), now_ns, part)
+
+    def _stops_here(self, now_ns: int, *, is_opening: bool = False) -> Trouble | None:
+        """Return what is wrong now, unless nothing more comes because of it; CameraError when the camera is gone."""
+        episode = self._script.now(now_ns) if self._script is not None else None
+        if episode is None:
+            return None
+        if episode.trouble is Trouble.UNPLUGGED:
+            raise CameraError("the simulated camera was unplugged")
+        if episode.trouble is Trouble.HANGS and not is_opening:
+            _hang()
+        if episode.trouble is Trouble.HANGS:  # it answers when it is well again
+            time.sleep(max(0, episode.end_ns - now_ns) / 1e9)
+            return None
+        return episode.trouble
+
+    def _as_the_driver_gives_it(self, picture: Picture, trouble: Trouble | None) -> Nothing | None:
+        """Return what shows that a picture is an old one."""
+        now_ms = time.monotonic() * 1000
+        if self._last is None or trouble not in (Trouble.FROZEN, Trouble.STALE):
+            self._last = (picture, now_ms)
+        elif trouble is Trouble.FROZEN:
+            self._last = (self._last[0], now_ms)
+        nothing = self._freshness.look(*self._last)
+        return nothing if trouble in (Trouble.FROZEN, Trouble.STALE) else None
+
+    def _show(self, picture: NDArray[np.uint8], trouble: Trouble | None) -> Picture:
+        shown = spoil(picture, trouble) if trouble is not None else picture
+        if shown.shape[:2] != (self.height, self.width):
+            height, width = shown.shape[:2]
+            raise CameraError(
+                f"the simulated camera changed its picture from {self.width}x{self.height} to {width}x{height}"
+            )
+        return shown
 
     def _is_now(self, what: str) -> bool:
         at = self._misbehave_at.get(what)
@@ -76,3 +129,16 @@ class SimulatedGrabber:
         if self.is_live:
             self._due_s = max(self._due_s + 1 / self.fps, time.monotonic() - 1)
             time.sleep(max(0.0, self._due_s - time.monotonic()))
+
+
+def _script(numbers: dict[str, float]) -> Script[Trouble] | None:
+    if "faults" not in numbers:
+        return None
+    return Script(
+        int(numbers["faults"]), tuple(Trouble), numbers.get("every", EVERY_S), numbers.get("longest", LONGEST_S)
+    )
+
+
+def _hang() -> None:
+    while True:
+        time.sleep(FOR_EVER_S)
