@@ -60,10 +60,9 @@ class Script(Generic[T]):
         if self._last is not None and self._last[0] == turn:
             return self._last[1]
         rng = np.random.default_rng([self._seed, turn])
-        turns, place = divmod(turn, len(self._troubles))
-        trouble = self._troubles[
-            int(np.random.default_rng([self._seed, turns]).permutation(len(self._troubles))[place])
-        ]
+        round_, place = divmod(turn, len(self._troubles))
+        order = np.random.default_rng([self._seed, round_]).permutation(len(self._troubles))
+        trouble = self._troubles[int(order[place])]
         length_ns = int(self._longest_ns * rng.uniform(SHORTEST, 1))
         start_ns = int(rng.uniform(0, LATEST_END * self._every_ns - length_ns))
         begin_ns = turn * self._every_ns + start_ns

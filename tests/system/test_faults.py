@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from conftest import write_small_model
 from daemon_process import DaemonProcess
 
+from inspectd.model.calibration import CameraRecord
 from inspectd.sim.faults import SECOND, Script, Trouble
 
 SEED, EVERY_S, LONGEST_S = 3, 2.5, 1.6
@@ -21,13 +23,11 @@ MEANS = {
 }
 
 
-def test_whatever_the_camera_does_the_reason_is_true_and_nothing_unseen_is_ok(
-    tmp_path: Path, small_model: Path
-) -> None:
+def test_whatever_the_camera_does_the_reason_is_true_and_nothing_unseen_is_ok(tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model", threshold=1e6, camera=CameraRecord("sim", None, 64, 64))
     script = Script(SEED, tuple(Trouble), EVERY_S, LONGEST_S)
     source = f"sim://line?fps=20&width=64&height=64&faults={SEED}&every={EVERY_S}&longest={LONGEST_S}"
-    # The small model knows pictures of any size.
-    text = f'{{name: top, source: "{source}", model: {small_model}, deadline_ms: 5000, read_timeout_ms: 300, '
+    text = f'{{name: top, source: "{source}", model: {model}, deadline_ms: 5000, read_timeout_ms: 300, '
     text += "frozen_ms: 300, open_timeout_ms: 4000}"
     with DaemonProcess(tmp_path / "d", text) as daemon:
         daemon.listen(lambda d: any(v["verdict"] == "ok" for v in d.verdicts))

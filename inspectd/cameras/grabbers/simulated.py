@@ -59,7 +59,10 @@ class SimulatedGrabber:
         }
         self._ahead = [self._line.render(i) for i in range(int(numbers.get("ahead", 0)))]
         self._freshness = Freshness(False, settings.refuse_repeats)
-        self._last: tuple[Picture, float] | None = None
+        self._last: tuple[Picture, float] = (self._line.render(self._number), time.monotonic() * 1000)
+        """The driver's last buffer and its time. As with a real camera, the first one only shows what later ones must
+        differ from."""
+        self._freshness.look(*self._last)
         if (trouble := self._stops_here(time.monotonic_ns(), is_opening=True)) is Trouble.RESIZED:
             self.height, self.width = spoil(self._line.render(self._number), trouble).shape[:2]
         self.slot_bytes = self.width * self.height * 3
@@ -105,7 +108,7 @@ class SimulatedGrabber:
     def _as_the_driver_gives_it(self, picture: Picture, trouble: Trouble | None) -> Nothing | None:
         """Return what shows that a picture is an old one."""
         now_ms = time.monotonic() * 1000
-        if self._last is None or trouble not in (Trouble.FROZEN, Trouble.STALE):
+        if trouble not in (Trouble.FROZEN, Trouble.STALE):
             self._last = (picture, now_ms)
         elif trouble is Trouble.FROZEN:
             self._last = (self._last[0], now_ms)
