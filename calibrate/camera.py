@@ -39,6 +39,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--size", type=(click.IntRange(1), click.IntRange(1)), help="Width and height asked of a camera.")
 @click.option("--format", "fourcc", metavar="FOURCC", help="Format asked of a camera, e.g. MJPG.")
 @click.option("--roi", type=(int, int, int, int), help="x y w h: inspect only this part of the picture.")
+@click.option("--ignore", metavar="PNG", help="Of the pictures' size; what is painted (not black) is not inspected.")
 @click.option("--control", help="Where a daemon that holds the camera answers. [tcp://127.0.0.1:5557]")
 @click.option("--results_path", type=FILE, default=Path("results"), show_default=True)
 @click.option("--log_project", default="project", show_default=True)
@@ -88,6 +89,7 @@ def command(
     interval: float | None,
     resume: bool,
     roi: tuple[int, int, int, int] | None,
+    ignore: str | None,
     pixels: int | None,
     imagesize: tuple[int, int] | None,
     smallest_defect: float | None,
@@ -107,7 +109,8 @@ def command(
     or sim://line. Every picture must show a good part. The run folder appears whole, or not at all.
     """
     began_s = time.monotonic()
-    seen, control = _asked_for(camera, config_path, more.pop("control"), roi, more.pop("size"), more.pop("fourcc"))
+    asked = {"roi": roi, "ignore": ignore, "size": more.pop("size"), "format": more.pop("fourcc")}
+    seen, control = _asked_for(camera, config_path, more.pop("control"), asked)
     if resume and run_name is None:
         raise UsageError("--resume needs the --run_name of the capture that was stopped.")
     run_path(results_path, log_project, log_group, run_name or "camera")
@@ -130,7 +133,6 @@ def command(
     from calibrate.progress import ProgressBars
     from calibrate.results.overview import Overview
     from calibrate.training.fit import learn, settled
-    from calibrate.training.options import options_for
     from inspectd.atomic import check_can_write
     from inspectd.engine.choose import choose_backend
 
@@ -142,7 +144,7 @@ def command(
     marked = find_marked(with_marked) if with_marked is not None else NOTHING
     defect_paths = [*(known.find_defects(defects) if defects is not None else ()), *marked.bad]
     backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
-    options = options_for(more.pop("backbone"), more.pop("layers"), sizing=sizing, roi=seen.roi, **more)
+    options = _options(seen, sizing, more)
     kept = capture_folder(target)
     with ProgressBars() as bars:
         pictures = _room(options, backend, seen, expected_size(acquisition), config_path is not None, bars)
@@ -169,9 +171,12 @@ def command(
 
 
 def _asked_for(
-    camera: str, config_path: Path | None, control: str | None, roi: tuple[int, ...] | None, size: Any, fourcc: Any
+    camera: str, config_path: Path | None, control: str | None, asked: dict[str, Any]
 ) -> tuple[CameraConfig, str]:
-    """Return the camera that is meant, and where a daemon that holds it would answer; UsageError for slips."""
+    """Return the camera that is meant, and where a daemon that holds it would answer; UsageError for slips.
+
+    `asked`: what the command line asks of it.
+    """
     from inspectd.cameras.sources import encoding_problem, parse_source
     from inspectd.config import CameraConfig
 
@@ -180,8 +185,7 @@ def _asked_for(
     problem = encoding_problem(parse_source(seen.source).address)
     if problem is not None:
         raise UsageError(f"--camera cannot be read as an address: {problem}.")
-    asked = _asked(seen, size=size, format=fourcc, roi=roi)
-    return asked, control or (settings.control.bind if settings else "tcp://127.0.0.1:5557")
+    return _asked(seen, **asked), control or (settings.control.bind if settings else "tcp://127.0.0.1:5557")
 
 
 def _sizing(pixels: int | None, imagesize: tuple[int, int] | None, smallest_defect: float | None) -> Sizing:
@@ -191,6 +195,14 @@ def _sizing(pixels: int | None, imagesize: tuple[int, int] | None, smallest_defe
     if sum(given is not None for given in (pixels, imagesize, smallest_defect)) > 1:
         raise UsageError("--pixels, --imagesize and --smallest-defect each decide the input's size; give one of them.")
     return Sizing(pixels, imagesize, smallest_defect)
+
+
+def _options(seen: CameraConfig, sizing: Sizing, more: dict[str, Any]) -> Options:
+    from calibrate.training.options import options_for
+    from inspectd.line.recipe import read_ignored
+
+    more |= {"sizing": sizing, "roi": seen.roi, "ignored": read_ignored(seen.ignore)}
+    return options_for(more.pop("backbone"), more.pop("layers"), **more)
 
 
 def _room(
@@ -204,10 +216,12 @@ def _room(
     """Return room for pictures whose size is found by those that are expected, or by the first one."""
     from calibrate.acquire.acquire import check_roi
     from calibrate.training.fit import pictures_for
+    from calibrate.training.options import check_ignored
     from calibrate.training.timing import fit_deadline
 
     def fit_input(size: tuple[int, int]) -> Geometry:
         check_roi(seen.roi, size)
+        check_ignored(options, size)
         fitted, said = fit_deadline(options, backend, size, seen.deadline_ms, is_firm=is_configured)
         watcher.report(said)
         return fitted.geometry()

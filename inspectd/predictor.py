@@ -19,6 +19,7 @@ from inspectd.cameras.image_files import as_picture, list_pictures, read_picture
 from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
+from inspectd.model.ignored import Ignored
 from inspectd.records import Picture
 from inspectd.simplenet import bundle
 from inspectd.simplenet.bundle import Bundle
@@ -124,7 +125,7 @@ class SimpleNet:
         map_ = np.full((height, width), np.nan, np.float32)
         smooth = self._smooth(torch.from_numpy(scores)[None])
         map_[y : y + h, x : x + w] = F.interpolate(smooth[None], size=(h, w), mode="bilinear")[0, 0].numpy()
-        return float(scores.max()), map_
+        return float(_inspected(model, scores[None]).max()), map_
 
     def _predict_tensor(self, inputs: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         expected = self.model.params.input_shape
@@ -134,7 +135,8 @@ class SimpleNet:
                 f"{', '.join(map(str, expected))}]."
             )
         patch_scores = self._backend.score_normalised(self.model, inputs.float().cpu().numpy())
-        return patch_scores.max(axis=(1, 2)), self._smooth(torch.from_numpy(patch_scores)).numpy()
+        maps = self._smooth(torch.from_numpy(patch_scores)).numpy()
+        return _inspected(self.model, patch_scores).max(axis=(1, 2)), maps
 
     def _predict_loader(self, loader: DataLoader[Any]) -> tuple[NDArray[np.float32], list[Map]]:
         scores: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
@@ -152,6 +154,16 @@ class SimpleNet:
         grid = (patch_scores.shape[-2], patch_scores.shape[-1])
         smoothed: Tensor = MapSmoother(grid, (height, width))(patch_scores)
         return smoothed
+
+
+def _inspected(model: Bundle, patch_scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return patch scores [B, h, w] without those of patches that the calibration left out."""
+    ignored = model.calibration.ignored if model.calibration else None
+    if ignored is None:
+        return patch_scores
+    height, width = patch_scores.shape[1:]
+    seen = Ignored(patches=ignored).seen((0, 0, width, height), (height, width), (width, height))
+    return np.where(seen, patch_scores, np.float32(-np.inf))
 
 
 def _warn_of_exchanged_colours(model: Bundle, picture: Picture) -> None:

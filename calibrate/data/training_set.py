@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calibrate.data.augment import Augmentation
 from inspectd.errors import UsageError
 from inspectd.model.framing import Small, shrink, tint
 from inspectd.model.geometry import Geometry
+from inspectd.model.ignored import Ignored
 from inspectd.model.optics import Lens, Places, look_through, places
 from inspectd.records import Picture
 from inspectd.simplenet.preprocess import crop, scale
@@ -28,6 +31,8 @@ class Pictures:
     geometry: Geometry
     """Decided by the first picture, where `sized` says how."""
     white_level: int = 65535
+    ignored: Ignored | None = None
+    """What of the pictures is left out; they are all of one size then."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Drawn anew each time a picture is loaded for training."""
     generator: torch.Generator = field(default_factory=torch.Generator)
@@ -77,6 +82,11 @@ class Pictures:
         height, width = picture.shape[:2]
         if not self._scaled:
             self.size = (width, height)
+        if self.ignored is not None and self.size != (width, height):
+            raise UsageError(
+                f"What is ignored is for pictures of one size; {name} has {width}x{height}, the first one "
+                f"{self.size[0]}x{self.size[1]}. Nothing was changed."
+            )
         digest = fingerprint(picture)
         if digest in self._known:
             self.copies[len(self)] = (name, self._known[digest])
@@ -111,6 +121,10 @@ class Pictures:
         """Return float32 [b, 3, H, W], 0 … 255, of the pictures at `positions`, augmented."""
         chosen = (self.augmentation(self._scaled[i], self.generator) for i in positions)
         return torch.stack([crop(pixels, self.geometry).float() for pixels in chosen])
+
+    def seen(self, grid: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return which patches of a grid [h, w] are inspected; None: all."""
+        return self.ignored.seen(self.geometry.area(*self.size), grid, self.size) if self.ignored is not None else None
 
     @property
     def digest(self) -> str:

@@ -16,7 +16,7 @@ from calibrate.evaluation.metrics import Metrics, image_auroc
 from calibrate.evaluation.testset import Evaluation, smoothed
 from calibrate.training.fit import Learned, pictures_for
 from calibrate.training.options import Options
-from calibrate.training.scoring import score_pixels
+from calibrate.training.scoring import score_pixels, worst
 from inspectd.cameras.image_files import list_pictures
 from inspectd.engine.backend import Backend
 from inspectd.errors import UsageError
@@ -37,11 +37,12 @@ def test_defects(
     paths: list[Path], learned: Learned, options: Options, backend: Backend, on_picture: Callable[[], None]
 ) -> tuple[Evaluation, Pictures]:
     """Score the defects beside the held-out good parts; without masks there is an image AUROC only."""
-    defects = pictures_for(options)
+    defects = pictures_for(options)  # which leaves out what the good ones leave out
     left_out = add_files(defects, paths, 0, lambda: None)
     scores = []
     for i in range(len(defects)):
-        scores.append(float(score_pixels(backend, learned.model, defects.input(i)[None]).max()))
+        scored = score_pixels(backend, learned.model, defects.input(i)[None])
+        scores += worst(scored, defects.seen((scored.shape[1], scored.shape[2])))
         on_picture()
     both = [*learned.scores, *scores]
     is_defective = [False] * len(learned.scores) + [True] * len(scores)
@@ -69,6 +70,9 @@ def draw_examples(
 def _draw(pictures: Pictures, i: int, learned: Learned, backend: Backend, *, is_good: bool) -> NDArray[np.uint8]:
     pixels = pictures.input(i)
     patch_scores = score_pixels(backend, learned.model, pixels[None])
+    seen = pictures.seen((patch_scores.shape[1], patch_scores.shape[2]))
+    if seen is not None:
+        patch_scores = np.where(seen, patch_scores, patch_scores[:, seen].min())
     truth = np.zeros(tuple(pixels.shape[1:]), np.bool_) if is_good else None
     return segmentation_figure(
         _bgr(pixels),

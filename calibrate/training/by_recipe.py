@@ -33,6 +33,7 @@ def train_by_recipe(
     watcher: Watcher,
 ) -> Trained:
     embedder = FoldedEmbedder(backbone, options.shape, options.params.input_shape, device)
+    embedder.leave_out(pictures.seen(embedder.grid))
     everyone, folds = range(len(pictures)), folds_of(len(pictures))
     watcher.stage("features", len(pictures))
     good = embed_good(pictures, embedder, options.cache, options.cache_folder, watcher.report, watcher.step)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibrate.data.sizing import PIXELS
@@ -38,14 +40,30 @@ class FoldedEmbedder:
         network = _Network(backbone, shape, strips)
         self.grid = strips.whole_grid(network.trunk.grids[0])
         self._strips = strips
+        self._stand_in: Tensor | None = None
+        """[P]: for each patch, the one that is taken for it."""
         self._normalise = Normalise(device)
         self._embed = _compiled(network, device)
+
+    def leave_out(self, seen: NDArray[np.bool_] | None) -> None:
+        """Put the nearest inspected patch of the same picture in the place of each that is not; `seen`: [h, w].
+
+        Nothing is learned from what is ignored then, and no picture is odd or scores high because of it.
+        """
+        if seen is None:
+            return
+        _, nearest = cv2.distanceTransformWithLabels(
+            (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        by_label = {int(label): place for place, label in enumerate(nearest.reshape(-1)) if seen.reshape(-1)[place]}
+        self._stand_in = torch.tensor([by_label[int(label)] for label in nearest.reshape(-1)], device=self.device)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return float32 [b, P, D] for pictures [b, 3, H, W], 0 … 255: P patches of D values each."""
         with torch.no_grad():
             pictures = self._normalise(pixels.to(self.device))
-            return self._strips.pass_through(pictures, self._embed).flatten(2).transpose(1, 2)
+            patches = self._strips.pass_through(pictures, self._embed).flatten(2).transpose(1, 2)
+            return patches if self._stand_in is None else patches[:, self._stand_in]
 
 
 def _room(device: torch.device) -> Room:

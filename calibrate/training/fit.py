@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 
 from calibrate.data.clean import Cleaning
@@ -26,6 +27,7 @@ from calibrate.training.by_epochs import EpochTraining, Keeper, KeepLast
 from calibrate.training.by_recipe import train_by_recipe
 from calibrate.training.independence import independent_parts
 from calibrate.training.options import Options, options_for
+from calibrate.training.scoring import score_pixels
 from calibrate.training.threshold import choose_threshold, held_out_positions
 from calibrate.training.trained import Trained, confirmed_of
 from calibrate.training.tried import Tried, try_out
@@ -34,7 +36,13 @@ from inspectd.engine.backend import Backend
 from inspectd.engine.choose import torch_device
 from inspectd.line.judge import exceeds
 from inspectd.model.artefact import sha256
-from inspectd.model.calibration import CALIBRATION_VERSION, Calibration, CameraRecord, ThresholdRecord
+from inspectd.model.calibration import (
+    CALIBRATION_VERSION,
+    Calibration,
+    CameraRecord,
+    IgnoredPatches,
+    ThresholdRecord,
+)
 from inspectd.model.framing import find_framing, find_tint
 from inspectd.model.geometry import IMAGENET_MEAN, IMAGENET_STD
 from inspectd.records import Picture
@@ -169,6 +177,7 @@ def _with_threshold(
         precision=variant.precision,
         camera=camera,
         roi=options.roi,
+        ignored=_ignored_patches(pictures, draft, backend),
         resize=options.resize,
         framing=find_framing(pictures.smalls),
         tint=find_tint(pictures.tints),
@@ -231,7 +240,7 @@ def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundl
 def pictures_for(options: Options) -> Pictures:
     """Return room for pictures, as the options want them."""
     draws = torch.Generator().manual_seed(options.seed)
-    pictures = Pictures(options.geometry(), options.white_level, options.augmentation, draws)
+    pictures = Pictures(options.geometry(), options.white_level, options.ignored, options.augmentation, draws)
     if options.sizing is not None:
         pictures.sized = lambda size: options.fitted(size).geometry()
     return pictures
@@ -240,6 +249,15 @@ def pictures_for(options: Options) -> Pictures:
 def settled(options: Options, pictures: Pictures) -> Options:
     """Return the options with the size that the pictures have."""
     return dataclasses.replace(options, height=pictures.geometry.height, width=pictures.geometry.width, sizing=None)
+
+
+def _ignored_patches(pictures: Pictures, model: Bundle, backend: Backend) -> IgnoredPatches | None:
+    """Return the patches that are left out, for the model to keep; None: none are."""
+    if pictures.ignored is None:
+        return None
+    _, height, width = score_pixels(backend, model, pictures.input(0)[None]).shape
+    seen = pictures.seen((height, width))
+    return None if seen is None else IgnoredPatches((height, width), tuple(np.flatnonzero(~seen).tolist()))
 
 
 def _versions() -> dict[str, str]:

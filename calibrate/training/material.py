@@ -12,6 +12,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calibrate.data.disturbance import Picture
@@ -145,6 +146,7 @@ def make_material(
     def embed(picture: Picture) -> Tensor:
         return embedder(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].half()
 
+    seen = pictures.seen(embedder.grid)
     patches = torch.Generator().manual_seed(seed)
     varied: list[Tensor] = []
     painted: list[Tensor] = []
@@ -153,7 +155,7 @@ def make_material(
     for i, (picture, moved, with_defects) in zip(positions, ahead(make, positions), strict=True):
         varied.append(_some(embed(moved), patches))
         on_picture()
-        shown = embed(with_defects)[_changed(picture, with_defects, embedder.grid).to(embedder.device)]
+        shown = embed(with_defects)[_changed(picture, with_defects, embedder.grid, seen).to(embedder.device)]
         painted.append(shown)
         painted_folds += [folds[i]] * len(shown)
         on_picture()
@@ -200,6 +202,7 @@ def make_probes(
 ) -> list[tuple[int, Tensor]]:
     """Paint one defect into each of some good pictures: the fold that knows it, and uint8 [3, H, W]."""
     draws = np.random.default_rng((seed, 1))  # other defects than those that are learned from
+    seen = pictures.seen(grid)
     probes = []
     for n in range(recipe.probes):
         i = usable[n * len(usable) // recipe.probes]
@@ -209,7 +212,7 @@ def make_probes(
         other = _picture(pictures, mates[int(draws.integers(len(mates)))])
         for _ in range(TRIES):
             painted = paint_one(picture, other, (PROBED[0] * patch, PROBED[1] * patch), draws)
-            if _changed(picture, painted, grid).any():
+            if _changed(picture, painted, grid, seen).any():
                 break
         probes.append((folds[i], torch.from_numpy(painted.round().astype(np.uint8)).permute(2, 0, 1)))
     return probes
@@ -219,7 +222,7 @@ def _picture(pictures: Pictures, position: int) -> Picture:
     return np.ascontiguousarray(pictures.input(position).permute(1, 2, 0).numpy())
 
 
-def _changed(before: Picture, after: Picture, grid: tuple[int, int]) -> Tensor:
-    """Return which patches show the difference, bool [P]."""
-    cells = cv2.resize(np.abs(after - before).mean(axis=2), grid[::-1], interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(cells.reshape(-1) > CHANGED)
+def _changed(before: Picture, after: Picture, grid: tuple[int, int], seen: NDArray[np.bool_] | None) -> Tensor:
+    """Return which patches that are inspected (None: all) show the difference, bool [P]."""
+    cells = cv2.resize(np.abs(after - before).mean(axis=2), grid[::-1], interpolation=cv2.INTER_AREA) > CHANGED
+    return torch.from_numpy((cells if seen is None else cells & seen).reshape(-1))

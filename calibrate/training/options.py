@@ -18,6 +18,7 @@ from calibrate.training.train import Schedule
 from inspectd.errors import UsageError
 from inspectd.model.calibration import WIDEST_WINDOW, Params
 from inspectd.model.geometry import Geometry
+from inspectd.model.ignored import Ignored
 from inspectd.records import Rect
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.network import HeadShape
@@ -62,6 +63,8 @@ class Options:
     resize: int | None = None
     """The shorter side before a centre crop; None: no crop, everything is inspected."""
     roi: Rect | None = None
+    ignored: Ignored | None = None
+    """What of the pictures is left out."""
     white_level: int = 65535
     shape: HeadShape = EMBEDDED_SHAPE
     recipe: Recipe | None = field(default_factory=Recipe)
@@ -146,6 +149,15 @@ def options_for(backbone: str | None, layers: Sequence[str], **changes: Any) -> 
 def _pick(given: dict[str, Any], kind: type[Any], among: Collection[str] | None = None) -> dict[str, Any]:
     names = [f.name for f in dataclasses.fields(kind) if among is None or f.name in among]
     return {name: given.pop(name) for name in names if name in given}
+
+
+def check_ignored(options: Options, size: Size) -> None:
+    """Refuse a mask that is not for pictures of this width and height, or leaves nothing of them (UsageError)."""
+    if options.ignored is None:
+        return
+    area = options.geometry().area(*size)
+    if (why := options.ignored.problem(area, *size)) is not None:
+        raise UsageError(f"--ignore: {why}.")
 
 
 def check(options: Options) -> Options:

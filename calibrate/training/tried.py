@@ -10,7 +10,7 @@ import torch
 from calibrate.data.disturbance import DISTURBANCES
 from calibrate.data.training_set import Pictures
 from calibrate.progress import Watcher
-from calibrate.training.scoring import score_pixels
+from calibrate.training.scoring import score_pixels, worst
 from calibrate.training.trained import Trained
 from calibrate.training.withstood import Withstood, withstood_of
 from inspectd.engine.backend import Backend, Variant
@@ -48,7 +48,8 @@ def try_out(pictures: Pictures, trained: Trained, like: Bundle, backend: Backend
         found: list[float] = []
         inputs = trial.inputs(pictures)
         while some := list(islice(inputs, TOGETHER)):
-            found += score_pixels(backend, model, torch.stack(some)).reshape(len(some), -1).max(axis=1).tolist()
+            scored = score_pixels(backend, model, torch.stack(some))
+            found += worst(scored, pictures.seen((scored.shape[1], scored.shape[2])))
             for _ in some:
                 watcher.step()
         scores = iter(found)

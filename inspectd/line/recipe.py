@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inspectd.cameras.image_files import read_mask
-from inspectd.config import CameraConfig
+from inspectd.config import CameraConfig, Ignore
 from inspectd.engine.backend import Parity
 from inspectd.errors import UsageError
 from inspectd.line.judge import Criterion
@@ -111,6 +111,8 @@ def _area(camera: str, plan: AreaPlan, model: Artefact, parity: Parity | None, i
     if threshold is None and calibration is not None and calibration.threshold is not None:
         threshold = calibration.threshold.value
     criterion = None if threshold is None else Criterion(threshold, _held_out(model), model.label)
+    if calibration is not None and calibration.ignored is not None:
+        ignored = (ignored or Ignored()).and_patches(calibration.ignored)
     area = Area(model, geometry, criterion, parity, plan.name, ignored)
     if calibration is not None and calibration.camera.width > 0 and calibration.statistics.get("sizes", 1) == 1:
         why = place_mismatch(area, calibration.camera.width, calibration.camera.height)
@@ -132,13 +134,16 @@ def _is_inside(roi: Rect, size: tuple[int, int]) -> bool:
     return x + w <= size[0] and y + h <= size[1]
 
 
-def _ignored(camera: str, plan: Plan) -> Ignored | None:
-    if not plan.ignore:
+def read_ignored(ignore: Ignore) -> Ignored | None:
+    """Return what a configuration says of what is not inspected; None: all is. UsageError: its PNG cannot be read."""
+    if not ignore:
         return None
-    if not isinstance(plan.ignore, str):
-        return Ignored(plan.ignore)
+    return Ignored(painted=read_mask(Path(ignore))) if isinstance(ignore, str) else Ignored(ignore)
+
+
+def _ignored(camera: str, plan: Plan) -> Ignored | None:
     try:
-        return Ignored(painted=read_mask(Path(plan.ignore)))
+        return read_ignored(plan.ignore)
     except UsageError as error:
         raise UsageError(f"Camera {camera}: ignore: {error}") from None
 

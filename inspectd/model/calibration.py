@@ -88,6 +88,15 @@ class ThresholdRecord(msgspec.Struct, frozen=True):
         return self.proven_rate <= self.rate
 
 
+class IgnoredPatches(msgspec.Struct, frozen=True):
+    """Patches that are no part of the score, learned from and judged without."""
+
+    grid: tuple[Annotated[int, Meta(ge=1, le=8192)], Annotated[int, Meta(ge=1, le=8192)]]
+    """Height and width of the whole patch grid."""
+    patches: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(max_length=1 << 20)]
+    """Their numbers, row by row."""
+
+
 class Calibration(msgspec.Struct, frozen=True):
     """calibration.json: what the published two files lack."""
 
@@ -124,5 +133,7 @@ class Calibration(msgspec.Struct, frozen=True):
     """How the camera looked at the parts; None: parts or textures vary too much to tell a moved camera."""
     optics: Optics | None = None
     """Light and lens; None: it was not tried what the model withstands."""
+    ignored: IgnoredPatches | None = None
+    """Patches that were left out; None: none were."""
     rois: tuple[RectSpec, ...] = ()
     """Where parts of each picture were learned from as one: `roi` is the first of them."""

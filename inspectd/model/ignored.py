@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspectd.model.calibration import IgnoredPatches
 from inspectd.records import Rect
 
 Polygon = Sequence[tuple[int, int]]
@@ -25,9 +26,16 @@ class Ignored:
     are left out, all others are inspected as they are.
     """
 
-    def __init__(self, polygons: Sequence[Polygon] = (), painted: NDArray[np.bool_] | None = None) -> None:
-        """`painted`: bool [H, W], of pictures of that size only."""
+    def __init__(
+        self,
+        polygons: Sequence[Polygon] = (),
+        painted: NDArray[np.bool_] | None = None,
+        patches: IgnoredPatches | None = None,
+    ) -> None:
+        """`painted`: bool [H, W], of pictures of that size only. `patches`: those that a calibration left out."""
+        self._patches = patches
         self._polygons = [np.asarray(polygon, np.int32).reshape(-1, 2) for polygon in polygons]
+        self._corners = polygons
         self._painted = painted
         self._cells: dict[tuple[Rect, tuple[int, int], tuple[int, int]], Cells] = {}
         self._problems: dict[tuple[Rect, int, int], str | None] = {}
@@ -54,6 +62,10 @@ class Ignored:
                 return f"the ignored polygon {corners.tolist()} lies outside the picture of {width}x{height}"
         return None
 
+    def and_patches(self, patches: IgnoredPatches) -> Ignored:
+        """Return what is ignored here, and what a calibration left out."""
+        return Ignored(self._corners, self._painted, patches)
+
     def pixels(self, width: int, height: int) -> NDArray[np.bool_]:
         """Return what is ignored of a picture, bool [H, W]."""
         filled = np.zeros((height, width), np.uint8)
@@ -74,4 +86,6 @@ class Ignored:
             inside = self.pixels(*size)[y : y + h, x : x + w].astype(np.float32)
             share = cv2.resize(inside, grid[::-1], interpolation=cv2.INTER_AREA)
             known = self._cells[key] = np.asarray(share < WHOLE, np.bool_)
+            if self._patches is not None and self._patches.grid == grid:
+                known.reshape(-1)[[i for i in self._patches.patches if i < known.size]] = False
         return known

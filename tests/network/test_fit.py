@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from inspectd import SimpleNet
+from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
+from inspectd.model.ignored import Ignored
+from inspectd.simplenet import bundle
+from inspectd.trial import Part, try_out
 
 
 def test_fit_learns_what_is_normal(tmp_path: Path) -> None:
@@ -54,3 +58,40 @@ def test_rgb_where_bgr_is_expected_is_said() -> None:
     net.predict(parts[0])
     with pytest.warns(UserWarning, match="red and blue exchanged"):
         net.predict(parts[0][:, :, ::-1])
+
+
+def test_what_is_ignored_is_not_learned_and_no_part_of_the_score_anywhere(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+
+    def part(label: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        picture = draws.normal(120, 4, (96, 96, 3)).astype(np.uint8)
+        picture[:40, :40] = draws.integers(0, 255, (5, 5, 3), np.uint8).repeat(8, 0).repeat(8, 1) // label
+        return picture
+
+    label = Ignored([[(0, 0), (60, 0), (60, 60), (0, 60)]])
+    settings = {"imagesize": 96, "steps": 80}
+    net = SimpleNet("cpu").fit([part(1) for _ in range(16)], ignored=label, **settings)
+    other, defective = part(7), part(1)
+    cv2.line(defective, (70, 70), (90, 92), (255, 255, 255), 5)
+    assert net.threshold is not None
+    assert net.predict(part(1))[0] <= net.threshold
+    assert net.predict(other)[0] <= net.threshold, "a label that was never seen"
+    assert net.predict(defective)[0] > net.threshold
+    record = net.model.calibration.ignored  # type: ignore[union-attr]
+    assert record is not None
+    assert 0 < len(record.patches) < record.grid[0] * record.grid[1] / 2
+    net.save_to_path(tmp_path / "model")
+    again = SimpleNet("cpu").load_from_path(tmp_path / "model")
+    assert again.predict(other)[0] == pytest.approx(net.predict(other)[0], abs=1e-6)
+    # As the daemon judges: what the model left out is ignored there, too.
+    cv2.imwrite(str(tmp_path / "other.png"), other)
+    model = bundle.load(tmp_path / "model")
+    (judged,) = try_out(model, choose_backend("cpu"), [Part(tmp_path / "other.png", "other.png", "good")])
+    assert judged.finding.outcome == "ok"
+    assert judged.finding.score == pytest.approx(net.predict(other)[0], abs=1e-3)
+
+
+def test_what_is_ignored_needs_pictures_of_one_size() -> None:
+    pictures = [np.full((96 + i, 96, 3), i, np.uint8) for i in range(9)]
+    with pytest.raises(UsageError, match="for pictures of one size; 1 has 96x97, the first one 96x96"):
+        SimpleNet("cpu").fit(pictures, ignored=Ignored([[(0, 0), (9, 0), (9, 9)]]), imagesize=96, steps=2)

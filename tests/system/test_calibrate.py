@@ -44,6 +44,26 @@ def tree(folder: Path) -> list[str]:
 # Runs
 
 
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        ((24, 32), "--ignore: the mask of what is ignored has 32x24, the picture 64x48."),
+        ((48, 64), "--ignore: all of [0, 0, 64, 48], which is to be inspected, is ignored."),
+        (None, "mask.png cannot be read: No such file or directory."),
+    ],
+)
+def test_a_mask_that_cannot_be_is_refused_before_anything_is_learned(
+    tmp_path: Path, pictures: Path, size: tuple[int, int] | None, says: str
+) -> None:
+    mask = tmp_path / "mask.png"
+    if size is not None:
+        cv2.imwrite(str(mask), np.full(size, 255, np.uint8))
+    ended = calibrate(pictures, tmp_path / "results", "--ignore", str(mask))
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert not list((tmp_path / "results").rglob("calibration.json"))
+
+
 def test_a_run_folder_is_complete(tmp_path: Path, pictures: Path) -> None:
     ended = calibrate(pictures, tmp_path / "results")
     assert ended.returncode == 0, ended.stderr
