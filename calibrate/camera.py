@@ -12,6 +12,7 @@ import click
 
 from calibrate.arguments import Sides, Variations
 from calibrate.paths import run_path, slug
+from calibrate.where import Where, look_at
 from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,15 @@ FILE = click.Path(path_type=Path)
 @click.option("--resume", is_flag=True, help="Go on with a live capture that was stopped; needs its --run_name.")
 @click.option("--size", type=(click.IntRange(1), click.IntRange(1)), help="Width and height asked of a camera.")
 @click.option("--format", "fourcc", metavar="FOURCC", help="Format asked of a camera, e.g. MJPG.")
-@click.option("--roi", type=(int, int, int, int), help="x y w h: inspect only this part of the picture.")
+@click.option(
+    "--roi",
+    "rois",
+    type=(int, int, int, int),
+    multiple=True,
+    help="x y w h: inspect only this part of the picture; repeatable, for areas that share a model.",
+)
+@click.option("--recipe", "product", metavar="NAME", help="With --config: the product that is shown.")
+@click.option("--area", "areas", metavar="NAME", multiple=True, help="With --config: this area of it; repeatable.")
 @click.option("--ignore", metavar="PNG", help="Of the pictures' size; what is painted (not black) is not inspected.")
 @click.option("--control", help="Where a daemon that holds the camera answers. [tcp://127.0.0.1:5557]")
 @click.option("--results_path", type=FILE, default=Path("results"), show_default=True)
@@ -88,7 +97,9 @@ def command(
     parts: int | None,
     interval: float | None,
     resume: bool,
-    roi: tuple[int, int, int, int] | None,
+    rois: tuple[tuple[int, int, int, int], ...],
+    product: str | None,
+    areas: tuple[str, ...],
     ignore: str | None,
     pixels: int | None,
     imagesize: tuple[int, int] | None,
@@ -109,8 +120,9 @@ def command(
     or sim://line. Every picture must show a good part. The run folder appears whole, or not at all.
     """
     began_s = time.monotonic()
-    asked = {"roi": roi, "ignore": ignore, "size": more.pop("size"), "format": more.pop("fourcc")}
+    asked = {"size": more.pop("size"), "format": more.pop("fourcc")}
     seen, control = _asked_for(camera, config_path, more.pop("control"), asked)
+    where = look_at(seen, product, areas, rois, ignore)
     if resume and run_name is None:
         raise UsageError("--resume needs the --run_name of the capture that was stopped.")
     run_path(results_path, log_project, log_group, run_name or "camera")
@@ -122,7 +134,6 @@ def command(
         acquire_pictures,
         capture_folder,
         check_names,
-        check_roi,
         expected_size,
         forget_pictures,
         plan_acquisition,
@@ -144,14 +155,16 @@ def command(
     marked = find_marked(with_marked) if with_marked is not None else NOTHING
     defect_paths = [*(known.find_defects(defects) if defects is not None else ()), *marked.bad]
     backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
-    options = _options(seen, sizing, more)
+    options = _options(where, sizing, more)
     kept = capture_folder(target)
     with ProgressBars() as bars:
-        pictures = _room(options, backend, seen, expected_size(acquisition), config_path is not None, bars)
+        pictures = _room(
+            options, where, backend, seen.deadline_ms, expected_size(acquisition), config_path is not None, bars
+        )
         acquired = acquire_pictures(acquisition, pictures, kept, bars)
         add_good(marked, pictures, acquired.left_out, acquired.notes)
         options = settled(options, pictures)
-        check_roi(seen.roi, pictures.size)
+        where.check(pictures.size)
         check_names(options.confirmed, pictures)
         options = replace(options, confirmed=(*options.confirmed, *confirmed(marked, pictures)))
         camera_record = acquisition.record(pictures.size)
@@ -197,32 +210,34 @@ def _sizing(pixels: int | None, imagesize: tuple[int, int] | None, smallest_defe
     return Sizing(pixels, imagesize, smallest_defect)
 
 
-def _options(seen: CameraConfig, sizing: Sizing, more: dict[str, Any]) -> Options:
+def _options(where: Where, sizing: Sizing, more: dict[str, Any]) -> Options:
     from calibrate.training.options import options_for
     from inspectd.line.recipe import read_ignored
 
-    more |= {"sizing": sizing, "roi": seen.roi, "ignored": read_ignored(seen.ignore)}
+    roi, several = where.rois[:1], where.rois if len(where.rois) > 1 else ()
+    more |= {"sizing": sizing, "roi": roi[0] if roi else None, "rois": several, "ignored": read_ignored(where.ignore)}
     return options_for(more.pop("backbone"), more.pop("layers"), **more)
 
 
 def _room(
     options: Options,
+    where: Where,
     backend: Backend,
-    seen: CameraConfig,
+    deadline_ms: float,
     expected: tuple[int, int] | None,
     is_configured: bool,
     watcher: Watcher,
 ) -> Pictures:
     """Return room for pictures whose size is found by those that are expected, or by the first one."""
-    from calibrate.acquire.acquire import check_roi
     from calibrate.training.fit import pictures_for
     from calibrate.training.options import check_ignored
     from calibrate.training.timing import fit_deadline
 
     def fit_input(size: tuple[int, int]) -> Geometry:
-        check_roi(seen.roi, size)
+        where.check(size)
         check_ignored(options, size)
-        fitted, said = fit_deadline(options, backend, size, seen.deadline_ms, is_firm=is_configured)
+        of_each_ms = deadline_ms / max(1, len(options.rois))
+        fitted, said = fit_deadline(options, backend, size, of_each_ms, is_firm=is_configured)
         watcher.report(said)
         return fitted.geometry()
 
@@ -301,6 +316,16 @@ def _write(
         folder.finish(render_report(f"Calibration of {name}", [render_model(told)]))
 
 
+def _said_of_areas(pictures: Pictures) -> list[str]:
+    if not pictures.rois:
+        return []
+    count = len(pictures.rois)
+    return [
+        f"Each of the {count} areas of a picture counts as a part here: a good part is rejected as soon as one of its "
+        f"{count} areas is, up to {count} times as often as is said below."
+    ]
+
+
 def _summary(
     target: Path,
     pictures: Pictures,
@@ -315,9 +340,11 @@ def _summary(
     unlike = sorted(learned.cleaning.unlike) if learned.cleaning else []
     held_out = len(learned.held_out)
     how = "each learned from and held out once" if held_out == len(pictures) else f"{held_out} of them held out"
+    what = f"areas of {len(pictures.taken)} pictures" if pictures.rois else "pictures"
     lines = [
-        f"Calibrated in {took_s:.0f} s from {len(pictures)} pictures, {how}; {len(acquired.left_out)} unreadable and "
+        f"Calibrated in {took_s:.0f} s from {len(pictures)} {what}, {how}; {len(acquired.left_out)} unreadable and "
         "left out.",
+        *_said_of_areas(pictures),
         *(f"  left out: {why}" for why in acquired.left_out),
         *acquired.notes,
     ]

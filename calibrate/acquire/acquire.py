@@ -29,7 +29,7 @@ from inspectd.cameras.sources import Kind, Source, parse_source, public_address
 from inspectd.config import CameraConfig
 from inspectd.errors import StartError, UsageError
 from inspectd.model.calibration import CameraRecord
-from inspectd.records import Frame, Picture, Rect
+from inspectd.records import Frame
 
 CAPTURE = ".capture"
 LIVE_PARTS = 200
@@ -129,22 +129,22 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
             checks.look(picture, name)
             pictures.add(picture, name)
             watcher.step()
-        if acquisition.wanted is None or len(pictures) < acquisition.wanted:
+        if acquisition.wanted is None or len(pictures.taken) < acquisition.wanted:
             frames = stack.enter_context(_frames(acquisition, watcher))
             try:
                 _fill(acquisition, frames, pictures, checks, session, acquired, thinning, watcher)
             except KeyboardInterrupt:
-                if session is not None and len(pictures):
+                if session is not None and pictures.taken:
                     name = folder.name.removeprefix(".").removesuffix(CAPTURE)
                     watcher.report(
-                        f"The {len(pictures)} pictures taken so far are kept; go on with --resume --run_name {name}, "
-                        f"or remove {folder}."
+                        f"The {len(pictures.taken)} pictures taken so far are kept; go on with --resume --run_name "
+                        f"{name}, or remove {folder}."
                     )
                 raise
-    check_enough(len(pictures), acquired.left_out, acquisition.public, len(acquired.copies))
+    check_enough(len(pictures.taken), acquired.left_out, acquisition.public, len(acquired.copies))
     acquired.notes += [*checks.summary(), *thinning.notes(), *shape_notes(pictures)]
     if checks.scenes == 1 and not acquisition.is_live:
-        acquired.notes.append(_one_scene(acquisition, len(pictures)))
+        acquired.notes.append(_one_scene(acquisition, len(pictures.taken)))
     if acquired.copies:
         more = f" and {len(acquired.copies) - 3} more" if len(acquired.copies) > 3 else ""
         acquired.notes.append(
@@ -170,13 +170,13 @@ def _fill(
             if not acquisition.is_live:
                 acquired.left_out.append(f"{item.name}: {item.why}")
             elif time.monotonic() - moved_s > STILL_S:  # else the next picture is on its way
-                raise StartError(_only_damaged(len(pictures), item.why))
+                raise StartError(_only_damaged(len(pictures.taken), item.why))
             continue
         try:
             now_s = time.monotonic()
             if now_s < next_s:
                 continue
-            name = item.stamp.part or f"frame {len(pictures) + 1}"
+            name = item.stamp.part or f"frame {len(pictures.taken) + 1}"
             if (original := pictures.copy_of(item.picture)) is not None and not acquisition.is_live:
                 acquired.copies.append(f"{name} (as {original})")
                 continue
@@ -184,7 +184,7 @@ def _fill(
             _report_warnings(look.warnings if acquisition.is_live else (), watcher)
             if look.is_repeat and acquisition.is_live:
                 if now_s - moved_s > STILL_S:
-                    raise StartError(_stands_still(len(pictures)))
+                    raise StartError(_stands_still(len(pictures.taken)))
                 if not is_told and now_s - moved_s > STILL_S / 10:
                     is_told = True
                     watcher.report("The scene stands still: the same picture is not taken twice. Bring the next part.")
@@ -198,7 +198,7 @@ def _fill(
             watcher.step()
         finally:
             item.release()
-        if len(pictures) == acquisition.wanted:
+        if len(pictures.taken) == acquisition.wanted:
             return
 
 
@@ -283,13 +283,6 @@ def capture_folder(run: Path) -> Path:
 
 def check_names(names: Sequence[str], pictures: Pictures) -> None:
     """Refuse to confirm a picture that is not there (UsageError)."""
-    unknown = [name for name in names if name not in pictures.names]
+    unknown = [name for name in names if name not in {*pictures.names, *pictures.taken}]
     if unknown:
         raise UsageError(f"--confirm names {unknown[0]!r}, which is none of the {len(pictures)} pictures.")
-
-
-def check_roi(roi: Rect | None, picture: Picture | tuple[int, int]) -> None:
-    """Refuse a ROI that does not lie inside the picture (UsageError)."""
-    width, height = picture if isinstance(picture, tuple) else (picture.shape[1], picture.shape[0])
-    if roi is not None and not (0 <= roi[0] < roi[0] + roi[2] <= width and 0 <= roi[1] < roi[1] + roi[3] <= height):
-        raise UsageError(f"--roi is {list(roi)}; expected x y w h inside the picture of {width}x{height}.")

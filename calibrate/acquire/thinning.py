@@ -26,9 +26,9 @@ class Thinning:
 
     def after_adding(self) -> None:
         """Take note of the picture that was added last, and drop the least new one if there are too many."""
-        last = len(self._pictures) - 1
+        last = len(self._pictures.taken) - 1
         self._novelty.append(self._difference(last))
-        if len(self._pictures) <= self._most:
+        if len(self._pictures.taken) <= self._most:
             return
         least = int(np.argmin(self._novelty))
         self._pictures.drop(least)
@@ -41,7 +41,7 @@ class Thinning:
         """Return a sentence about what was left out."""
         if not self.dropped:
             return []
-        kept = len(self._pictures)
+        kept = len(self._pictures.taken)
         return [
             f"Of {kept + self.dropped} frames the {kept} were kept that differ most from the one before; --parts says "
             "how many to take from the beginning instead."

@@ -53,4 +53,4 @@ def add_good(marked: Marked, pictures: Pictures, left_out: list[str], notes: lis
 
 def confirmed(marked: Marked, pictures: Pictures) -> tuple[str, ...]:
     """Return the names of the good ones that are learned from: people have said what they are, however they look."""
-    return tuple(name for name in marked.good_names if name in pictures.names)
+    return tuple(name for name in marked.good_names if name in pictures.taken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from inspectd.model.framing import Small, shrink, tint
 from inspectd.model.geometry import Geometry
 from inspectd.model.ignored import Ignored
 from inspectd.model.optics import Lens, Places, look_through, places
-from inspectd.records import Picture
+from inspectd.records import Picture, Rect
 from inspectd.simplenet.preprocess import crop, scale
 
 FEWEST_PICTURES = 8
@@ -33,11 +33,15 @@ class Pictures:
     white_level: int = 65535
     ignored: Ignored | None = None
     """What of the pictures is left out; they are all of one size then."""
+    rois: tuple[Rect, ...] = ()
+    """Where each picture is learned from, if in several places: each of them counts as a picture here."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Drawn anew each time a picture is loaded for training."""
     generator: torch.Generator = field(default_factory=torch.Generator)
     """What the augmentation draws from."""
     names: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    """Names of the pictures that were taken; with several places fewer than `names`."""
     raw: list[Picture] = field(default_factory=list)
     """The first few as the camera gave them, for the parity gate."""
     size: tuple[int, int] = (0, 0)
@@ -68,17 +72,20 @@ class Pictures:
         return len(self._scaled)
 
     def add(self, picture: Picture, name: str) -> None:
-        """Take one picture (it is copied)."""
+        """Take one picture (it is copied), in all its places."""
         self.fit_to(picture)
-        self.take(picture, scale(picture, self.geometry, self.white_level), name)
+        self.take(picture, [scale(picture, where, self.white_level) for where in self._places()], name)
+
+    def _places(self) -> list[Geometry]:
+        return [replace(self.geometry, roi=roi) for roi in self.rois] or [self.geometry]
 
     def fit_to(self, picture: Picture) -> None:
         """Let the first picture decide the geometry, where it is not decided; UsageError when none is right."""
         if self.sized is not None:
             self.geometry, self.sized = self.sized((picture.shape[1], picture.shape[0])), None
 
-    def take(self, picture: Picture, scaled: Tensor, name: str) -> None:
-        """Take one picture that `preprocess.scale` has brought to our geometry already."""
+    def take(self, picture: Picture, scaled: Sequence[Tensor], name: str) -> None:
+        """Take one picture that `preprocess.scale` has brought to our geometry already, once for each place."""
         height, width = picture.shape[:2]
         if not self._scaled:
             self.size = (width, height)
@@ -91,22 +98,27 @@ class Pictures:
         if digest in self._known:
             self.copies[len(self)] = (name, self._known[digest])
         self._known.setdefault(digest, name)
-        self._scaled.append(scaled.clone())
         self.smalls.append(shrink(picture))
         self.tints.append(tint(picture))
-        area = self.geometry.area(width, height)
-        self.places.append(places(picture, area, self.white_level))
-        self.lenses.append(look_through(picture, area, self.white_level))
         self.sizes.add(picture.shape[:2])
-        self.names.append(name)
+        self.taken.append(name)
         self._digests.append(digest)
+        for number, (pixels, where) in enumerate(zip(scaled, self._places(), strict=True), start=1):
+            area = where.area(width, height)
+            self._scaled.append(pixels.clone())
+            self.places.append(places(picture, area, self.white_level))
+            self.lenses.append(look_through(picture, area, self.white_level))
+            self.names.append(f"{name} [{number}]" if number > 1 else name)
         if len(self.raw) < self.KEPT_RAW:
             self.raw.append(picture.copy())
 
     def drop(self, position: int) -> None:
-        """Leave out a picture that was taken."""
-        for kept in (self.names, self.smalls, self.tints, self.places, self.lenses, self._scaled, self._digests):
+        """Leave out a picture that was taken, in all its places."""
+        for kept in (self.taken, self.smalls, self.tints, self._digests):
             del kept[position]
+        each = max(1, len(self.rois))
+        for of_places in (self.names, self.places, self.lenses, self._scaled):
+            del of_places[position * each : (position + 1) * each]
         self.copies = {i - (i > position): names for i, names in self.copies.items() if i != position}
 
     def copy_of(self, picture: Picture) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,14 +40,15 @@ def test_defects(
     """Score the defects beside the held-out good parts; without masks there is an image AUROC only."""
     defects = pictures_for(options)  # which leaves out what the good ones leave out
     left_out = add_files(defects, paths, 0, lambda: None)
+    each = max(1, len(defects.rois))
     scores = []
-    for i in range(len(defects)):
-        scored = score_pixels(backend, learned.model, defects.input(i)[None])
-        scores += worst(scored, defects.seen((scored.shape[1], scored.shape[2])))
+    for i in range(0, len(defects), each):  # a picture is as bad as the worst of its places
+        scored = score_pixels(backend, learned.model, torch.stack([defects.input(i + j) for j in range(each)]))
+        scores.append(max(worst(scored, defects.seen((scored.shape[1], scored.shape[2])))))
         on_picture()
     both = [*learned.scores, *scores]
     is_defective = [False] * len(learned.scores) + [True] * len(scores)
-    names = [f"held out {i}" for i in learned.held_out] + defects.names
+    names = [f"held out {i}" for i in learned.held_out] + defects.taken
     metrics = Metrics(image_auroc(both, is_defective), None, None)
     return Evaluation(metrics, tuple(names), tuple(both), tuple(is_defective), tuple(left_out), False), defects
 
@@ -58,13 +60,23 @@ def draw_examples(
     pictures: Pictures, learned: Learned, backend: Backend, defects: Pictures | None, tested: Evaluation | None
 ) -> list[NDArray[np.uint8]]:
     """Draw the good parts that look worst to the model, and the defects that look best to it."""
-    worst = sorted(zip(learned.scores, learned.held_out, strict=True), reverse=True)[:EXAMPLES]
-    drawn = [_draw(pictures, i, learned, backend, is_good=True) for _, i in worst]
+    highest = sorted(zip(learned.scores, learned.held_out, strict=True), reverse=True)[:EXAMPLES]
+    drawn = [_draw(pictures, i, learned, backend, is_good=True) for _, i in highest]
     if defects is not None and tested is not None:
         scores = tested.scores[len(learned.scores) :]
-        missed = sorted(range(len(defects)), key=lambda i: scores[i])[:EXAMPLES]
-        drawn += [_draw(defects, i, learned, backend, is_good=False) for i in missed]
+        missed = sorted(range(len(scores)), key=lambda i: scores[i])[:EXAMPLES]
+        drawn += [
+            _draw(defects, _worst_place(defects, i, learned, backend), learned, backend, is_good=False) for i in missed
+        ]
     return drawn
+
+
+def _worst_place(defects: Pictures, picture: int, learned: Learned, backend: Backend) -> int:
+    """Return the position of the place of a picture that scores highest."""
+    each = max(1, len(defects.rois))
+    positions = range(picture * each, (picture + 1) * each)
+    scored = score_pixels(backend, learned.model, torch.stack([defects.input(i) for i in positions]))
+    return positions[int(np.argmax(worst(scored, defects.seen((scored.shape[1], scored.shape[2])))))]
 
 
 def _draw(pictures: Pictures, i: int, learned: Learned, backend: Backend, *, is_good: bool) -> NDArray[np.uint8]:

@@ -73,10 +73,10 @@ def draw_overview(pictures: Pictures) -> NDArray[np.uint8]:
     sheet = np.full((math.ceil(len(chosen) / columns) * cell[1], columns * cell[0], 3), 255, np.uint8)
     for number, position in enumerate(chosen):
         top, left = number // columns * cell[1], number % columns * cell[0]
-        rgb = pictures.input(position).permute(1, 2, 0).clamp(0, 255).byte().numpy()
+        rgb = pictures.input(position * max(1, len(pictures.rois))).permute(1, 2, 0).clamp(0, 255).byte().numpy()
         thumb = cv2.resize(np.ascontiguousarray(rgb[:, :, ::-1]), size, interpolation=cv2.INTER_AREA)
         sheet[top : top + size[1], left : left + size[0]] = thumb
-        name = pictures.names[position].encode("ascii", "replace").decode()[-28:]
+        name = pictures.taken[position].encode("ascii", "replace").decode()[-28:]
         cv2.putText(
             sheet, name, (left + 2, top + size[1] + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA
         )

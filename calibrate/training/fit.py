@@ -177,6 +177,7 @@ def _with_threshold(
         precision=variant.precision,
         camera=camera,
         roi=options.roi,
+        rois=options.rois,
         ignored=_ignored_patches(pictures, draft, backend),
         resize=options.resize,
         framing=find_framing(pictures.smalls),
@@ -240,7 +241,9 @@ def fit(images: Iterable[Picture], backend: Backend, **parameters: Any) -> Bundl
 def pictures_for(options: Options) -> Pictures:
     """Return room for pictures, as the options want them."""
     draws = torch.Generator().manual_seed(options.seed)
-    pictures = Pictures(options.geometry(), options.white_level, options.ignored, options.augmentation, draws)
+    pictures = Pictures(
+        options.geometry(), options.white_level, options.ignored, options.rois, options.augmentation, draws
+    )
     if options.sizing is not None:
         pictures.sized = lambda size: options.fitted(size).geometry()
     return pictures

@@ -63,6 +63,8 @@ class Options:
     resize: int | None = None
     """The shorter side before a centre crop; None: no crop, everything is inspected."""
     roi: Rect | None = None
+    rois: tuple[Rect, ...] = ()
+    """Several places of each picture that are learned from as one, `roi` the first of them."""
     ignored: Ignored | None = None
     """What of the pictures is left out."""
     white_level: int = 65535

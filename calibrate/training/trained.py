@@ -76,8 +76,8 @@ def told(watcher: Watcher, steps: int) -> Callable[[int, StepLoss], None]:
 
 def confirmed_of(options: Options, pictures: Pictures) -> set[int]:
     """Return the positions of the pictures that a person has confirmed."""
-    names = set(options.confirmed)
-    return {i for i, name in enumerate(pictures.names) if name in names}
+    names, each = set(options.confirmed), max(1, len(pictures.rois))
+    return {i for i, name in enumerate(pictures.names) if name in names or pictures.taken[i // each] in names}
 
 
 def _read(result: StepLoss) -> list[float]:

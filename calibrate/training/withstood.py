@@ -154,7 +154,8 @@ class _Effects:
 
     def __init__(self, pictures: Pictures, usable: Sequence[int]) -> None:
         self._pictures = pictures
-        seen = [raw for i, raw in enumerate(pictures.raw) if i in usable] or pictures.raw
+        each = max(1, len(pictures.rois))
+        seen = [raw for i, raw in enumerate(pictures.raw) if i * each in usable] or pictures.raw
         self._raw = [_as_levels(raw, pictures.white_level) for raw in seen]
         self._seen: dict[Disturbance | None, list[Numbers]] = {}
 

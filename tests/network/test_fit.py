@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from inspectd import SimpleNet
+from inspectd.config import parse
+from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
+from inspectd.line.inspection import conclude
+from inspectd.line.recipe import recipe_of
 from inspectd.model.ignored import Ignored
+from inspectd.plan import plans_of
 from inspectd.simplenet import bundle
 from inspectd.trial import Part, try_out
 
@@ -95,3 +100,36 @@ def test_what_is_ignored_needs_pictures_of_one_size() -> None:
     pictures = [np.full((96 + i, 96, 3), i, np.uint8) for i in range(9)]
     with pytest.raises(UsageError, match="for pictures of one size; 1 has 96x97, the first one 96x96"):
         SimpleNet("cpu").fit(pictures, ignored=Ignored([[(0, 0), (9, 0), (9, 9)]]), imagesize=96, steps=2)
+
+
+def test_several_places_of_a_picture_are_learned_from_as_one(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    rois = ((0, 0, 64, 64), (96, 16, 64, 64))
+
+    def part() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        picture = draws.integers(0, 255, (96, 192, 3), np.uint8)
+        for x, y, w, h in rois:
+            picture[y : y + h, x : x + w] = draws.normal(120, 4, (h, w, 3)).astype(np.uint8)
+        return picture
+
+    net = SimpleNet("cpu").fit([part() for _ in range(12)], roi=rois[0], rois=rois, imagesize=64, steps=80)
+    calibration = net.model.calibration
+    assert calibration is not None
+    assert (calibration.roi, calibration.rois, calibration.pictures) == (rois[0], rois, 24)
+    assert len(calibration.held_out_scores) == 24
+    net.save_to_path(tmp_path / "model")
+    model = bundle.load(tmp_path / "model")
+    backend = choose_backend("cpu")
+    parity = backend.prepare(model)
+    text = f"areas: {{a: {{roi: {list(rois[0])}}}, b: {{roi: {list(rois[1])}}}}}"
+    (plan,) = plans_of(parse(f"cameras: [{{name: top, source: 0, model: m, {text}}}]").cameras[0]).values()
+    recipe = recipe_of("top", plan, lambda _: (model, parity))
+
+    def judged(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> dict[str, str]:
+        scores = backend.score([Request(area.model, area.geometry, picture) for area in recipe.areas])
+        return {one.name: one.finding.outcome for one in conclude(recipe, (192, 96), scores).areas}
+
+    good, bad = part(), part()
+    cv2.line(bad, (110, 30), (150, 70), (255, 255, 255), 5)
+    assert judged(good) == {"a": "ok", "b": "ok"}
+    assert judged(bad) == {"a": "ok", "b": "ng"}
