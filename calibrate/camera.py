@@ -316,16 +316,6 @@ def _write(
         folder.finish(render_report(f"Calibration of {name}", [render_model(told)]))
 
 
-def _said_of_areas(pictures: Pictures) -> list[str]:
-    if not pictures.rois:
-        return []
-    count = len(pictures.rois)
-    return [
-        f"Each of the {count} areas of a picture counts as a part here: a good part is rejected as soon as one of its "
-        f"{count} areas is, up to {count} times as often as is said below."
-    ]
-
-
 def _summary(
     target: Path,
     pictures: Pictures,
@@ -344,7 +334,6 @@ def _summary(
     lines = [
         f"Calibrated in {took_s:.0f} s from {len(pictures)} {what}, {how}; {len(acquired.left_out)} unreadable and "
         "left out.",
-        *_said_of_areas(pictures),
         *(f"  left out: {why}" for why in acquired.left_out),
         *acquired.notes,
     ]

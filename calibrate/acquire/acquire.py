@@ -142,7 +142,7 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
                     )
                 raise
     check_enough(len(pictures.taken), acquired.left_out, acquisition.public, len(acquired.copies))
-    acquired.notes += [*checks.summary(), *thinning.notes(), *shape_notes(pictures)]
+    acquired.notes += [*checks.summary(), *thinning.notes(), *shape_notes(pictures), *area_notes(pictures)]
     if checks.scenes == 1 and not acquisition.is_live:
         acquired.notes.append(_one_scene(acquisition, len(pictures.taken)))
     if acquired.copies:
@@ -261,6 +261,17 @@ def shape_notes(pictures: Pictures) -> list[str]:
     return [
         f"The pictures are of {len(shapes)} sizes and of shapes from {first} to {last}; the network sees each of them "
         f"stretched to {width}x{height}. Cut them alike, or calibrate parts of different shapes by themselves."
+    ]
+
+
+def area_notes(pictures: Pictures) -> list[str]:
+    """Say what several areas of a picture mean for what is said of parts."""
+    if not pictures.rois:
+        return []
+    count = len(pictures.rois)
+    return [
+        f"Each of the {count} areas of a picture counts as a part here: a good part is rejected as soon as one of its "
+        f"{count} areas is, up to {count} times as often as is said of one."
     ]
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
+import cv2
 import numpy as np
 
 from inspectd.cameras.discovery import stable_paths
@@ -15,7 +17,7 @@ from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.geometry import Geometry
-from inspectd.model.optics import Limits, Optics, look_through
+from inspectd.model.optics import Limits, Optics, look_through, thinned
 from inspectd.records import Finding, Picture, Reason, fault
 
 SAMPLES = 128
@@ -64,16 +66,18 @@ def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool) -> Findin
     """Return the fault of a picture that may not be judged. Only a camera's light and scene are looked at."""
     height, width = picture.shape[:2]
     looked_at = set[str]()  # what a model knows of the whole picture is looked at once
+    few = thinned(picture, SAMPLES) if is_camera else picture
     for area in recipe.areas:
         label = area.model.label
         why = place_mismatch(area, width, height)
         if why is None and is_camera:
-            if (bad := light_problem(area, picture)) is not None:
+            levels = few if area.geometry.is_whole else picture
+            if (bad := light_problem(area, levels)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
             if area.model.digest not in looked_at:
                 looked_at.add(area.model.digest)
-                why = scene_mismatch(area, picture)
-            if why is None and (bad := optics_problem(area, picture)) is not None:
+                why = scene_mismatch(area, few)
+            if why is None and (bad := optics_problem(area, picture, levels)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
         if why is not None:
             return fault(Reason.IDENTITY, why, model=label)
@@ -128,13 +132,16 @@ def light_problem(area: Area, picture: Picture) -> str | None:
     return None
 
 
-def optics_problem(area: Area, picture: Picture) -> str | None:
-    """Return what of light, noise and sharpness has gone beyond what the model withstands, and what to do about it."""
+def optics_problem(area: Area, picture: Picture, levels: Picture | None = None) -> str | None:
+    """Return what of light, noise and sharpness has gone beyond what the model withstands, and what to do about it.
+
+    `levels`: the picture, or fewer pixels of it, for its brightness.
+    """
     calibration = area.model.calibration
     limits = calibration.optics if calibration else None
     if limits is None:
         return None
-    for kind, allowed, value in _measured(limits, area, picture):
+    for kind, allowed, value in _measured(limits, area, picture, picture if levels is None else levels):
         if (how := _beyond(value, allowed, kind)) is not None:
             return (
                 f"the picture is {how} than the model is known to withstand: {kind.seen.format(value)}, at calibration "
@@ -143,12 +150,12 @@ def optics_problem(area: Area, picture: Picture) -> str | None:
     return None
 
 
-def _measured(limits: Optics, area: Area, picture: Picture) -> Iterator[tuple[_Kind, Limits, float]]:
+def _measured(limits: Optics, area: Area, picture: Picture, levels: Picture) -> Iterator[tuple[_Kind, Limits, float]]:
     """Yield what can be measured of a picture, one after the other: the lens costs time only if the light is right."""
+    (height, width), white_level = levels.shape[:2], area.model.white_level
+    yield LIGHT, limits.light, limits.brightness(levels, area.geometry.area(width, height), white_level)
     height, width = picture.shape[:2]
-    inspected, white_level = area.geometry.area(width, height), area.model.white_level
-    yield LIGHT, limits.light, limits.brightness(picture, inspected, white_level)
-    lens = look_through(picture, inspected, white_level)
+    lens = look_through(picture, area.geometry.area(width, height), white_level)
     if lens is None:
         return
     yield NOISE, limits.noise, lens.noise
@@ -183,6 +190,7 @@ def scene_mismatch(area: Area, picture: Picture) -> str | None:
 def _light(picture: Picture, geometry: Geometry, white_level: int) -> tuple[float, float]:
     """Return mean and spread of what is inspected, 0 … 255, from some of its pixels."""
     x, y, w, h = geometry.area(picture.shape[1], picture.shape[0])
-    sample = picture[y : y + h : max(1, h // SAMPLES), x : x + w : max(1, w // SAMPLES)]
+    sample = thinned(picture[y : y + h, x : x + w], SAMPLES)
     scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
-    return float(sample.mean()) * scale, float(sample.std()) * scale
+    level, spread = cv2.meanStdDev(cast("cv2.typing.MatLike", np.ascontiguousarray(sample).reshape(-1, 1)))
+    return float(level[0, 0]) * scale, float(spread[0, 0]) * scale

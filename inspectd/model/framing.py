@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import product
 
 import cv2
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inspectd.model.optics import grey_of, thinned
 from inspectd.records import Picture
 
 SIDE = 32
@@ -43,7 +45,7 @@ COLOURS_APART = 0.004
 Small = NDArray[np.float32]
 
 
-class Framing(msgspec.Struct, frozen=True):
+class Framing(msgspec.Struct, frozen=True, dict=True):
     """What good pictures have in common; all values rounded, so that it is the same wherever it is read."""
 
     template: tuple[int, ...]
@@ -55,23 +57,26 @@ class Framing(msgspec.Struct, frozen=True):
 
     def similarity(self, picture: Picture) -> float:
         """Return −1 … 1, whatever the brightness and contrast of the picture [H, W] or [H, W, 3]."""
-        return _correlation(shrink(picture), np.asarray(self.template, np.float32), self._weights)
+        return _correlation(shrink(picture), self._template, self._weights)
 
     def shows(self, picture: Picture) -> bool:
         """Whether a picture shows the scene that the model was calibrated on."""
         return self.similarity(picture) >= self.limit
 
-    @property
+    @cached_property
+    def _template(self) -> Small:
+        return np.asarray(self.template, np.float32)
+
+    @cached_property
     def _weights(self) -> Small:
         return np.asarray(self.weights, np.float32)
 
 
 def shrink(picture: Picture) -> Small:
     """Return the picture in grey, float32 [SIDE · SIDE]; of a 16-bit one only the proportions count."""
-    step = max(1, min(picture.shape[:2]) // (4 * SIDE))  # neighbours say the same; a whole large picture takes 8 ms
-    small = cv2.resize(picture[::step, ::step], (SIDE * 2, SIDE * 2), interpolation=cv2.INTER_AREA)
-    grey = small.mean(axis=2) if small.ndim == 3 else small
-    resized = cv2.resize(grey.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    sparse = grey_of(thinned(picture, 4 * SIDE))  # neighbours say the same; a whole large picture takes 8 ms
+    small = cv2.resize(sparse, (SIDE * 2, SIDE * 2), interpolation=cv2.INTER_AREA)
+    resized = cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.float32).reshape(-1)
 
 
@@ -104,7 +109,7 @@ def find_framing(small: Sequence[Small]) -> Framing | None:
     return msgspec.structs.replace(framing, limit=round(moved + NEARNESS * (good - moved), 4))
 
 
-class Tint(msgspec.Struct, frozen=True):
+class Tint(msgspec.Struct, frozen=True, dict=True):
     """The colours that good pictures have in common, place by place, whatever their brightness."""
 
     template: tuple[int, ...]
@@ -114,15 +119,18 @@ class Tint(msgspec.Struct, frozen=True):
 
     def distance(self, picture: Picture) -> float:
         """Return how far the colours of a picture [H, W] or [H, W, 3] are from the good ones, 0 …"""
-        return _distance(tint(picture), _thousandths(self.template))
+        return _distance(tint(picture), self._template)
+
+    @cached_property
+    def _template(self) -> Small:
+        return _thousandths(self.template)
 
 
 def tint(picture: Picture) -> Small:
     """Return the colours of a picture, float32 [2 · TINT_SIDE · TINT_SIDE]; a grey one has none."""
     if picture.ndim == 2:
         return np.zeros(2 * TINT_SIDE * TINT_SIDE, np.float32)
-    step = max(1, min(picture.shape[:2]) // (8 * TINT_SIDE))
-    sparse = np.ascontiguousarray(picture[::step, ::step], np.float32)
+    sparse = thinned(picture, 8 * TINT_SIDE).astype(np.float32)
     blue, green, red = np.moveaxis(cv2.resize(sparse, (TINT_SIDE, TINT_SIDE), interpolation=cv2.INTER_AREA), 2, 0)
     brightness = float(sparse.mean()) + 1e-6
     colours = np.concatenate([(blue - red).ravel(), (green - (blue + red) / 2).ravel()])

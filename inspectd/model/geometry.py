@@ -28,6 +28,11 @@ class Geometry:
     picture: tuple[int, int] | None = None
     resize: int | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of a picture is inspected, whatever its size."""
+        return self.roi is None and self.resize is None
+
     def area(self, width: int, height: int) -> Rect:
         """Return the inspected rectangle of a picture of `width` × `height`, at least one pixel, inside it."""
         x, y, w, h = self.region(width, height)

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from inspectd.model.framing import Framing, find_framing, shrink
+from inspectd.model.framing import Framing, find_framing, shrink, tint
+from inspectd.model.optics import places, thinned
 from inspectd.sim.line import Line
 
 Pixels = np.ndarray[Any, Any]
@@ -69,3 +70,13 @@ def test_no_fingerprint_where_nothing_is_steady(count: int) -> None:
     textures = [shrink(rng.integers(0, 255, (64, 64), np.uint8)) for _ in range(count)]
     assert find_framing(textures) is None
     assert find_framing([shrink(np.full((64, 64), 90, np.uint8))] * count) is None
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (1000, 700), (1920, 1080), (100, 90)])
+def test_fewer_pixels_of_a_picture_say_the_same_as_all_of_them(width: int, height: int) -> None:
+    part = Line(3, width=width, height=height).render(0)
+    few = thinned(part, 128)
+    assert np.abs(shrink(few) - shrink(part)).max() == 0
+    assert np.abs(tint(few) - tint(part)).max() < 0.02
+    seen, fewer = (places(one, (0, 0, one.shape[1], one.shape[0]), 255) for one in (part, few))
+    assert np.abs(seen - fewer).max() == 0
