@@ -50,6 +50,9 @@ Ignore = Annotated[
     tuple[Polygon, ...] | str,
     Meta(description="a list of polygons, each a list of at least 3 corners [x, y]; or the path of a PNG"),
 ]
+PartPattern = Annotated[
+    str, Meta(min_length=1, max_length=64, description="a pattern of part ids such as A-*, of at most 64 characters")
+]
 Label = Annotated[
     str,
     Meta(
@@ -98,7 +101,7 @@ class RecipeConfig(Frozen, frozen=True):
     roi: Roi | None = None
     areas: dict[Label, AreaConfig] | None = None
     ignore: Ignore | None = None
-    parts: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    parts: PartPattern | None = None
     """Pattern of its parts' ids: `*` stands for any characters, `?` for one."""
 
 

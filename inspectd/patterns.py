@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 
 ANY, ONE = "*", "?"
 STAND_IN = "x"
@@ -12,12 +15,7 @@ STAND_IN = "x"
 
 def matches(pattern: str, text: str) -> bool:
     """Whether a text is one that the pattern means."""
-    reached = _after_any(pattern, {0})
-    for letter in text:
-        stays = {i for i in reached if pattern[i : i + 1] == ANY}
-        goes_on = {i + 1 for i in reached if pattern[i : i + 1] in (letter, ONE) and pattern[i : i + 1] != ANY}
-        reached = _after_any(pattern, stays | goes_on)
-    return len(pattern) in reached
+    return _compiled(pattern).match(text) is not None
 
 
 def common_text(one: str, other: str) -> str | None:
@@ -48,10 +46,6 @@ def _steps(one: str, other: str) -> Iterator[tuple[int, int, str]]:
         yield int(one != ANY), int(other != ANY), next(iter(letters), STAND_IN)
 
 
-def _after_any(pattern: str, places: set[int]) -> set[int]:
-    """Return the places in a pattern, and those behind each `*` there: it may stand for nothing."""
-    reached = set(places)
-    for i, letter in enumerate(pattern):
-        if letter == ANY and i in reached:
-            reached.add(i + 1)
-    return reached
+@lru_cache(1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))

@@ -146,6 +146,8 @@ class _Judge:
 
     def is_same(self, said: Said) -> bool:
         """Whether a picture was scored by this model, on this device and in this form."""
+        if said.header.areas:  # its score is that of the worst, which may lie elsewhere
+            return False
         return said.header.model == self._model.label and said.form == str(self._parity.variant)
 
     def look(self, kept: KeptPicture) -> Recipe | Finding:

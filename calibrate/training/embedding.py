@@ -18,6 +18,7 @@ from inspectd.engine.memory import Room
 from inspectd.engine.openvino import OpenVinoRuntime
 from inspectd.engine.runtime import CannotRunError, Trunk
 from inspectd.engine.strips import PROBED, Strips, find_strips, known_of
+from inspectd.errors import UsageError
 from inspectd.simplenet.folded import fold_embedding
 from inspectd.simplenet.fusing import fused
 from inspectd.simplenet.network import HeadShape
@@ -52,6 +53,8 @@ class FoldedEmbedder:
         """
         if seen is None:
             return
+        if not seen.any():
+            raise UsageError("--ignore leaves no patch of the pictures to be inspected; leave more of them free.")
         _, nearest = cv2.distanceTransformWithLabels(
             (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
         )

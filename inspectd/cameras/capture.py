@@ -73,7 +73,6 @@ class Hand:
     def __init__(self, channel: socket.socket, settings: CaptureSettings) -> None:
         self._channel = channel
         self._slots = settings.slots
-        self._is_triggered = settings.is_triggered
         self._free: deque[int] = deque()
         self._poll = select.poll()  # select() refuses descriptors from 1024 on, and ours keeps the parent's number
         self._poll.register(channel, select.POLLIN)
@@ -97,7 +96,7 @@ class Hand:
                 return
             if isinstance(grabbed, Nothing):
                 # Of an old picture handed out again nothing is said: it is silence.
-                if grabbed.is_repeat or self._is_triggered:
+                if grabbed.is_repeat or grabbed.is_waiting:
                     self._say_alive(is_repeat=grabbed.is_repeat)
             elif isinstance(grabbed, Broken):
                 self._tell_of(grabbed, is_live=grabber.is_live)

@@ -144,7 +144,9 @@ def problems_of_models(settings: Config) -> list[str]:
                     if area.model.calibration is None and area.criterion is not None:
                         _try_to_load(Path(next(one.model for one in plan.areas if one.name == area.name)))
             except UsageError as error:
-                problems.append(f"Camera {camera.name}: {what}{error}")
+                said = str(error).removeprefix(f"Camera {camera.name}: ")
+                where = "" if said.startswith(f"Camera {camera.name} ") else f"Camera {camera.name}: "
+                problems.append(f"{where}{what}{said}")
                 continue
             problems += [
                 f"Camera {camera.name}: {what}the model {place.model} has no threshold; set cameras[].threshold, or "

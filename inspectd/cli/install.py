@@ -63,11 +63,11 @@ def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
 
     try:
         paths = find_bad(archive, camera)
-        others = [name for name in cameras_with_bad(archive) if name != camera]
+        elsewhere = ", ".join(name for name in cameras_with_bad(archive) if name != camera)
     except PermissionError as error:
         raise StartError(f"The archive {archive} cannot be read: {error.strerror}; use sudo.") from None
     if not paths:
-        return [f"No part of {camera} is marked as bad; of {', '.join(others)} some are (--camera)."] if others else []
+        return [f"No part of {camera} is marked as bad; of {elsewhere} some are (--camera)."] if elsewhere else []
 
     from inspectd.engine.choose import choose_backend
     from inspectd.records import Outcome
@@ -80,6 +80,8 @@ def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
     if own is None:
         return []  # it is refused for that
     every = list(replay(model, choose_backend("auto"), paths, threshold=own.value))
+    others = [one for one in every if isinstance(one, Replayed) and (one.said.header.areas or one.said.header.recipe)]
+    every = [one for one in every if one not in others]  # which model is for them nobody says here
     unjudged = [one for one in every if isinstance(one, str)]
     judged = [one for one in every if isinstance(one, Replayed)]
     unjudged += [f"{one.path}: {one.finding.detail}." for one in judged if one.finding.outcome is Outcome.FAULT]
@@ -87,7 +89,7 @@ def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
     if passed:
         some = ", ".join(str(one.path) for one in passed[:3]) + (f" and {len(passed) - 3} more" if passed[3:] else "")
         raise UsageError(
-            f"{model.label} would pass {len(passed)} of {len(paths)} parts of {camera} that people marked as bad: "
+            f"{model.label} would pass {len(passed)} of {len(judged)} parts of {camera} that people marked as bad: "
             f"{some}. Nothing was installed; calibrate again (--with-marked), or install it with --despite-marked."
         )
     if unjudged:
@@ -95,7 +97,10 @@ def _judge_marked(source: Path, archive: Path, camera: str) -> list[str]:
             f"{model.label} cannot judge {len(unjudged)} of {len(paths)} parts of {camera} that people marked as bad: "
             f"{unjudged[0]} Nothing was installed; remove it, or install with --despite-marked."
         )
-    return [f"It rejects all parts of {camera} that people marked as bad: {len(paths)}."]
+    said = [f"It rejects all parts of {camera} that people marked as bad: {len(judged)}."] if judged else []
+    if others:
+        said.append(f"{len(others)} parts marked as bad are of recipes or areas of {camera}: it was not tried on them.")
+    return said
 
 
 def _says(done: Installed, models: Path) -> list[str]:

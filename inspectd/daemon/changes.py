@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -122,7 +123,12 @@ class Changes:
             raise RefusedError("bad_value", f"path is {request.path[:80]!r}; expected an absolute path of a folder.")
         override = Override(model=None if request.path == place.model else request.path)
         kept = self._overrides.of(camera.name).replaced(plan.name, place.name, override)
-        recipe = self._recipe(camera, plan, kept)
+        current = camera.products.named(plan.name)
+        if isinstance(current, Recipe):  # what lies in the folders of the other areas by now is none of this change
+            only = self._recipe(camera, replace(plan, areas=(place,)), kept)
+            recipe = current.with_area(only.areas[0])
+        else:
+            recipe = self._recipe(camera, plan, kept)
         area = recipe.area(place.name)
         if area.criterion is None:
             raise RefusedError("bad_model", f"The model {area.model.label} has no threshold; calibrate with inspectd.")
@@ -140,17 +146,20 @@ class Changes:
     def revert(self, request: RevertRequest, user: str | None) -> Reply:
         """Return to what the configuration says, in all areas of all products."""
         camera = self._cameras[request.camera]
+        if request.recipe is not None:
+            _named(camera, request.recipe)
         plans = plans_of(camera.config)
         changed = [
             plan
             for plan in plans.values()
-            if any(self._overrides.of(camera.name).of(plan.name, area.name) != NONE for area in plan.areas)
+            if request.recipe in (None, plan.name)
+            and any(self._overrides.of(camera.name).of(plan.name, area.name) != NONE for area in plan.areas)
         ] or [plans[camera.products.chosen] if camera.products.chosen in plans else next(iter(plans.values()))]
         recipes = [self._recipe(camera, plan, NOTHING) for plan in changed]
         self._make(
             "revert",
             camera,
-            lambda kept: CameraOverrides(kept.recipe),
+            lambda kept: kept.without(camera.config.recipes or (), request.recipe),
             recipes,
             Asker(user, request.by, request.why),
             old=_all([_of_place(camera.products.named(one.name), area.name) for one in recipes for area in one.areas]),
@@ -164,15 +173,19 @@ class Changes:
         if self._is_stopping:
             raise RefusedError("shutdown", "The daemon is stopping; nothing was changed.")
         recipe = _named(camera, request.name)
-        if isinstance(recipe, NoRecipe):
-            raise RefusedError("no_model", f"Recipe {request.name} of camera {camera.name}: {recipe.why}")
         old = camera.products.chosen
-        self._overrides.change(camera.name, lambda kept: msgspec.structs.replace(kept, recipe=request.name))
-        camera.choose(request.name)
+        detail = recipe.why if isinstance(recipe, NoRecipe) else None
+        try:
+            self._overrides.change(camera.name, lambda kept: msgspec.structs.replace(kept, recipe=request.name))
+        except InspectdError as error:
+            detail = f"{error} After a restart the recipe {old} would be in force again."
+            LOG.error("camera %s: the choice of recipe %s could not be kept: %s", camera.name, request.name, error)
+        camera.choose(request.name)  # whatever became of the rest: the parts that come are not of the old one
         asker = Asker(user, request.by, request.why)
         self._journal.note(self._change("recipe", camera.name, asker, {"recipe": old}, {"recipe": request.name}))
         LOG.info("camera %s: recipe %s instead of %s, by %s", camera.name, request.name, old, user or request.by)
-        result = RecipeResult(recipe=request.name, model=recipe.label)
+        label = recipe.label if isinstance(recipe, Recipe) else None
+        result = RecipeResult(recipe=request.name, model=label, detail=detail)
         return Reply(msgspec.to_builtins(result))
 
     def number_bypass(self, camera: str) -> int:
@@ -266,7 +279,14 @@ class Changes:
             found[None] = AreaOverrideMessage(model=one.model)
         whole = found.pop(None, AreaOverrideMessage())
         named = {str(name): one for name, one in found.items() if one != AreaOverrideMessage()}
-        return OverrideMessage(model=whole.model, threshold=whole.threshold, recipe=kept.recipe, areas=named or None)
+        others = sorted({key.partition("/")[0] for key in kept.areas} - {product or ""})
+        return OverrideMessage(
+            model=whole.model,
+            threshold=whole.threshold,
+            recipe=kept.recipe,
+            areas=named or None,
+            others=others or None,
+        )
 
     def standing(self) -> dict[str, Any]:
         """Return by camera what judges, for the audit."""

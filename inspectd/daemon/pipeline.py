@@ -16,7 +16,7 @@ How a frame becomes a verdict:
     Previews (one thread)                encodes pictures for people, while somebody looks
     clock (one thread)                   closes what is past its deadline, whatever hangs
     Control (one thread)                 hands requests to Commands; a trigger opens its ledger entry here
-    Worker (three threads)               make changes, answer from the journal, note what people say of parts
+    Worker (four threads)                make changes, answer from the journal, note what people say, choose recipes
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ class Pipeline:
         running = Running(endpoints.epoch, variant.device, variant.precision, time.monotonic())
         self._changes = Changes(self.cameras, standing, journal, archive, endpoints.epoch)
         self._changing, self._answering, self._marking = Worker("changes"), Worker("answers"), Worker("marks")
+        self._prompt = Worker("prompt")
         self.status = Status(
             running,
             self.cameras,
@@ -133,7 +134,7 @@ class Pipeline:
             triggering(self._triggers),
             showing(Pictures(raw_frames, next_frames, budget, self._answering, self._white_level)),
             remembering(journal, endpoints.epoch, budget, self._answering),
-            changing(self._changes, self._changing, self._answering, self._marking),
+            changing(self._changes, self._changing, self._prompt, self._marking),
             refusing(),
         )
         self.metrics = Metrics(self.status)
@@ -150,6 +151,7 @@ class Pipeline:
         self._changing.start()
         self._answering.start()
         self._marking.start()
+        self._prompt.start()
         self._endpoints.control.start(self.commands.handle)
         self._endpoints.exporter.start(self.metrics.registry, self.status.health)
         self._clock.start()
@@ -164,6 +166,7 @@ class Pipeline:
         self._changing.stop()
         self._answering.stop()
         self._marking.stop()
+        self._prompt.stop()
         self._endpoints.control.stop()
         for camera in self.cameras.values():
             camera.stop()

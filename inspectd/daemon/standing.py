@@ -38,7 +38,12 @@ def load_products(config: Config, models: Models, overrides: Overrides) -> dict[
         products[camera.name] = _products(camera, models, kept)
     recipes = [recipe for one in products.values() for recipe in one.all]
     refusals = [recipe.why for recipe in recipes if isinstance(recipe, NoRecipe)]
-    may_be_reverted = any(one.model for name in products for one in overrides.of(name).areas.values())
+    may_be_reverted = any(
+        overrides.of(camera.name).of(plan.name, area.name).model
+        for camera in config.enabled_cameras
+        for plan in plans_of(camera).values()
+        for area in plan.areas
+    )
     if len(refusals) == len(recipes) and not may_be_reverted:
         raise UsageError("\n".join(dict.fromkeys(refusals)))
     return products

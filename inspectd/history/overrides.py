@@ -6,7 +6,7 @@ A file of its own: what judges must be known also where the journal cannot be re
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -53,6 +53,11 @@ class CameraOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return them with other ones for an area of a product."""
         areas = self.areas | {_key(product, area): override}
         return CameraOverrides(self.recipe, {key: one for key, one in areas.items() if one != NONE})
+
+    def without(self, known: Collection[str], product: str | None) -> CameraOverrides:
+        """Return them without what was changed in a product, or (None) in all, and without an unknown choice."""
+        kept = {key: one for key, one in self.areas.items() if product is not None and key.partition("/")[0] != product}
+        return CameraOverrides(self.recipe if self.recipe in known else None, kept)
 
 
 NOTHING = CameraOverrides()

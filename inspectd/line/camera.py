@@ -319,7 +319,7 @@ class Camera:
     def is_inspecting(self) -> bool:
         """Whether a part that passes this camera now would be inspected."""
         duty = self._duty
-        return self.health.state is State.RUNNING and isinstance(self.recipe, Recipe) and duty.pause is None
+        return self.health.state is State.RUNNING and self._unjudged(duty, duty.products.current) is None
 
     @property
     def is_settled(self) -> bool:
@@ -341,7 +341,8 @@ class Camera:
 
     def on_published(self, verdict: Verdict, published_ns: int) -> None:
         """Note how long a verdict took, and what it says of the camera. Called from the publisher's thread."""
-        if verdict.trigger is not None and verdict.stamp is None and self.config.triggered_by == "camera":
+        is_silent = verdict.stamp is None and verdict.finding.reason is Reason.CAMERA_LOST
+        if verdict.trigger is not None and is_silent and self.config.triggered_by == "camera":
             self._silence = verdict.finding.detail
             self._changed(self.name)
         latency_ns = verdict.latency_ns(published_ns)
@@ -376,9 +377,12 @@ class Camera:
             return bypass
         if isinstance(recipe, NoRecipe):
             return fault(Reason.NO_MODEL, recipe.why)
-        if isinstance(recipe, Recipe) and (why := duty.mismatches.get(recipe.name) or duty.refusal) is not None:
-            return fault(Reason.IDENTITY, why, model=recipe.label)
-        return None
+        assert isinstance(recipe, Recipe)
+        why = duty.mismatches.get(recipe.name)
+        if duty.products.recipes.get(recipe.name) is not recipe:  # it was replaced since its trigger came
+            why = self._mismatch(recipe, self._opened)
+        why = why or duty.refusal
+        return None if why is None else fault(Reason.IDENTITY, why, model=recipe.label)
 
     def _unseen(self) -> Finding | None:
         """Return why the camera gives no picture at present; None: it gives some."""

@@ -81,6 +81,7 @@ class _Account:
     open: set[Entry] = field(default_factory=set)
     waiting: deque[Entry] = field(default_factory=deque)  # triggers that have no frame yet, oldest first
     last_trigger: Entry | None = None
+    own_ns: int | None = None  # when the last frame was taken that was a trigger itself
     parts: dict[str, None] = field(default_factory=dict)  # of the last triggers, in their order
     pending: list[_PendingFault] = field(default_factory=list)  # in their order
 
@@ -155,7 +156,13 @@ class Ledger:
             account.last_trigger = entry
             account.waiting.append(entry)
             self._enter(account, entry)
-            if len(account.waiting) > MOST_WAITING:
+            if account.own_ns is not None and now - account.own_ns < (account.deadline_ns or 0):
+                why = (
+                    "a picture that nobody had announced came just before, and may be this part's; announce a part "
+                    "before its picture is taken"
+                )
+                self._end(account, entry, fault(Reason.DEADLINE, why))
+            elif len(account.waiting) > MOST_WAITING:
                 why = f"{MOST_WAITING} triggers wait for a picture already; this part was not seen"
                 self._end(account, entry, fault(Reason.OVERLOAD, why))
             return entry
@@ -323,7 +330,7 @@ class Ledger:
 
     def _open_triggering(self, account: _Account, stamp: Stamp, recipe: Judged | None) -> Entry:
         """Promise a verdict for a frame that is a trigger itself."""
-        taken_ns = stamp.captured_ns
+        taken_ns = account.own_ns = stamp.captured_ns
         due_ns = _due(taken_ns, account)
         entry = Entry(stamp.camera, due_ns, part=stamp.part, trigger_ns=taken_ns, recipe=recipe)
         self._number_trigger(account, entry)

@@ -9,6 +9,9 @@ from inspectd import patterns
 from inspectd.errors import UsageError
 from inspectd.line.recipe import NoRecipe, Recipe
 
+SHOWN = 6
+"""Patterns in a sentence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Products:
@@ -49,7 +52,8 @@ class Products:
         for name, pattern in self.parts.items():
             if patterns.matches(pattern, part):
                 return self.recipes[name]
-        known = ", ".join(f"{name}: {pattern}" for name, pattern in self.parts.items())
+        known = ", ".join(f"{name}: {pattern}" for name, pattern in [*self.parts.items()][:SHOWN])
+        known += f" and {len(self.parts) - SHOWN} more" if len(self.parts) > SHOWN else ""
         return NoRecipe(f"the part's id {part[:80]!r} belongs to no recipe; their parts are {known}")
 
     def with_recipe(self, recipe: Recipe) -> Products:

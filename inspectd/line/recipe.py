@@ -62,6 +62,10 @@ class Recipe:
         asked = "Which area is meant is not said" if name is None else f"There is no area {name[:80]!r}"
         raise UsageError(f"{asked}; {there_is}.")
 
+    def with_area(self, area: Area) -> Recipe:
+        """Return the recipe with one area in the place of that of the same name."""
+        return replace(self, areas=tuple(area if one.name == area.name else one for one in self.areas))
+
     def with_threshold(self, value: float, name: str | None = None) -> Recipe:
         """Return the recipe of the same models with another threshold in one area; UsageError: see `area`."""
         old = self.area(name)
@@ -138,6 +142,10 @@ def read_ignored(ignore: Ignore) -> Ignored | None:
     """Return what a configuration says of what is not inspected; None: all is. UsageError: its PNG cannot be read."""
     if not ignore:
         return None
+    if isinstance(ignore, str) and not ignore.lower().endswith(".png"):
+        raise UsageError(
+            f"The mask {ignore[:200]!r} is no PNG; expected one, in which nothing was lost by compression."
+        )
     return Ignored(painted=read_mask(Path(ignore))) if isinstance(ignore, str) else Ignored(ignore)
 
 

@@ -55,11 +55,11 @@ class Ignored:
     def _mismatch(self, width: int, height: int) -> str | None:
         if self.size is not None and self.size != (width, height):
             return f"the mask of what is ignored has {self.size[0]}x{self.size[1]}, the picture {width}x{height}"
-        for corners in self._polygons:
+        for number, corners in enumerate(self._polygons, start=1):
             left, top = corners.min(axis=0)
             right, bottom = corners.max(axis=0)
             if right < 0 or bottom < 0 or left >= width or top >= height:
-                return f"the ignored polygon {corners.tolist()} lies outside the picture of {width}x{height}"
+                return f"polygon {number} of what is ignored lies outside the picture of {width}x{height}"
         return None
 
     def and_patches(self, patches: IgnoredPatches) -> Ignored:
@@ -69,8 +69,8 @@ class Ignored:
     def pixels(self, width: int, height: int) -> NDArray[np.bool_]:
         """Return what is ignored of a picture, bool [H, W]."""
         filled = np.zeros((height, width), np.uint8)
-        if self._polygons:
-            cv2.fillPoly(filled, self._polygons, 1)
+        for corners in self._polygons:  # one by one: together, what lies in two of them would not be filled
+            cv2.fillPoly(filled, [corners], 1)
         return np.asarray(filled > 0 if self._painted is None else (filled > 0) | self._painted, np.bool_)
 
     def _cover(self, area: Rect, width: int, height: int) -> str | None:
@@ -85,7 +85,8 @@ class Ignored:
             x, y, w, h = area
             inside = self.pixels(*size)[y : y + h, x : x + w].astype(np.float32)
             share = cv2.resize(inside, grid[::-1], interpolation=cv2.INTER_AREA)
-            known = self._cells[key] = np.asarray(share < WHOLE, np.bool_)
+            known = np.asarray(share < WHOLE, np.bool_)
             if self._patches is not None and self._patches.grid == grid:
                 known.reshape(-1)[[i for i in self._patches.patches if i < known.size]] = False
+            self._cells[key] = known
         return known

@@ -38,6 +38,8 @@ BANDS, ROWS = 8, 16
 """Bands of rows that noise and sharpness are measured in, at the camera's own resolution …"""
 PIXELS, FEWEST_ROWS = 80_000, 5
 """… of fewer rows in a wide picture: this takes its time for every part."""
+PIXELS_OF_WIDE, FEWEST_BANDS = 48_000, 4
+"""And of fewer bands where they have the fewest rows."""
 STEEPEST = 0.01
 """Share of a picture's steps that its sharpness is measured by."""
 STEEPEST_OF_NOISE = 2.89 * math.sqrt(2)
@@ -133,18 +135,19 @@ def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
     if w < FEWEST_PIXELS or h < FEWEST_PIXELS:
         return None
     rows = min(max(FEWEST_ROWS, min(ROWS, PIXELS // (BANDS * w))), h // BANDS)
-    starts = y + np.arange(BANDS) * (h - rows) // (BANDS - 1)
+    count = BANDS if rows > FEWEST_ROWS else max(FEWEST_BANDS, min(BANDS, PIXELS_OF_WIDE // (rows * w)))
+    starts = y + np.arange(count) * (h - rows) // (count - 1)
     bands = [picture[start : start + rows, x : x + w] for start in starts]
     green = np.concatenate([band[..., 1] if band.ndim == 3 else band for band in bands])
     scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
     flat = np.asarray(green if scale == 1 else np.clip(green.astype(np.float32) * scale, 0, 255), np.uint8)
-    inner = cv2.sepFilter2D(flat, cv2.CV_16S, SECOND, SECOND).reshape(BANDS, rows, w)[:, 1:-1, 1:-1]
+    inner = cv2.sepFilter2D(flat, cv2.CV_16S, SECOND, SECOND).reshape(count, rows, w)[:, 1:-1, 1:-1]
     bends = np.asarray(cv2.convertScaleAbs(np.ascontiguousarray(inner.reshape(-1, w - 2))), np.uint8)
     noise = _mean_of(_histogram(bends), 0.5)
     noise /= QUIETER_HALF
     of_noise = STEEPEST_OF_NOISE * noise
     of_rounding = STEEPEST_OF_NOISE * OF_ROUNDING
-    near, far = (_steps(flat.reshape(BANDS, rows, w), by) for by in (1, 4))
+    near, far = (_steps(flat.reshape(count, rows, w), by) for by in (1, 4))
     if far < CLEAR * max(of_noise, of_rounding):
         return Lens(noise, None, far)
     return Lens(noise, math.sqrt(max(0.0, near**2 - of_noise**2) / (far**2 - of_noise**2)), far)

@@ -112,9 +112,10 @@ class ThresholdRequest(_Request, frozen=True, kw_only=True, tag="threshold"):
 
 
 class RevertRequest(_Request, frozen=True, kw_only=True, tag="revert"):
-    """Return to the configuration: drop what `model` and `threshold` changed."""
+    """Return to the configuration: drop what `model` and `threshold` changed; `recipe` null: in all recipes."""
 
     camera: CameraName
+    recipe: Label | None = None
     by: By
     why: Why | None = None
 
@@ -289,6 +290,8 @@ class OverrideMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """The one that was chosen."""
     areas: dict[str, AreaOverrideMessage] | None = None
     """By name, where there are several."""
+    others: list[str] | None = None
+    """Recipes that are not in force, and in which something was changed, too."""
 
 
 class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,7 +310,10 @@ class RecipeResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `recipe`: what judges now."""
 
     recipe: str
-    model: str
+    model: str | None
+    """Null: it cannot be used, and its parts are `fault: no_model`."""
+    detail: str | None = None
+    """What is not as it should be."""
 
 
 class TrialMessage(msgspec.Struct, frozen=True, kw_only=True):

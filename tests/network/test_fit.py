@@ -133,3 +133,11 @@ def test_several_places_of_a_picture_are_learned_from_as_one(tmp_path: Path) -> 
     cv2.line(bad, (110, 30), (150, 70), (255, 255, 255), 5)
     assert judged(good) == {"a": "ok", "b": "ok"}
     assert judged(bad) == {"a": "ok", "b": "ng"}
+
+
+def test_a_mask_that_leaves_a_pixel_and_no_patch_is_refused() -> None:
+    painted = np.ones((192, 192), np.bool_)
+    painted[100, 100] = False
+    pictures = [np.full((192, 192, 3), i, np.uint8) for i in range(9)]
+    with pytest.raises(UsageError, match="--ignore leaves no patch of the pictures to be inspected"):
+        SimpleNet("cpu").fit(pictures, ignored=Ignored(painted=painted), imagesize=96, steps=2)

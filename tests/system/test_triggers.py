@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -96,7 +97,7 @@ def test_products_are_chosen_by_command_and_that_outlives_a_restart(line: tuple[
 def test_a_threshold_is_that_of_a_product(line: tuple[DaemonProcess, Control]) -> None:
     daemon, control = line
     changed = ask(control, ThresholdRequest(camera="top", value=60.0, recipe="B", by="anna"))
-    assert (changed["threshold"], changed["recipe"], changed["overrides"]) == (60.0, "B", {})
+    assert (changed["threshold"], changed["recipe"], changed["overrides"]) == (60.0, "B", {"others": ["B"]})
     assert ask(control, TriggerRequest(camera="top", recipe="B", wait=True))["threshold"] == 60.0
     assert ask(control, TriggerRequest(camera="top", recipe="A", wait=True))["threshold"] == 1.0
     ask(control, RecipeRequest(camera="top", name="B"))
@@ -105,6 +106,27 @@ def test_a_threshold_is_that_of_a_product(line: tuple[DaemonProcess, Control]) -
     assert ask(control, TriggerRequest(camera="top", wait=True))["threshold"] == 50.0, "and the recipe stays chosen"
     error = refused(control, ModelRequest(camera="top", path="/x", area="left"))
     assert (error.code, "area is 'left'" in str(error)) == ("bad_value", True)
+
+
+def test_a_product_is_reverted_by_itself_and_what_is_changed_elsewhere_is_told(
+    line: tuple[DaemonProcess, Control],
+) -> None:
+    _, control = line
+    ask(control, ThresholdRequest(camera="top", value=60.0, recipe="B", by="anna"))
+    changed = ask(control, ThresholdRequest(camera="top", value=2.0, recipe="A", by="anna"))
+    assert changed["overrides"] == {"threshold": 2.0, "others": ["B"]}
+    assert ask(control, RevertRequest(camera="top", by="anna", recipe="A"))["overrides"] == {"others": ["B"]}
+    assert ask(control, TriggerRequest(camera="top", recipe="A", wait=True))["threshold"] == 1.0
+    assert ask(control, TriggerRequest(camera="top", recipe="B", wait=True))["threshold"] == 60.0
+    assert refused(control, RevertRequest(camera="top", by="anna", recipe="C")).code == "bad_value"
+
+
+def test_a_product_is_chosen_also_where_that_cannot_be_written_down(line: tuple[DaemonProcess, Control]) -> None:
+    daemon, control = line
+    daemon.journal.with_name(daemon.journal.name + ".overrides.json").mkdir()
+    said = ask(control, RecipeRequest(camera="top", name="B"))
+    assert "After a restart the recipe A would be in force again" in said["detail"]
+    assert ask(control, TriggerRequest(camera="top", wait=True))["recipe"] == "B"
 
 
 def test_snapshots_show_what_the_camera_sees_now(line: tuple[DaemonProcess, Control]) -> None:
@@ -172,6 +194,22 @@ def test_several_areas_of_one_picture_one_part_one_verdict(tmp_path: Path) -> No
         assert daemon.stop() == 0
 
 
+def test_another_model_in_one_area_changes_no_other_whatever_lies_in_its_folder_by_now(tmp_path: Path) -> None:
+    left, right, new = (model(tmp_path / name, 50.0) for name in ("left", "right", "new"))
+    areas = f"areas: {{a: {{model: {left}}}, b: {{model: {right}}}}}"
+    with DaemonProcess(tmp_path / "d", camera(areas)) as daemon, Control(daemon.control) as control:
+        daemon.listen(lambda d: any(s["state"] == "running" for s in d.states))
+        ask(control, ThresholdRequest(camera="top", value=48.5, area="b", by="anna"))
+        before = ask(control, TriggerRequest(camera="top", wait=True))
+        shutil.rmtree(right)
+        model(right, 5000.0)  # as `inspectd install` puts another one there
+        ask(control, ModelRequest(camera="top", path=str(new), area="a"))
+        after = ask(control, TriggerRequest(camera="top", wait=True))
+    of_b = [next(one for one in said["areas"] if one["name"] == "b") for said in (before, after)]
+    assert of_b[0]["threshold"] == of_b[1]["threshold"] == 48.5
+    assert of_b[0]["model"] == of_b[1]["model"]
+
+
 def test_a_camera_with_an_input_of_its_own_may_be_silent_and_is_dead_when_a_trigger_brings_nothing(
     tmp_path: Path, small_model: Path
 ) -> None:
@@ -183,15 +221,17 @@ def test_a_camera_with_an_input_of_its_own_may_be_silent_and_is_dead_when_a_trig
         Control(daemon.control) as control,
     ):
         daemon.listen(lambda d: any(s["state"] == "running" for s in d.states))
-        for number in range(1, 4):
+        for number in range(1, 5):
             time.sleep(1.3)  # longer than a read may take
             fake.script.with_suffix(".trigger").touch()
             daemon.listen(lambda d, number=number: len(d.verdicts) == number)  # type: ignore[misc]
-        assert [v["trigger"] for v in daemon.verdicts] == ["1", "2", "3"]
-        assert {(v["verdict"], v["part"]) for v in daemon.verdicts} == {("ok", None)}
+        assert [v["trigger"] for v in daemon.verdicts] == ["1", "2", "3", "4"]
+        assert [v["reason"] or v["verdict"] for v in daemon.verdicts] == ["picture", "ok", "ok", "ok"]
+        assert "may be an old one" in daemon.verdicts[0]["detail"]
+        time.sleep(1.1)  # an announcement that comes so late might belong to the last picture
         assert "lost" not in {s["state"] for s in daemon.states}
         dead = ask(control, TriggerRequest(camera="top", part="A-1", wait=True))
-        assert (dead["verdict"], dead["reason"], dead["trigger"]) == ("fault", "camera_lost", "4")
+        assert (dead["verdict"], dead["reason"], dead["trigger"]) == ("fault", "camera_lost", "5")
         daemon.listen(lambda d: d.states[-1]["state"] == "lost")
         assert not daemon.states[-1]["inspecting"]
         fake.script.with_suffix(".trigger").touch()

@@ -112,3 +112,11 @@ def test_a_painted_mask_and_an_roi() -> None:
     assert ignored.problem((32, 0, 32, 48), 64, 48) == "all of [32, 0, 32, 48], which is to be inspected, is ignored"
     assert ignored.problem((0, 0, 32, 48), 64, 48) is None
     assert ignored.problem((0, 0, 32, 48), 32, 48) == "the mask of what is ignored has 64x48, the picture 32x48"
+
+
+def test_polygons_that_overlap_ignore_what_lies_in_both() -> None:
+    square = [(0, 0), (39, 0), (39, 39), (0, 39)]
+    moved = [(20, 20), (59, 20), (59, 59), (20, 59)]
+    both, twice = Ignored([square, moved]).pixels(64, 64), Ignored([square, square]).pixels(64, 64)
+    assert both[30, 30]
+    assert (int(both.sum()), int(twice.sum())) == (2 * 1600 - 400, 1600)

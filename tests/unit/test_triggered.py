@@ -15,6 +15,7 @@ from inspectd.cameras.supervisor import State
 from inspectd.errors import UsageError
 from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe, recipe_of
+from inspectd.model.calibration import CameraRecord
 from inspectd.plan import AreaPlan, Plan
 from inspectd.records import Finding, Frame, Outcome, Picture, Reason, Stamp
 
@@ -275,14 +276,55 @@ def test_what_is_in_force_when_the_trigger_comes_judges_it_whatever_is_chosen_me
 
 def test_a_picture_is_a_trigger_itself_where_the_camera_has_an_input_for_it() -> None:
     line = Line(triggered_by="camera")
+    line.camera.trigger("A-1")
     line.show(1)
-    line.camera.trigger("A-2")
     line.show(2)
-    line.show(3)
     line.answer()
-    assert line.heard == [("1", None, 1, "ok"), ("2", "A-2", 2, "ok"), ("3", None, 3, "ok")]
+    assert line.heard == [("1", "A-1", 1, "ok"), ("2", None, 2, "ok")]
     counts = line.camera.counts
-    assert (counts.triggers, counts.unmatched, counts.broken_law()) == (3, 0, None)
+    assert (counts.triggers, counts.unmatched, counts.broken_law()) == (2, 0, None)
+
+
+def test_an_announcement_that_comes_after_its_picture_never_takes_the_next_ones() -> None:
+    line = Line(triggered_by="camera")
+    for number in (1, 2, 3):
+        line.show(number)
+        line.camera.trigger(f"A-{number}")
+    line.answer()
+    by_part = {part: what for _, part, _, what in line.heard}
+    assert by_part == {None: "ok", **{f"A-{number}": Reason.DEADLINE for number in (1, 2, 3)}}
+    assert "announce a part before its picture is taken" in (line.said[0].finding.detail or "")
+
+
+@pytest.mark.parametrize("why", ["bypass", "unknown id"])
+def test_what_is_answered_without_a_picture_does_not_make_a_camera_lost(why: str) -> None:
+    line = Line(products(), triggered_by="camera")
+    if why == "bypass":
+        line.camera.pause("cleaning")
+    line.camera.trigger("Z-1")
+    (verdict,) = line.said
+    line.camera.on_published(verdict, time.monotonic_ns())
+    assert line.camera.health.state is State.RUNNING
+
+
+def test_a_camera_whose_triggers_are_all_refused_does_not_inspect() -> None:
+    line = Line()
+    line.camera.on_opened(msgspec.structs.replace(OPENED, has_driver_time=False))
+    assert not line.camera.is_inspecting
+
+
+def test_a_recipe_that_was_replaced_while_its_trigger_waited_is_held_against_the_camera_as_it_is_now() -> None:
+    line = Line()
+    line.camera.trigger("A-1")
+    line.camera.on_opened(msgspec.structs.replace(OPENED, width=32, height=24))
+    other = recipe_of(
+        "top",
+        Plan(None, (AreaPlan(None, "m", None, None),), (), None),
+        lambda _: (replace(small_artefact(camera=CameraRecord("0", None, 32, 24)), digest="1" * 64), None),
+    )
+    line.camera.use(other)
+    line.show(1)
+    assert [what for *_, what in line.heard] == [Reason.IDENTITY]
 
 
 def test_silence_is_no_loss_there_but_a_trigger_that_brings_nothing_is() -> None:

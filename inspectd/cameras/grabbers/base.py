@@ -25,6 +25,8 @@ class Nothing:
 
     is_repeat: bool = False
     """Bit for bit a recent picture, although the source claims it is new."""
+    is_waiting: bool = False
+    """The camera is there, and waits for its own input."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class DeviceGrabber:
         self.fps = fps if math.isfinite(fps) and 0 < fps < 10_000 else 0.0
         self._check_size()
         self._freshness = Freshness(self.format in ("H264", "HEVC"), settings.refuse_repeats)
+        self._is_unproven = first is None
+        """Nothing is known that the next picture must differ from: it may be the very one that the camera froze on."""
         self.has_driver_time = True  # of one that waits for its input it shows picture by picture
         if first is not None:
             # The first picture only shows what later ones must differ from: after a reconnect it may be the
@@ -84,7 +86,7 @@ class DeviceGrabber:
         if picture is None:
             # A camera that is gone says so at once; one that waits for its input lets V4L2 wait to the end.
             if self.settings.is_triggered and now_ns - asked_ns >= PATIENT * self.settings.select_s * 1e9:
-                return Nothing()
+                return Nothing(is_waiting=True)
             raise CameraError(f"{self.settings.source} gives no more pictures")
         if picture.shape[:2] != (self.height, self.width):
             raise CameraError(
@@ -93,6 +95,9 @@ class DeviceGrabber:
             )
         time_ms = self._time_ms()
         nothing = self._freshness.look(picture, time_ms)
+        if self._is_unproven:
+            self._is_unproven = False
+            return Broken(None, "the first picture after the camera was opened may be an old one", now_ns)
         if nothing is not None:
             if not nothing.is_repeat:
                 time.sleep(STALE_PAUSE_S)
