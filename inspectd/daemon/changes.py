@@ -6,7 +6,6 @@ Each change is written to the audit before it is made: none is made that cannot 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from inspectd.daemon.described import all_or_one, described, in_force, judges, of_place, threshold_of
 from inspectd.daemon.standing import Standing
+from inspectd.daemon.thresholds import check_threshold, try_threshold
 from inspectd.daemon.worker import Reply
 from inspectd.errors import InspectdError, StartError, UsageError
 from inspectd.history import pictures, reading
@@ -24,10 +25,9 @@ from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
 from inspectd.history.overrides import NONE, NOTHING, CameraOverrides, Override, ThresholdOverride
 from inspectd.line.camera import Camera
-from inspectd.line.judge import Criterion, exceeds
 from inspectd.line.recipe import Area, NoRecipe, Recipe
 from inspectd.plan import AreaPlan, Plan, plans_of
-from inspectd.wire.messages import AreaMessage, VerdictMessage, rfc3339
+from inspectd.wire.messages import rfc3339
 from inspectd.wire.requests import (
     AreaOverrideMessage,
     AuditChange,
@@ -48,13 +48,9 @@ from inspectd.wire.requests import (
 
 LOG = logging.getLogger(__name__)
 
-MOST_TRIED = 1000
-"""Verdicts that another threshold is tried on."""
 FLUSH_S = 5.0
 OLD_FRAMES_S, LOOK_S = 60.0, 0.02
 """How long, and how often, it is looked whether frames of a model that was replaced are still under way."""
-WIDEST = 20.0
-"""A threshold may lie so many times as far above the median good part as the calibration's does."""
 
 
 class Asker(NamedTuple):
@@ -96,8 +92,10 @@ class Changes:
     def threshold(self, request: ThresholdRequest, user: str | None) -> Reply:
         """Judge by another threshold; or only say what it would have done."""
         camera, recipe, area = self._judging(request)
-        _check_threshold(request.value, area)
-        trial = self._try(camera.name, request.value, recipe, area)
+        check_threshold(request.value, area)
+        self._journal.flush(FLUSH_S)
+        assert self._journal.path is not None
+        trial = try_threshold(self._journal.path, camera.name, request.value, recipe, area)
         if request.dry_run:
             return self._reply(camera, recipe, area, trial)
         override = msgspec.structs.replace(
@@ -111,8 +109,8 @@ class Changes:
             lambda kept: kept.replaced(recipe.name, area.name, override),
             [changed],
             Asker(user, request.by, request.why),
-            old=_described(recipe, area),
-            new=_described(changed, changed.area(area.name)),
+            old=described(recipe, area),
+            new=described(changed, changed.area(area.name)),
         )
         return self._reply(camera, changed, changed.area(area.name), trial)
 
@@ -138,23 +136,24 @@ class Changes:
             lambda kept: kept.replaced(plan.name, place.name, override),
             [recipe],
             Asker(user, request.by, request.why),
-            old=_of_place(camera.products.named(plan.name), place.name),
-            new={**_described(recipe, area), "path": request.path},
+            old=of_place(camera.products.named(plan.name), place.name),
+            new={**described(recipe, area), "path": request.path},
         )
         return self._reply(camera, recipe, area)
 
     def revert(self, request: RevertRequest, user: str | None) -> Reply:
         """Return to what the configuration says, in all areas of all products."""
         camera = self._cameras[request.camera]
-        if request.recipe is not None:
-            _named(camera, request.recipe)
-        plans = plans_of(camera.config)
-        changed = [
-            plan
-            for plan in plans.values()
-            if request.recipe in (None, plan.name)
-            and any(self._overrides.of(camera.name).of(plan.name, area.name) != NONE for area in plan.areas)
-        ] or [plans[camera.products.chosen] if camera.products.chosen in plans else next(iter(plans.values()))]
+        kept, plans = self._overrides.of(camera.name), plans_of(camera.config)
+        if request.recipe is not None and request.recipe not in plans:
+            raise RefusedError(
+                "bad_value", f"The configuration of camera {camera.name} has no recipe {request.recipe[:80]!r}."
+            )
+        changed = [plan for plan in plans.values() if any(kept.of(plan.name, area.name) != NONE for area in plan.areas)]
+        if request.recipe in plans:
+            changed = [plans[request.recipe]]
+        elif not changed:  # what judges now is told, and read anew
+            changed = [plans.get(camera.products.chosen, next(iter(plans.values())))]
         recipes = [self._recipe(camera, plan, NOTHING) for plan in changed]
         self._make(
             "revert",
@@ -162,8 +161,10 @@ class Changes:
             lambda kept: kept.without(camera.config.recipes or (), request.recipe),
             recipes,
             Asker(user, request.by, request.why),
-            old=_all([_of_place(camera.products.named(one.name), area.name) for one in recipes for area in one.areas]),
-            new=_all([_described(recipe, area) for recipe in recipes for area in recipe.areas]),
+            old=all_or_one(
+                [of_place(camera.products.named(one.name), area.name) for one in recipes for area in one.areas]
+            ),
+            new=all_or_one([described(recipe, area) for recipe in recipes for area in recipe.areas]),
         )
         return self._reply(camera, recipes[0], recipes[0].areas[0])
 
@@ -274,7 +275,7 @@ class Changes:
         recipe = running.recipe if running is not None else None
         areas = recipe.areas if isinstance(recipe, Recipe) else ()
         product = running.products.chosen if running is not None else None
-        found = {area.name: _in_force(kept.of(product, area.name), area) for area in areas}
+        found = {area.name: in_force(kept.of(product, area.name), area) for area in areas}
         if not areas and (one := kept.of(product, None)) != NONE:
             found[None] = AreaOverrideMessage(model=one.model)
         whole = found.pop(None, AreaOverrideMessage())
@@ -290,7 +291,7 @@ class Changes:
 
     def standing(self) -> dict[str, Any]:
         """Return by camera what judges, for the audit."""
-        return {name: _judges(camera) for name, camera in self._cameras.items()}
+        return {name: judges(camera) for name, camera in self._cameras.items()}
 
     def note(self, what: str, new: Any) -> None:
         """Write down what happened to the daemon."""
@@ -381,101 +382,13 @@ class Changes:
     def _reply(self, camera: Camera, recipe: Recipe, area: Area, trial: TrialMessage | None = None) -> Reply:
         result = ChangeResult(
             model=area.model.label,
-            threshold=_threshold(area),
+            threshold=threshold_of(area),
             overrides=self.overrides(camera.name),
             trial=trial,
             recipe=recipe.name,
             area=area.name,
         )
         return Reply(msgspec.to_builtins(result))
-
-    def _try(self, camera: str, threshold: float, recipe: Recipe, area: Area) -> TrialMessage:
-        """Hold a threshold against the camera's last verdicts by the model that is in force."""
-        self._journal.flush(FLUSH_S)
-        assert self._journal.path is not None
-        latest = (
-            msgspec.json.decode(header, type=VerdictMessage)
-            for header in reading.latest_verdicts(self._journal.path, camera, MOST_TRIED)
-        )
-        said = [(one, _said_of(one, area.name)) for one in latest if one.recipe == recipe.name]
-        scored = [
-            (one, found, found.score)
-            for one, found in said
-            if found is not None and found.model == area.model.label and found.score is not None
-        ]
-        then = [exceeds(score, threshold) for _, _, score in scored]
-        now = [found.verdict == "ng" for _, found, _ in scored]
-        return TrialMessage(
-            verdicts=len(scored),
-            since=scored[-1][0].at if scored else None,
-            ng=sum(now),
-            ng_then=sum(then),
-            passed=sum(is_now and not is_then for is_now, is_then in zip(now, then, strict=True)),
-            rejected=sum(is_then and not is_now for is_now, is_then in zip(now, then, strict=True)),
-        )
-
-
-def _said_of(message: VerdictMessage, area: str | None) -> VerdictMessage | AreaMessage | None:
-    """Return what a verdict says of an area; None: it is of other areas."""
-    if area is None:
-        return None if message.areas else message
-    return next((one for one in message.areas if one.name == area), None)
-
-
-def _check_threshold(value: float, area: Area) -> None:
-    """Refuse a threshold by which everything, or nothing, would be ok: RefusedError."""
-    if not math.isfinite(value):
-        raise RefusedError("bad_value", f"value is {value}; expected a number.")
-    calibration = area.model.calibration
-    if calibration is None or calibration.threshold is None or not calibration.held_out_scores:
-        return  # nothing is known of its scores
-    own = Criterion(calibration.threshold.value, calibration.held_out_scores, area.model.label)
-    lowest, highest = min(calibration.held_out_scores), own.typical + WIDEST * own.span
-    if not lowest <= value <= highest:
-        what = "every part would be ng" if value < lowest else "every defect might be ok"
-        raise RefusedError(
-            "bad_value",
-            f"value is {value:.6g}, with which {what}: the held-out good parts of {area.model.label} scored "
-            f"{lowest:.4g} to {max(calibration.held_out_scores):.4g}, and its own threshold is {own.threshold:.4g}; "
-            f"expected {lowest:.4g} to {highest:.4g}.",
-        )
-
-
-def _threshold(area: Area) -> float | None:
-    return area.criterion.threshold if area.criterion is not None else None
-
-
-def _described(recipe: Recipe, area: Area) -> dict[str, Any]:
-    """Return what judges in an area, for the audit."""
-    names = {"recipe": recipe.name, "area": area.name}
-    named = {key: name for key, name in names.items() if name is not None}
-    return {**named, "model": area.model.label, "threshold": _threshold(area)}
-
-
-def _of_place(recipe: Recipe | NoRecipe, area: str | None) -> dict[str, Any]:
-    if not isinstance(recipe, Recipe):
-        return {"model": None, "threshold": None}
-    return _described(recipe, recipe.area(area))
-
-
-def _judges(camera: Camera) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return what judges the parts of a camera that come now, for the audit."""
-    recipe = camera.recipe
-    if not isinstance(recipe, Recipe):
-        return {"model": None, "threshold": None}
-    return _all([_described(recipe, area) for area in recipe.areas])
-
-
-def _all(found: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
-    return found[0] if len(found) == 1 else found
-
-
-def _in_force(kept: Override, area: Area) -> AreaOverrideMessage:
-    """Return what commands changed in an area, as far as it is in force."""
-    is_own = kept.threshold is not None and kept.threshold.digest == area.model.digest
-    return AreaOverrideMessage(
-        model=kept.model, threshold=kept.threshold.value if kept.threshold is not None and is_own else None
-    )
 
 
 def _named(camera: Camera, product: str | None) -> Recipe | NoRecipe:
