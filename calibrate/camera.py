@@ -167,7 +167,7 @@ def command(
         where.check(pictures.size)
         check_names(options.confirmed, pictures)
         options = replace(options, confirmed=(*options.confirmed, *confirmed(marked, pictures)))
-        camera_record = acquisition.record(pictures.size)
+        camera_record = acquisition.record(pictures.size, acquired.settings)
         with Overview(pictures, target) as overview, giving_way_to(control, bars.report):
             bars.report(overview.said)
             learned = learn(pictures, options, backend, run=run, camera=camera_record, watcher=bars)

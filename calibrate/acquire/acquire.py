@@ -74,10 +74,10 @@ class Acquisition:
         """Whether what is not taken now is gone: only then is it checked for repeats and kept for a resume."""
         return not self.source.is_lossless
 
-    def record(self, size: tuple[int, int]) -> CameraRecord:
+    def record(self, size: tuple[int, int], settings: dict[str, float]) -> CameraRecord:
         """Return what the model will know of its camera."""
         identity = stable_path(self.source.address) if self.source.is_device else None
-        return CameraRecord(self.public, identity, *size, self.settings.format)
+        return CameraRecord(self.public, identity, *size, self.settings.format, settings)
 
 
 @dataclass(slots=True)
@@ -88,6 +88,8 @@ class Acquired:
     """A sentence for each picture that cannot be read."""
     notes: list[str] = field(default_factory=list)
     """What the checks have to say about the whole capture, and what was passed over."""
+    settings: dict[str, float] = field(default_factory=dict)
+    """Of the camera, as it was read back."""
     copies: list[str] = field(default_factory=list)
     """Pictures of a file or folder that are bit for bit others: not taken twice."""
 
@@ -130,9 +132,12 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
             pictures.add(picture, name)
             watcher.step()
         if acquisition.wanted is None or len(pictures.taken) < acquisition.wanted:
-            frames = stack.enter_context(_frames(acquisition, watcher))
+            source = _frames(acquisition, watcher)
+            frames = stack.enter_context(source)
             try:
                 _fill(acquisition, frames, pictures, checks, session, acquired, thinning, watcher)
+                opened = source.opened if isinstance(source, Capture) else None
+                acquired.settings = opened.settings if opened is not None else {}
             except KeyboardInterrupt:
                 if session is not None and pictures.taken:
                     name = folder.name.removeprefix(".").removesuffix(CAPTURE)

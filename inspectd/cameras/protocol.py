@@ -70,6 +70,8 @@ class Opened(_Message, frozen=True, tag=1):
     """What cannot be promised of its pictures."""
     has_driver_time: bool = True
     """The camera, or its driver, says when a picture was taken."""
+    settings: dict[str, float] = msgspec.field(default_factory=dict)
+    """Exposure, gain and white balance as read back from the camera, by the names of the configuration."""
 
 
 class Captured(_Message, frozen=True, tag=2):

@@ -5,7 +5,7 @@ Functions that return a text return the reason why not, as a part of a sentence,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,6 +30,11 @@ LEAST_CONTRAST = 0.25
 """Of the calibration's usual contrast: with less, hardly anything can be seen."""
 BLAND = 4.0
 """Grey levels of contrast below which a scene shows nothing anyway."""
+
+MANUAL = (1.0, 0.25)
+"""Of `auto_exposure`: V4L2's number for manual, and OpenCV's in some builds."""
+SETTING_MAY_DIFFER = 0.02
+"""As a share: cameras round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,29 @@ def camera_mismatch(area: Area, source: Source, opened: Opened) -> str | None:
             return f"the model was calibrated on {record.identity}; this camera is {names[0] if names else 'unknown'}"
         if record.format is not None and opened.format and record.format != opened.format:
             return f"the model was calibrated with format {record.format}; this camera gives {opened.format}"
+    if source.is_device and (why := setting_mismatch(record.settings, opened.settings)) is not None:
+        return why
     return size_mismatch(area, opened.width, opened.height)
+
+
+def setting_mismatch(then: Mapping[str, float], now: Mapping[str, float]) -> str | None:
+    """Return which of a camera's settings is not as it was at calibration; those it chooses itself may differ."""
+    for name, value in then.items():
+        if name not in now or _is_chosen_by_camera(name, then):
+            continue
+        if abs(now[name] - value) > SETTING_MAY_DIFFER * abs(value):
+            what = name.replace("_", " ")
+            return (
+                f"the camera's {what} is {now[name]:g}, at calibration it was {value:g}; set it so (`exposure`, `gain` "
+                "and `white_balance` in the configuration), or calibrate again"
+            )
+    return None
+
+
+def _is_chosen_by_camera(name: str, settings: Mapping[str, float]) -> bool:
+    if name == "white_balance":
+        return settings.get("auto_white_balance") == 1
+    return name in ("exposure", "gain") and settings.get("auto_exposure", MANUAL[0]) not in MANUAL
 
 
 def size_mismatch(area: Area, width: int, height: int) -> str | None:

@@ -58,6 +58,8 @@ class CameraRecord(msgspec.Struct, frozen=True):
     height: int
     format: str | None = None
     """FOURCC that was asked of the camera; None: its own choice."""
+    settings: dict[str, float] = {}
+    """Exposure, gain and white balance as read back from it; those of a camera that has none are absent."""
 
 
 class ThresholdRecord(msgspec.Struct, frozen=True):

@@ -10,12 +10,15 @@ The camera is steered through the file that FAKE_CAMERA names; it holds one word
     triggered   a new picture only when the file beside the script, with the ending .trigger, is there; it is taken away
     cut         a JPEG camera's pictures lack their second half (with FAKE_FORMAT=MJPG)
 
+The file beside it, with the ending .controls, holds its controls (exposure …), which other programs may change.
+
 With FAKE_FORMAT=MJPG it is a JPEG camera, which gives its bytes when CONVERT_RGB is switched off; with FAKE_DECODES
 its driver decodes them all the same.
 """
 
 import importlib.abc
 import importlib.util
+import json
 import os
 import sys
 import time
@@ -40,6 +43,9 @@ class FakeCapture:
 
     def set(self, key, value):
         self.properties[key] = value
+        if (controls := read_controls()) is not None and str(key) in controls:
+            controls[str(key)] = value
+            Path(SCRIPT + ".controls").write_text(json.dumps(controls))
         with Path(SCRIPT + ".log").open("a") as log:
             log.write(f"{os.getpid()} {key} {value}\n")
         return not (key == 8 and value == -1)  # CAP_PROP_FORMAT: V4L2 does not know it
@@ -50,7 +56,7 @@ class FakeCapture:
         code = cv2.VideoWriter.fourcc(*os.environ.get("FAKE_FORMAT", "YUYV"))
         sizes = {cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0}
         values = {**sizes, cv2.CAP_PROP_POS_MSEC: self.time_ms, cv2.CAP_PROP_FPS: 50.0, cv2.CAP_PROP_FOURCC: code}
-        return values.get(key, 0.0)
+        return values.get(key, (read_controls() or {}).get(str(key), -1.0))
 
     def read(self, image=None):
         import numpy as np
@@ -93,6 +99,12 @@ class FakeCapture:
 
     def release(self):
         self.is_open = False
+
+
+def read_controls():
+    """Return the controls of a camera that has some, by the numbers of OpenCV's properties; None: it has none."""
+    path = Path(SCRIPT + ".controls")
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def mode():

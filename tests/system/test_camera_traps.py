@@ -11,8 +11,10 @@ from typing import Any
 
 import cv2
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_small_model
 from daemon_process import DaemonProcess
+
+from inspectd.model.calibration import CameraRecord
 
 FAKES = ROOT / "tests" / "fakes"
 READ_TIMEOUT_MS = 800
@@ -169,6 +171,7 @@ def test_the_daemon_killed_takes_its_children_with_it(tmp_path: Path, small_mode
 
 def test_calibrate_and_inspect_camera_0(tmp_path: Path, camera: FakeCamera) -> None:
     """The two commands of a first real camera, on the fake one."""
+    camera.script.with_suffix(".controls").write_text('{"14": 10.0}')  # its gain
     calibrated = subprocess.run(
         [
             *(sys.executable, "-m", "inspectd", "calibrate", "--camera", "0", "--parts", "80", "--interval", "0"),
@@ -182,7 +185,8 @@ def test_calibrate_and_inspect_camera_0(tmp_path: Path, camera: FakeCamera) -> N
     assert calibrated.returncode == 0, calibrated.stderr
     model = tmp_path / "results/project/group/top/models/0"
     record: dict[str, Any] = json.loads((model / "calibration.json").read_text())["camera"]
-    assert record == {"source": "0", "identity": None, "width": 64, "height": 48, "format": None}
+    camera_then = {"source": "0", "identity": None, "width": 64, "height": 48, "format": None}
+    assert record == {**camera_then, "settings": {"gain": 10.0}}
     with start(tmp_path, model, camera) as daemon:
         daemon.listen(lambda d: len(d.verdicts) >= 20)
         assert daemon.stop() == 0
@@ -254,3 +258,41 @@ def test_a_jpeg_camera_whose_driver_keeps_its_bytes_is_said_once(
         daemon.listen(lambda d: good(d) >= before + 5)
         daemon.stop()
         assert daemon.log.count("gives no JPEG bytes") == 1
+
+
+SETTINGS = {"auto_exposure": 1.0, "exposure": 156.0, "gain": 10.0}
+CONTROLS = {21: 3.0, 15: 300.0, 14: 10.0}  # CAP_PROP_AUTO_EXPOSURE, _EXPOSURE, _GAIN, as somebody else left them
+
+
+def test_exposure_is_set_read_back_and_watched_and_what_nobody_sets_is_compared(
+    tmp_path: Path, camera: FakeCamera
+) -> None:
+    model = write_small_model(
+        tmp_path / "model", threshold=1e6, camera=CameraRecord("0", None, 64, 48, settings=SETTINGS)
+    )
+
+    def control(number: int, value: float) -> None:
+        path = camera.script.with_suffix(".controls")
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.with_suffix(".new").write_text(json.dumps({**known, str(number): value}))
+        path.with_suffix(".new").rename(path)
+
+    for number, value in CONTROLS.items():
+        control(number, value)
+    with start(tmp_path, model, camera, exposure=156) as daemon:
+        daemon.listen(lambda d: good(d) >= 3)
+        assert json.loads(camera.script.with_suffix(".controls").read_text()) == {"21": 1.0, "15": 156.0, "14": 10.0}
+        control(15, 999.0)
+        daemon.listen(lambda d: any("another program changed its exposure" in (s["detail"] or "") for s in d.states))
+        had = good(daemon)
+        daemon.listen(lambda d: good(d) >= had + 3)  # it was set anew
+        control(14, 40.0)  # which the configuration does not set
+        camera.be("unplugged")
+        daemon.listen(lambda d: d.states[-1]["state"] == "lost")
+        camera.be("ok")
+        had = len(daemon.verdicts)
+        daemon.listen(lambda d: len(d.verdicts) >= had + 3)
+        assert daemon.verdicts[-1]["reason"] == "identity"
+        assert "the camera's gain is 40, at calibration it was 10; set it so" in daemon.verdicts[-1]["detail"]
+        daemon.listen(lambda d: d.states[-1]["state"] == "running")
+        assert not daemon.states[-1]["inspecting"]

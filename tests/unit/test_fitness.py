@@ -13,7 +13,7 @@ from conftest import small_artefact, small_calibration
 from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import parse_source
 from inspectd.config import CameraConfig
-from inspectd.line.fitness import camera_mismatch, light_problem, scene_mismatch
+from inspectd.line.fitness import camera_mismatch, light_problem, scene_mismatch, setting_mismatch
 from inspectd.line.recipe import Area, recipe_for
 from inspectd.model.calibration import CameraRecord
 from inspectd.model.framing import Tint, find_framing, find_tint, shrink, tint
@@ -121,3 +121,28 @@ def test_a_mirrored_picture_is_another_scene_where_it_can_be_told(tmp_path: Path
         assert "flipped" in (scene_mismatch(model, np.ascontiguousarray(part[:, ::-1])) or "")
         assert "other colours" in (scene_mismatch(model, np.ascontiguousarray(part[:, :, ::-1])) or "")
     assert small_calibration(1.0).tint is None
+
+
+THEN = {"auto_exposure": 1.0, "exposure": 156.0, "gain": 10.0, "auto_white_balance": 0.0, "white_balance": 4600.0}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "says"),
+    [
+        ({}, {}, None),
+        ({"exposure": 300.0}, {"exposure": 300.0}, None),
+        ({}, {"exposure": 300.0}, "the camera's exposure is 300, at calibration it was 156"),
+        ({}, {"exposure": 157.0}, None),
+        ({}, {"gain": 11.0}, "the camera's gain is 11, at calibration it was 10"),
+        ({}, {"white_balance": 6500.0}, "the camera's white balance is 6500"),
+        ({}, {"auto_exposure": 3.0}, "the camera's auto exposure is 3"),
+        ({"auto_exposure": 3.0}, {"auto_exposure": 3.0, "exposure": 9.0, "gain": 90.0}, None),
+        ({"auto_white_balance": 1.0}, {"auto_white_balance": 1.0, "white_balance": 6500.0}, None),
+    ],
+)
+def test_a_cameras_settings_are_those_of_the_calibration_unless_it_chooses_them_itself(
+    then: dict[str, float], now: dict[str, float], says: str | None
+) -> None:
+    found = setting_mismatch(THEN | then, THEN | now)
+    assert found is says is None or (says is not None and found is not None and found.startswith(says))
+    assert setting_mismatch(THEN | then, {}) is None, "another camera may have no such setting"

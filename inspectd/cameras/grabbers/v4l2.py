@@ -20,6 +20,19 @@ from inspectd.cameras.protocol import CaptureSettings
 from inspectd.errors import CameraError
 from inspectd.records import Picture
 
+READ_BACK = {
+    "auto_exposure": cv2.CAP_PROP_AUTO_EXPOSURE,
+    "exposure": cv2.CAP_PROP_EXPOSURE,
+    "gain": cv2.CAP_PROP_GAIN,
+    "auto_white_balance": cv2.CAP_PROP_AUTO_WB,
+    "white_balance": cv2.CAP_PROP_WB_TEMPERATURE,
+}
+UNKNOWN = -1.0
+"""What OpenCV says of a setting that the camera does not have."""
+MANUAL_EXPOSURE = (1.0, 0.25)
+"""V4L2's own number for it, and that of other builds of OpenCV: it shows by reading back."""
+LOOK_EVERY_S = 1.0
+"""So often it is looked whether another program has changed what was set."""
 STALE_PAUSE_S = 0.002  # a driver that answers at once with an old frame must not take a whole core
 BELIEVABLE_AGE_NS = 5_000_000_000  # a driver's time further from now than this is of another clock
 JPEG_FORMATS = ("MJPG", "JPEG")
@@ -65,6 +78,9 @@ class DeviceGrabber:
         self.fps = fps if math.isfinite(fps) and 0 < fps < 10_000 else 0.0
         self._check_size()
         self._freshness = Freshness(self.format in ("H264", "HEVC"), settings.refuse_repeats)
+        self.read_back = self._read_back()
+        self.caveat = "; ".join(filter(None, (self.caveat, *self._not_taken())))
+        self._next_look_s = time.monotonic() + LOOK_EVERY_S
         self._is_unproven = first is None
         """Nothing is known that the next picture must differ from: it may be the very one that the camera froze on."""
         self.has_driver_time = True  # of one that waits for its input it shows picture by picture
@@ -77,6 +93,7 @@ class DeviceGrabber:
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return a new picture or that there is none; CameraError when the camera says that it is gone."""
+        self._look_at_settings()
         asked_ns = time.monotonic_ns()
         try:
             picture = self._read(into)
@@ -159,13 +176,47 @@ class DeviceGrabber:
             ask(cv2.CAP_PROP_FPS, wanted.fps)
         ask(cv2.CAP_PROP_BUFFERSIZE, 1)
         if wanted.exposure is not None:
-            ask(cv2.CAP_PROP_AUTO_EXPOSURE, 1)  # V4L2: 1 is manual
+            for manual in MANUAL_EXPOSURE:
+                ask(cv2.CAP_PROP_AUTO_EXPOSURE, manual)
+                if self.capture.get(cv2.CAP_PROP_AUTO_EXPOSURE) == manual:
+                    break
             ask(cv2.CAP_PROP_EXPOSURE, wanted.exposure)
         if wanted.gain is not None:
             ask(cv2.CAP_PROP_GAIN, wanted.gain)
         if wanted.white_balance is not None:
             ask(cv2.CAP_PROP_AUTO_WB, 0)
             ask(cv2.CAP_PROP_WB_TEMPERATURE, wanted.white_balance)
+
+    def _read_back(self) -> dict[str, float]:
+        """Return the settings that the camera has."""
+        found = {name: float(self.capture.get(code)) for name, code in READ_BACK.items()}
+        return {name: value for name, value in found.items() if math.isfinite(value) and value != UNKNOWN}
+
+    def _asked(self) -> dict[str, float]:
+        """Return the settings that the configuration asks for, and the camera has."""
+        asked = {name: getattr(self.settings, name) for name in ("exposure", "gain", "white_balance")}
+        return {name: value for name, value in asked.items() if value is not None and name in self.read_back}
+
+    def _not_taken(self) -> list[str]:
+        """Say which settings the camera has not taken as they were asked for."""
+        return [
+            f"{name.replace('_', ' ')} was set to {value:g}, and the camera has {self.read_back[name]:g}"
+            for name, value in self._asked().items()
+            if value != self.read_back[name]
+        ]
+
+    def _look_at_settings(self) -> None:
+        """Look, now and then, whether what was set is still so; CameraError when another program changed it."""
+        if time.monotonic() < self._next_look_s:
+            return
+        self._next_look_s = time.monotonic() + LOOK_EVERY_S
+        now = self._read_back() if self._asked() else {}
+        for name in self._asked():
+            if name in now and now[name] != self.read_back[name]:
+                raise CameraError(
+                    f"another program changed its {name.replace('_', ' ')} from {self.read_back[name]:g} to "
+                    f"{now[name]:g}; it is opened and set anew"
+                )
 
     def _check_size(self) -> None:
         wanted = self.settings.size
