@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from inspectd.config import CameraConfig, Ignore
 from inspectd.errors import UsageError
 from inspectd.plan import AreaPlan, Plan, plans_of
-from inspectd.records import Rect
+
+if TYPE_CHECKING:  # the command line is read before anything heavy is loaded
+    from inspectd.config import CameraConfig, Ignore
+    from inspectd.records import Rect
 
 
 @dataclass(frozen=True, slots=True)
