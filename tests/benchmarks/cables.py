@@ -41,6 +41,8 @@ class Server:
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.kind, self.port, self._folder = kind, free_port(), folder
+        for size in (SIZE, OTHER_SIZE) if kind == "rtsp" else ():
+            encode("h264", folder / f"{size[0]}.mkv", 3600, size=size, fps=25, gop=25)
         self.process = self.start(SIZE)
 
     @property
@@ -50,8 +52,6 @@ class Server:
     def start(self, size: tuple[int, int]) -> subprocess.Popen[bytes]:
         if self.kind == "rtsp":
             video = self._folder / f"{size[0]}.mkv"
-            if not video.exists():
-                encode("h264", video, 3600, size=size, fps=25, gop=25)
             command = [SYSTEM_PYTHON, str(SERVER), str(self.port), str(video), "h264"]
         else:
             script = SERVER.with_name("mjpeg.py")
@@ -98,8 +98,7 @@ class Ear:
                 continue
             verdict = message.verdict
             if verdict is not None and verdict.camera == "other" and verdict.t.captured is not None:
-                now_ns = message.received_ns
-                self.other.append((now_ns / 1e9, (now_ns - verdict.t.captured) / 1e6))
+                self.other.append((verdict.t.published / 1e9, (verdict.t.published - verdict.t.captured) / 1e6))
             if condition(message):
                 return message, passed
             passed += verdict is not None and verdict.camera == "net" and verdict.verdict == "ok"
