@@ -121,7 +121,7 @@ class Hand:
             grabber.total,
             grabber.caveat,
             grabber.has_driver_time,
-            getattr(grabber, "read_back", {}),
+            dict(grabber.read_back),
         )
         try:
             socket.send_fds(self._channel, [protocol.encode(opened)], [fd])

@@ -16,6 +16,8 @@ MAX_PACKET = 65536
 LONGEST_TEXT = MAX_PACKET // 8
 """Bytes; what is longer is cut where the packet would not fit."""
 
+MANUAL_EXPOSURE = (1.0, 0.25)
+"""Of the setting `auto_exposure`: V4L2's own number, and that of other builds of OpenCV."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 

@@ -68,6 +68,10 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cameras: dict[str, CameraOverrides]
 
 
+class _AnyFile(msgspec.Struct, frozen=True):
+    version: int
+
+
 class _FirstFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Version 1: cameras had one product and one area."""
 
@@ -132,10 +136,7 @@ def _read(path: Path) -> dict[str, CameraOverrides]:
 
 
 def _decoded(text: bytes) -> _File:
-    class _Any(msgspec.Struct):
-        version: int
-
-    if msgspec.json.decode(text, type=_Any).version != 1:
+    if msgspec.json.decode(text, type=_AnyFile).version != 1:
         return msgspec.json.decode(text, type=_File)
     first = msgspec.json.decode(text, type=_FirstFile)
     return _File(VERSION, {name: NOTHING.replaced(None, None, one) for name, one in first.cameras.items()})

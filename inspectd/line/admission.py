@@ -23,9 +23,6 @@ class Admission(Protocol):
     def give_way(self, entry: Entry) -> None:
         """Account for an admitted frame that cannot be inspected because another one is."""
 
-    def miss(self, stamp: Stamp, recipe: Judged) -> None:
-        """Account for a frame that was captured while all slots were in use."""
-
     def gone(self, camera: str, finding: Finding) -> None:
         """Say once that the camera gives no frames any more."""
 
@@ -52,12 +49,6 @@ class Stream:
         else:
             _overload(self._ledger, entry, "frames come faster than they can be inspected; this one was not")
 
-    def miss(self, stamp: Stamp, recipe: Judged) -> None:
-        """Admit the frame, and have it give way at once."""
-        entry = self.admit(stamp, recipe)
-        if entry is not None:
-            self.give_way(entry)
-
     def gone(self, camera: str, finding: Finding) -> None:
         """Publish one fault that belongs to no frame."""
         self._ledger.publish_fault(camera, finding)
@@ -78,12 +69,6 @@ class Commanded:
     def give_way(self, entry: Entry) -> None:
         """Close the trigger as `fault: overload`."""
         _overload(self._ledger, entry, "triggers come faster than their pictures can be inspected; this one was not")
-
-    def miss(self, stamp: Stamp, recipe: Judged) -> None:
-        """Have the trigger that the frame belongs to give way."""
-        entry = self.admit(stamp, recipe)
-        if entry is not None:
-            self.give_way(entry)
 
     def gone(self, camera: str, finding: Finding) -> None:
         """Close all triggers that still wait for a picture; nobody else is owed anything."""

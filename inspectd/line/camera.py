@@ -259,7 +259,9 @@ class Camera:
 
     def on_missed(self, stamp: Stamp) -> None:
         """A frame for which no slot was free."""
-        self._admission.miss(stamp, self._duty.products.current)
+        entry = self._admission.admit(stamp, self._duty.products.current)
+        if entry is not None:
+            self._admission.give_way(entry)
 
     def on_unreadable(self, stamp: Stamp, why: str) -> None:
         """A picture that cannot be read, or that came damaged, still gets its verdict."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from inspectd.cameras.discovery import stable_paths
-from inspectd.cameras.protocol import Opened
+from inspectd.cameras.protocol import MANUAL_EXPOSURE, Opened
 from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.geometry import Geometry
@@ -31,8 +31,6 @@ LEAST_CONTRAST = 0.25
 BLAND = 4.0
 """Grey levels of contrast below which a scene shows nothing anyway."""
 
-MANUAL = (1.0, 0.25)
-"""Of `auto_exposure`: V4L2's number for manual, and OpenCV's in some builds."""
 SETTING_MAY_DIFFER = 0.02
 """As a share: cameras round."""
 
@@ -123,7 +121,7 @@ def setting_mismatch(then: Mapping[str, float], now: Mapping[str, float]) -> str
 def _is_chosen_by_camera(name: str, settings: Mapping[str, float]) -> bool:
     if name == "white_balance":
         return settings.get("auto_white_balance") == 1
-    return name in ("exposure", "gain") and settings.get("auto_exposure", MANUAL[0]) not in MANUAL
+    return name in ("exposure", "gain") and settings.get("auto_exposure", MANUAL_EXPOSURE[0]) not in MANUAL_EXPOSURE
 
 
 def size_mismatch(area: Area, width: int, height: int) -> str | None:

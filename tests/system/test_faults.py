@@ -11,7 +11,7 @@ from daemon_process import DaemonProcess
 from inspectd.model.calibration import CameraRecord
 from inspectd.sim.faults import SECOND, Script, Trouble
 
-SEED, EVERY_S, LONGEST_S = 3, 2.5, 1.6
+SEED, EVERY_S, LONGEST_S = 3, 2.5, 2.0
 SHOWS = {Trouble.UNPLUGGED, Trouble.HANGS, Trouble.FROZEN, Trouble.STALE, Trouble.TORN}
 """To a model without a fingerprint; what happens to the picture itself is for the fingerprint to notice."""
 MEANS = {
@@ -39,7 +39,7 @@ def test_whatever_the_camera_does_the_reason_is_true_and_nothing_unseen_is_ok(tm
     assert passed == []
     for episode in script.between(began_ns, end_ns):
         seconds = (episode.end_ns - episode.start_ns) / SECOND
-        if episode.trouble not in SHOWS or seconds < 1 or episode.start_ns < began_ns or episode.end_ns > end_ns:
+        if episode.trouble not in SHOWS or seconds < 0.7 or episode.start_ns < began_ns or episode.end_ns > end_ns:
             continue  # too short to be noticed for certain, or not seen whole
         said = {
             v["reason"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from inspectd.records import Picture
+
+NO_SETTINGS: Mapping[str, float] = {}
+"""Of a source that has no lens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Grabber(Protocol):
     """What cannot be promised of its pictures, in a sentence; mostly empty."""
     has_driver_time: bool
     """Somebody nearer to the camera than we are says when a picture was taken."""
+    read_back: Mapping[str, float]
+    """Exposure, gain and white balance as the camera has them, by the names of the configuration."""
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return what comes next, decoded into `into` where that fits; None at the end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from inspectd.cameras.grabbers.base import Broken, Grabbed
+from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed
 from inspectd.cameras.image_files import list_pictures, part_name, read_picture, shown
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.errors import CameraError, UsageError
@@ -18,6 +18,7 @@ class FolderGrabber:
     is_live = False
     caveat = ""
     has_driver_time = False
+    read_back = NO_SETTINGS
     fps = 0.0
     format = ""
     width = height = 0

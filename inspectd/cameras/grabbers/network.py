@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from inspectd.cameras.freshness import Freshness
-from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Nothing
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import public_address
 from inspectd.cameras.streams.clock import StreamClock
@@ -69,6 +69,7 @@ class NetworkGrabber:
     total = 0
     has_driver_time = False
     """How long the quickest picture was under way nobody knows."""
+    read_back = NO_SETTINGS
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Connect, and read on until a clean picture comes as it is made; CameraError says why not."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspectd.cameras.freshness import Freshness
-from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Nothing
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import simulation_numbers
 from inspectd.errors import CameraError, UsageError
@@ -33,6 +33,7 @@ class SimulatedGrabber:
     total = 0
     caveat = ""
     has_driver_time = True
+    read_back = NO_SETTINGS
 
     def __init__(self, settings: CaptureSettings) -> None:
         try:

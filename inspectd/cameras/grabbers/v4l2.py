@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,7 @@ import cv2
 from inspectd.cameras import jpeg
 from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
-from inspectd.cameras.protocol import CaptureSettings
+from inspectd.cameras.protocol import MANUAL_EXPOSURE, CaptureSettings
 from inspectd.errors import CameraError
 from inspectd.records import Picture
 
@@ -29,8 +30,6 @@ READ_BACK = {
 }
 UNKNOWN = -1.0
 """What OpenCV says of a setting that the camera does not have."""
-MANUAL_EXPOSURE = (1.0, 0.25)
-"""V4L2's own number for it, and that of other builds of OpenCV: it shows by reading back."""
 LOOK_EVERY_S = 1.0
 """So often it is looked whether another program has changed what was set."""
 STALE_PAUSE_S = 0.002  # a driver that answers at once with an old frame must not take a whole core
@@ -78,7 +77,7 @@ class DeviceGrabber:
         self.fps = fps if math.isfinite(fps) and 0 < fps < 10_000 else 0.0
         self._check_size()
         self._freshness = Freshness(self.format in ("H264", "HEVC"), settings.refuse_repeats)
-        self.read_back = self._read_back()
+        self.read_back: Mapping[str, float] = self._read_back()
         self.caveat = "; ".join(filter(None, (self.caveat, *self._not_taken())))
         self._next_look_s = time.monotonic() + LOOK_EVERY_S
         self._is_unproven = first is None
@@ -176,7 +175,7 @@ class DeviceGrabber:
             ask(cv2.CAP_PROP_FPS, wanted.fps)
         ask(cv2.CAP_PROP_BUFFERSIZE, 1)
         if wanted.exposure is not None:
-            for manual in MANUAL_EXPOSURE:
+            for manual in MANUAL_EXPOSURE:  # which of them is meant shows by reading back
                 ask(cv2.CAP_PROP_AUTO_EXPOSURE, manual)
                 if self.capture.get(cv2.CAP_PROP_AUTO_EXPOSURE) == manual:
                     break
