@@ -21,6 +21,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 Plane = NDArray[Any]  # [H, W]: bytes, or float32
+Picture = NDArray[np.uint8]  # [H, W, 3], BGR
 Layers = NDArray[np.uint8]  # [S, S, 4]: height, shine, warmth, cover; all of them 0 where there is no metal
 Outline = NDArray[np.complex128]  # [N]
 
@@ -103,18 +104,16 @@ class Line:
         if not 0 <= defects <= 1:
             raise ValueError(f"The share of parts with a defect lies between 0 and 1; it is {defects}.")
         self._seed, self._size, self._defects = seed, (width, height), defects
-        self._radius_px = SHARE_OF_PICTURE * min(width, height)
-        self._bare, self._gear = draw_gear(self._radius_px)
+        self.radius_px = SHARE_OF_PICTURE * min(width, height)
+        self._bare, self._gear = draw_gear(self.radius_px)
         self._round = _polar_maps(len(self._gear))
-        blurred = cv2.GaussianBlur(self._gear[..., COVER], (0, 0), SHADOW_BLUR * self._radius_px)
+        blurred = cv2.GaussianBlur(self._gear[..., COVER], (0, 0), SHADOW_BLUR * self.radius_px)
         self._shade = cv2.convertScaleAbs(blurred, alpha=-SHADOW, beta=255)
         y, x = np.ogrid[: height + 2 * WEAVE_PX, : width + 2 * WEAVE_PX]
-        weave = np.sin((x + y) * 2 * np.pi / WEAVE_PX) * np.sin((x - y) * np.pi / WEAVE_PX)
-        self._weave = np.rint(122 + 12 * weave).astype(np.uint8)
+        self._weave = woven(x, y)
         y, x = np.ogrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
         self._x, self._y, self._vignette = _f32(x), _f32(y), _f32(1 - 0.35 * (x * x + y * y))
-        fans = np.cos(np.arctan2(y * height, x * width) - np.radians(235)) ** 6
-        self._gloss = _f32(0.59 + 0.54 * fans)  # turned metal shines in two fans
+        self._gloss = gloss(x * width, y * height)
 
     def part(self, number: int) -> Part:
         """Return the truth about part `number`."""
@@ -131,43 +130,56 @@ class Line:
 
     def render(self, number: int) -> NDArray[np.uint8]:
         """Return the picture of part `number`, uint8 [H, W, 3], BGR, a fresh array."""
+        gear = self.placed(self.gear(number), number)
+        return self.developed(gear, self._ground(number), self._gloss, self.light(number), number)
+
+    def gear(self, number: int) -> Layers:
+        """Return the gear of a part in its own frame, with its defect, if it has one."""
         layers, flaw = self._machined(number), self._flaw(number)
         if flaw is not None:
             self._spoil(layers, flaw)
-        height, shine, warmth, cover = cv2.split(self._placed(layers, number))
-        light = self._light(number)
-        metal: Plane = cv2.multiply(shine, self._gloss, dtype=cv2.CV_32F)
+        return layers
+
+    def developed(self, gear: Layers, ground: Plane, gloss: Plane | float, light: Plane, grain: int) -> Picture:
+        """Return the picture [H, W, 3], BGR, of layers in their places above a belt.
+
+        `ground`: the belt with the shadows on it, in quarters of a grey level; `gloss`: how metal shines, place by
+        place; `grain`: number of the picture, for its noise.
+        """
+        height, shine, warmth, cover = cv2.split(gear)
+        metal: Plane = cv2.multiply(shine, gloss, dtype=cv2.CV_32F)
         metal += cv2.filter2D(height, cv2.CV_32F, LAMP)
         steel = cv2.multiply(metal, light, dtype=cv2.CV_8U)
         brass = cv2.multiply(steel, warmth, scale=1 / 255)
-        around = cv2.multiply(self._ground(number), 255 - cover, scale=1 / 255)
+        around = cv2.multiply(ground, 255 - cover, scale=1 / 255)
         belt = cv2.multiply(around, light, dtype=cv2.CV_8U)
         picture = cv2.transform(cv2.merge([belt, steel, brass]), MATERIALS)
-        grain = _drawn(self._rng(number, Stream.SENSOR), picture.shape, GRAIN)
-        return np.asarray(cv2.add(picture, grain, dtype=cv2.CV_8U), np.uint8)
+        noise = drawn(self._rng(grain, Stream.SENSOR), picture.shape, GRAIN)
+        return np.asarray(cv2.add(picture, noise, dtype=cv2.CV_8U), np.uint8)
 
     def _rng(self, number: int, stream: Stream) -> Generator:
         if number < 0:
             raise ValueError(f"Parts are numbered from 0; {number} is not a part.")
         return np.random.default_rng([self._seed, number, stream])
 
-    def _placed(self, plane: Plane, number: int, moved: complex = 0, outside: int = 0) -> Plane:
-        """Return a plane of the gear's frame as it lies in the picture, on request moved aside."""
+    def placed(self, plane: Plane, number: int, moved: complex = 0, outside: int = 0) -> Plane:
+        """Return a plane of the gear's frame as it lies in the picture, on request moved aside, in radii."""
         rng = self._rng(number, Stream.POSE)
         middle = (len(plane) - 1) / 2
         affine: Plane = cv2.getRotationMatrix2D((middle, middle), rng.uniform(-TURN, TURN), 1.0)
         place = rng.uniform(-SHIFT, SHIFT, 2) + np.array([moved.real, moved.imag])
-        affine[:, 2] += (np.array(self._size) - 1) / 2 + place * self._radius_px - middle
+        affine[:, 2] += (np.array(self._size) - 1) / 2 + place * self.radius_px - middle
         return cv2.warpAffine(plane, affine, self._size, borderValue=outside)
 
-    def _light(self, number: int) -> Plane:
+    def light(self, number: int) -> Plane:
+        """Return the light, place by place, as it is at part `number`."""
         level, along, across = self._rng(number, Stream.LIGHT).uniform(-1, 1, 3).astype(np.float32)
         light = (1 + level / 20 + along / 12 * self._x) + across / 12 * self._y
         return _f32(light * self._vignette)
 
     def _machined(self, number: int) -> Layers:
         """Return a copy of the gear with this part's own tool marks, which run round it."""
-        marks = _drawn(self._rng(number, Stream.METAL), (180, len(self._gear)), GAUSS)
+        marks = drawn(self._rng(number, Stream.METAL), (180, len(self._gear)), GAUSS)
         marks = 1 + 0.22 * cv2.blur(marks, (1, 25))
         layers = self._gear.copy()
         shine = cv2.remap(marks, *self._round, cv2.INTER_LINEAR)
@@ -178,18 +190,23 @@ class Line:
         """Return the belt with the gear's shadow on it, in quarters of a grey level."""
         rng = self._rng(number, Stream.BELT)
         (width, height), (x, y) = self._size, rng.integers(0, 2 * WEAVE_PX, 2)
-        wear = cv2.resize(_drawn(rng, (9, 12), WEAR), self._size, interpolation=cv2.INTER_CUBIC)
+        wear = cv2.resize(drawn(rng, (9, 12), WEAR), self._size, interpolation=cv2.INTER_CUBIC)
         belt = cv2.add(wear, self._weave[y : y + height, x : x + width])
-        return cv2.multiply(belt, self._placed(self._shade, number, SHADOW_FALLS, outside=255), scale=1 / 255)
+        return self.shaded(belt, number)
+
+    def shaded(self, belt: Plane, number: int, moved: complex = 0) -> Plane:
+        """Return a belt with the shadow of a gear on it."""
+        shade = self.placed(self._shade, number, moved + SHADOW_FALLS, outside=255)
+        return cv2.multiply(belt, shade, scale=1 / 255)
 
     def _flaw(self, number: int) -> Flaw | None:
         rng = self._rng(number, Stream.DEFECT)
         if rng.random() >= self._defects:
             return None
         kind, grade = str(rng.choice(KINDS)), int(rng.integers(len(SIZES)))
-        shape = _coverage(self._radius_px, [_outline(kind, grade, rng)])
+        shape = _coverage(self.radius_px, [_outline(kind, grade, rng)])
         if kind == "stain":
-            soft = 2 * int(0.35 * EXTENTS[kind][grade] * self._radius_px) + 1
+            soft = 2 * int(0.35 * EXTENTS[kind][grade] * self.radius_px) + 1
             shape = cv2.stackBlur(shape, (soft, soft))
         return Flaw(kind, grade, shape)
 
@@ -206,7 +223,7 @@ class Line:
         layers[window] = np.rint(metal + strength * flaw.shape[window][..., None] * change)
 
     def _outlined(self, flaw: Flaw, number: int) -> NDArray[np.uint8]:
-        shape = self._placed(flaw.shape * self._gear[..., COVER], number)
+        shape = self.placed(flaw.shape * self._gear[..., COVER], number)
         faintest = 0.1 if flaw.kind == "stain" else 0.004  # a stain fades; a chip may graze the next tooth
         return np.where(shape > faintest * shape.max(), 255, 0).astype(np.uint8)
 
@@ -325,9 +342,20 @@ def _polar_maps(side: int) -> tuple[Plane, Plane]:
     return cv2.convertMaps(np.hypot(x, y), np.minimum(half_turn, 179), cv2.CV_16SC2)
 
 
-def _drawn(rng: Generator, shape: Sequence[int], table: NDArray[Any]) -> Plane:
+def drawn(rng: Generator, shape: Sequence[int], table: NDArray[Any]) -> Plane:
     """Return noise by way of a table of 256 equally likely values: much faster than `standard_normal`."""
     return cv2.LUT(np.frombuffer(rng.bytes(math.prod(shape)), np.uint8).reshape(shape), table)
+
+
+def woven(x: NDArray[Any], y: NDArray[Any]) -> Plane:
+    """Return the belt's weave, in quarters of a grey level; it repeats every two `WEAVE_PX`."""
+    weave = np.sin((x + y) * 2 * np.pi / WEAVE_PX) * np.sin((x - y) * np.pi / WEAVE_PX)
+    return np.rint(122 + 12 * weave).astype(np.uint8)
+
+
+def gloss(x: NDArray[Any], y: NDArray[Any]) -> Plane:
+    """Return how turned metal shines, in two fans, at places as seen from its middle."""
+    return _f32(0.59 + 0.54 * np.cos(np.arctan2(y, x) - np.radians(235)) ** 6)
 
 
 def _f32(plane: object) -> Plane:
