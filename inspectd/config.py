@@ -105,6 +105,14 @@ class RecipeConfig(Frozen, frozen=True):
     """Pattern of its parts' ids: `*` stands for any characters, `?` for one."""
 
 
+class LooksConfig(Frozen, frozen=True):
+    """How many pictures of a part that passes freely its verdict comes from."""
+
+    best_of: Annotated[int, Meta(ge=1, le=20)] = 1
+    ng_if: Annotated[int, Meta(ge=1, le=20)] = 1
+    """So many of them must be ng for the part to be."""
+
+
 class CameraConfig(Frozen, frozen=True):
     """One camera and the model that judges its pictures."""
 
@@ -113,7 +121,8 @@ class CameraConfig(Frozen, frozen=True):
     model: str | None = None
     """None: each recipe, or area, has its own."""
     threshold: float | None = None
-    mode: Literal["stream", "trigger"] = "stream"
+    mode: Literal["stream", "trigger", "part"] = "stream"
+    looks: LooksConfig = LooksConfig()
     triggered_by: Literal["command", "camera"] = "command"
     allow_arrival_time: bool = False
     areas: dict[Label, AreaConfig] | None = None

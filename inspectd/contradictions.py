@@ -53,6 +53,7 @@ def _camera(camera: CameraConfig, where: str) -> list[str]:
     if camera.shadow is not None and (camera.areas or camera.recipes):
         found.append(f"{where}.shadow is for a camera with one model; expected it without areas and recipes")
     found += _triggers(camera, where)
+    found += _looks(camera, where)
     return found
 
 
@@ -98,6 +99,31 @@ def _triggers(camera: CameraConfig, where: str) -> Iterator[str]:
     for key, usual in (("triggered_by", "command"), ("allow_arrival_time", False), ("trigger_delay_ms", 0)):
         if camera.mode != "trigger" and getattr(camera, key) != usual:
             yield f"{where}.{key} is for mode: trigger; expected that mode, or nothing"
+
+
+def _looks(camera: CameraConfig, where: str) -> Iterator[str]:
+    """Yield what is wrong with how parts that pass freely are looked at."""
+    looks = camera.looks
+    if camera.mode != "part":
+        if (looks.best_of, looks.ng_if) != (1, 1):
+            yield f"{where}.looks is for mode: part; expected that mode, or nothing"
+        return
+    if looks.ng_if > looks.best_of:
+        yield f"{where}.looks.ng_if is {looks.ng_if}, of {looks.best_of} looks; expected at most looks.best_of"
+    takes_ms = 0 if camera.fps is None else (looks.best_of - 1) * 1000 / camera.fps
+    if takes_ms >= camera.deadline_ms:
+        yield (
+            f"{where}.looks.best_of is {looks.best_of}, which takes {takes_ms:.0f} ms at {camera.fps:g} pictures a "
+            f"second, and the verdict is due after deadline_ms {camera.deadline_ms:g}; expected fewer looks, or more "
+            "time"
+        )
+    several = [key for key in ("areas", "ignore", "shadow") if getattr(camera, key)]
+    several += [f"recipes.{name}" for name, one in (camera.recipes or {}).items() if one.areas or one.ignore or one.roi]
+    if several:
+        yield (
+            f"{where} has mode: part, in which the picture of each part is cut out and judged as a whole; expected it "
+            f"without {' and '.join(several)}"
+        )
 
 
 def _kept(config: Config) -> list[str]:

@@ -6,7 +6,7 @@ A threshold is one of a model's scores: it is inherited with the model that stan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,13 +38,16 @@ class Plan:
     """Polygons, or the path of a PNG."""
     parts: str | None
     """Pattern of the ids of its parts."""
+    is_passing: bool = False
+    """Parts are looked for in each picture (mode: part)."""
 
 
 def plans_of(camera: CameraConfig) -> Mapping[str | None, Plan]:
     """Return a camera's products by name, in the order of the configuration."""
-    if not camera.recipes:
-        return {None: _plan(camera, None, camera)}
-    return {name: _plan(camera, name, recipe) for name, recipe in camera.recipes.items()}
+    plans: dict[str | None, Plan] = {None: _plan(camera, None, camera)}
+    if camera.recipes:
+        plans = {name: _plan(camera, name, recipe) for name, recipe in camera.recipes.items()}
+    return {name: replace(plan, is_passing=camera.mode == "part") for name, plan in plans.items()}
 
 
 def _plan(camera: CameraConfig, name: str | None, recipe: RecipeConfig | CameraConfig) -> Plan:

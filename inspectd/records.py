@@ -72,12 +72,23 @@ class Frame:
     (ReleasedError), so that one part's picture can never pass for another's.
     """
 
-    __slots__ = ("_give_back", "_holders", "_lock", "_picture", "stamp")
+    __slots__ = ("_give_back", "_holders", "_lock", "_picture", "_whole", "place", "stamp")
 
-    def __init__(self, stamp: Stamp, picture: Picture, give_back: Callable[[], None]) -> None:
-        """`give_back`: called once, with the last release."""
+    def __init__(
+        self,
+        stamp: Stamp,
+        picture: Picture,
+        give_back: Callable[[], None],
+        *,
+        whole: Picture | None = None,
+        place: Rect | None = None,
+    ) -> None:
+        """`give_back`: called once, with the last release. `whole`, `place`: see `cut`."""
         self.stamp = stamp
+        self.place = place
+        """Where in the camera's picture this one was cut out; None: it is the camera's."""
         self._picture: Picture | None = picture
+        self._whole = whole
         self._give_back = give_back
         self._holders = 1
         self._lock = threading.Lock()
@@ -89,6 +100,19 @@ class Frame:
         if picture is None:
             raise self._error("looked at")
         return picture
+
+    @property
+    def whole(self) -> Picture:
+        """The camera's picture, of which `picture` may be a part; ReleasedError after the last release."""
+        picture, whole = self.picture, self._whole
+        return picture if whole is None else whole
+
+    def cut(self, place: Rect) -> Frame:
+        """Return a part of the picture as a frame of its own, held once; it holds this one as long as it is held."""
+        self.hold()
+        x, y, w, h = place
+        whole = self.picture
+        return Frame(self.stamp, whole[y : y + h, x : x + w], self.release, whole=whole, place=place)
 
     def hold(self) -> None:
         """Keep the picture for one holder more; ReleasedError after the last release."""
@@ -105,7 +129,7 @@ class Frame:
             self._holders -= 1
             if self._holders > 0:
                 return
-            self._picture = None
+            self._picture = self._whole = None
         self._give_back()
 
     def _error(self, what: str) -> ReleasedError:
@@ -161,6 +185,19 @@ class Finding:
     areas: tuple[AreaFinding, ...] = ()
     """Where a recipe has several areas, what was found in each, the worst first; the rest of this finding is that of
     the worst, with the regions of all."""
+
+    def moved(self, x: int, y: int, picture: tuple[int, int]) -> Finding:
+        """Return the finding as it is of a larger picture of (w, h) pixels, in which its own begins at (x, y)."""
+        roi, mask = self.roi, self.mask
+        return replace(
+            self,
+            picture=picture,
+            regions=tuple(replace(one, x=one.x + x, y=one.y + y) for one in self.regions),
+            roi=None if roi is None else (roi[0] + x, roi[1] + y, roi[2], roi[3]),
+            mask=None
+            if mask is None
+            else replace(mask, area=(mask.area[0] + x, mask.area[1] + y, mask.area[2], mask.area[3])),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ part on it looks the same for long, but not again and again. How it was told apa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -118,7 +119,7 @@ def learn_presence(
     allowed, parts, others = _best_told_apart(seen, empty, noise)
     if not given:
         _check_is_emptier(seen, empty, allowed, parts)
-    areas = np.concatenate([spell.areas for spell in parts])
+    areas = np.array([area for spell in parts for area in spell.areas])
     usual = float(np.median(areas))
     presence = Presence(
         picture=picture,
@@ -163,20 +164,16 @@ def _apart(looks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _look(small: Small) -> NDArray[np.float32]:
     """Return a small picture as it looks from afar, whatever its brightness."""
-    import cv2
-
     far = cv2.resize(small, (20, 15), interpolation=cv2.INTER_AREA).astype(np.float32).reshape(-1)
     return np.asarray(far * (128 / max(1.0, float(far.mean()))), np.float32)
 
 
 def _distance(small: Small, empty: Small) -> NDArray[np.float32]:
     apart = np.abs(small.astype(np.float32) - empty)
-    return apart if apart.ndim == 2 else apart.max(axis=2)
+    return np.asarray(apart if apart.ndim == 2 else apart.max(axis=2), np.float32)
 
 
 def _widened(noise: NDArray[np.float32]) -> NDArray[np.float32]:
-    import cv2
-
     return np.asarray(cv2.dilate(noise, np.ones((3, 3), np.uint8)), np.float32)
 
 
@@ -197,13 +194,13 @@ def _best_told_apart(
     good = [allowed for score, allowed in found if score >= best - 0.02 * abs(best)]
     allowed = good[len(good) // 2]
     parts, others = _told_apart(_spells(seen, empty, allowed))
-    areas = np.concatenate([spell.areas for spell in parts] or [np.zeros(1)])
+    areas = np.array([area for spell in parts for area in spell.areas] or [0.0])
     is_one_size = float(np.quantile(areas, 1 - RARE)) <= ONE_SIZE * float(np.quantile(areas, RARE))
     if len(parts) < max(FEWEST_PARTS, len(others)) or not is_one_size:
         raise UsageError(
             f"It is not clear what a part is: {len(parts)} that look alike were whole in two pictures, one after the "
-            f"other, and {len(others)} other things. Parts must lie wholly in the picture, with some empty place around "
-            "them, and move by less than their length from picture to picture; move the camera away, take more "
+            f"other, and {len(others)} other things. Parts must lie wholly in the picture, with some empty place "
+            "around them, and move by less than their length from picture to picture; move the camera away, take more "
             "pictures a second, or show the empty place with --empty PICTURE."
         )
     return allowed, parts, others
@@ -246,8 +243,6 @@ def _spells(seen: NDArray[np.uint8], empty: Small, allowed: Small) -> list[Spell
 
 
 def _bounds(outline: NDArray[np.int32]) -> Rect:
-    import cv2
-
     x, y, w, h = cv2.boundingRect(outline)
     return x, y, w, h
 
@@ -288,8 +283,6 @@ def _check_is_emptier(seen: NDArray[np.uint8], empty: Small, allowed: Small, par
 
 
 def _structure(small: Small) -> NDArray[np.float32]:
-    import cv2
-
     grey = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
     return np.asarray(cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)), np.float32)
 
@@ -319,6 +312,3 @@ def _comes_from(parts: Sequence[Spell]) -> Side | None:
         return None
     most = max(set(sides), key=sides.count)
     return most if sides.count(most) >= MOSTLY * len(sides) else None
-
-
-__all__ = ["Learnt", "Spell", "find_empty", "learn_presence", "replace"]

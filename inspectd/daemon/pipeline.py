@@ -93,7 +93,9 @@ class Pipeline:
         )
         batchers = [Batcher(b.max_batch, config.engine.batch_wait_ms if b.max_batch > 1 else 0.0) for b in backends]
         self._shadows = Shadows(backends[0], standing.shadows, lambda: batchers[0].is_idle, self._look, archive.keep)
-        sinks = Sinks([raw_frames, next_frames, self._previews, archive, self._shadows], passing=[next_frames])
+        sinks = Sinks(
+            [raw_frames, next_frames, self._previews], passing=[next_frames], of_parts=[archive, self._shadows]
+        )
         self.inspections = [
             Inspection(backend, batcher, self.ledger, sinks, heartbeat=heartbeat.beat, on_lost=on_lost)
             for backend, batcher in zip(backends, batchers, strict=True)

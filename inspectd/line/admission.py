@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Protocol
 
 from inspectd.cameras.sources import Kind, Source
 from inspectd.config import CameraConfig
 from inspectd.line.batcher import Policy
 from inspectd.line.ledger import Entry, Judged, Ledger
-from inspectd.records import Finding, Reason, Stamp, fault
+from inspectd.line.looks import Owed
+from inspectd.line.parts import Parts
+from inspectd.records import Finding, Frame, Reason, Stamp, fault
 
 
 class Admission(Protocol):
     """A camera's strategy. Called from the camera's thread."""
 
-    def admit(self, stamp: Stamp, recipe: Judged) -> Entry | None:
-        """Return the ledger entry that a captured frame shall close; None: nobody waits for it.
+    def admit(self, frame: Frame, recipe: Judged) -> Sequence[Owed]:
+        """Return what is owed a verdict from a captured frame; nothing: nobody waits for it.
 
         `recipe`: what is in force now. A trigger that came before has its own.
         """
+
+    def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
+        """Return the entry of a frame whose picture nobody will see; None: nobody waits for it."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no part would be noticed at present; None: it would."""
 
     def give_way(self, entry: Entry) -> None:
         """Account for an admitted frame that cannot be inspected because another one is."""
@@ -27,7 +38,22 @@ class Admission(Protocol):
         """Say once that the camera gives no frames any more."""
 
 
-class Stream:
+class _OfFrames(ABC):
+    """What is alike where a frame owes one verdict, or none."""
+
+    trouble: str | None = None
+
+    def admit(self, frame: Frame, recipe: Judged) -> Sequence[Owed]:
+        """Return the frame with its entry."""
+        entry = self.admit_unseen(frame.stamp, recipe)
+        return () if entry is None else (Owed(entry, frame),)
+
+    @abstractmethod
+    def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
+        """Return the entry of a frame, whether its picture is seen or not."""
+
+
+class Stream(_OfFrames):
     """Every frame owes a verdict.
 
     `latest`: unless a newer one takes its place, which is counted as displaced. `every`: a frame that does not fit is
@@ -38,7 +64,7 @@ class Stream:
         self._ledger = ledger
         self._policy = policy
 
-    def admit(self, stamp: Stamp, recipe: Judged) -> Entry | None:
+    def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
         """Open an entry; None once the camera's account is closed."""
         return self._ledger.open_frame(stamp, recipe)
 
@@ -54,7 +80,7 @@ class Stream:
         self._ledger.publish_fault(camera, finding)
 
 
-class Commanded:
+class Commanded(_OfFrames):
     """A trigger owes a verdict, and takes the first frame that shows its part; all other frames are for nobody."""
 
     def __init__(self, ledger: Ledger, *, trusts_arrival: bool) -> None:
@@ -62,7 +88,7 @@ class Commanded:
         self._ledger = ledger
         self._trusts_arrival = trusts_arrival
 
-    def admit(self, stamp: Stamp, _recipe: Judged) -> Entry | None:
+    def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
         """Return the trigger that the frame belongs to."""
         return self._ledger.match(stamp, is_timed=self._is_timed(stamp))
 
@@ -81,7 +107,7 @@ class Commanded:
 class Triggering(Commanded):
     """The camera is triggered by its own input: a frame is a trigger, unless one was announced and takes it."""
 
-    def admit(self, stamp: Stamp, recipe: Judged) -> Entry | None:
+    def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
         """Return the announced trigger that the frame belongs to, or open one for it."""
         return self._ledger.match(stamp, recipe, is_timed=self._is_timed(stamp))
 
@@ -114,6 +140,8 @@ def admission_of(config: CameraConfig, policy: Policy, ledger: Ledger) -> Admiss
     """Return the strategy that a camera's configuration asks for."""
     if config.mode == "stream":
         return Stream(ledger, policy)
+    if config.mode == "part":
+        return Parts(config.name, ledger, config.looks)
     kind = Triggering if config.triggered_by == "camera" else Commanded
     return kind(ledger, trusts_arrival=config.allow_arrival_time)
 

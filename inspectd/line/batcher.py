@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from inspectd.line.ledger import Entry
+from inspectd.line.looks import Case
 from inspectd.line.recipe import Recipe
 from inspectd.records import Finding, Frame
 
@@ -33,6 +34,8 @@ class Job:
     is_finished: bool = False
     """Nothing more will be found; it is closed when all earlier jobs of its camera are."""
     queue: _Queue | None = None
+    case: Case | None = None
+    """Where its entry wants several looks, or one of a part that was found: what was found so far."""
 
 
 @dataclass(slots=True, eq=False)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from inspectd.cameras.protocol import Opened
@@ -18,6 +19,7 @@ from inspectd.line.admission import admission_of, untriggerable
 from inspectd.line.batcher import Batcher, Job, Policy
 from inspectd.line.fitness import find_mismatch, find_problem
 from inspectd.line.ledger import Entry, Ledger
+from inspectd.line.looks import Owed
 from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe, place_mismatch
 from inspectd.line.sinks import Sinks
@@ -113,6 +115,8 @@ class Camera:
         self._capture: Capture | None = None
         self._opened: Opened | None = None
         self._duty = _Duty(products)
+        self._trouble: str | None = None
+        """Why no part would be noticed."""
         self._silence: str | None = None
         """Why a camera that is triggered by its own input is taken for dead: an announced trigger brought nothing."""
         self._lock = threading.Lock()
@@ -241,34 +245,51 @@ class Camera:
             self._changed(self.name)
         with self._lock:
             duty = self._duty
-            entry = self._admission.admit(frame.stamp, duty.products.current)
-            admitted = self._recipe_or_fault(duty, entry, frame) if entry is not None else None
-            gives_way = None
-            if entry is not None and isinstance(admitted, Recipe):
-                gives_way = self._batcher.put(Job(frame, entry, admitted))
-        if entry is None:
+            owed = self._admission.admit(frame, duty.products.current)
+            ends = [self._queue(duty, one) for one in owed]
+        if not any(one.frame is frame for one in owed):
             self._sinks.pass_by(frame)
-            return
+        for end in ends:
+            end()
+        self._tell_trouble()
+
+    def _queue(self, duty: _Duty, owed: Owed) -> Callable[[], None]:
+        """Queue a picture for the engine; return what is left to do about it without the lock."""
+        entry, frame = owed.entry, owed.frame
+        admitted = self._recipe_or_fault(duty, entry, frame)
         if isinstance(admitted, Finding):
-            self._ledger.close(entry, admitted)
-            self._sinks.finish(frame, entry.verdict)
-            return
-        if gives_way is not None:
-            self._admission.give_way(gives_way.entry)
-            self._sinks.finish(gives_way.frame, gives_way.entry.verdict)
+            return partial(self._end, entry, frame, admitted)
+        gives_way = self._batcher.put(Job(frame, entry, admitted, case=owed.case))
+        return partial(self._give_way, gives_way) if gives_way is not None else _nothing
+
+    def _end(self, entry: Entry, frame: Frame, finding: Finding) -> None:
+        self._ledger.close(entry, finding, frame.stamp)
+        self._sinks.finish(frame, entry.verdict)
+
+    def _give_way(self, job: Job) -> None:
+        self._admission.give_way(job.entry)
+        self._sinks.finish(job.frame, job.entry.verdict)
+
+    def _tell_trouble(self) -> None:
+        """Say so when parts are noticed no more, or again."""
+        if self._trouble != self._admission.trouble:
+            self._trouble = self._admission.trouble
+            self._changed(self.name)
 
     def on_missed(self, stamp: Stamp) -> None:
         """A frame for which no slot was free."""
-        entry = self._admission.admit(stamp, self._duty.products.current)
+        entry = self._admission.admit_unseen(stamp, self._duty.products.current)
         if entry is not None:
             self._admission.give_way(entry)
+        self._tell_trouble()
 
     def on_unreadable(self, stamp: Stamp, why: str) -> None:
         """A picture that cannot be read, or that came damaged, still gets its verdict."""
         duty = self._duty
-        entry = self._admission.admit(stamp, duty.products.current)
+        entry = self._admission.admit_unseen(stamp, duty.products.current)
         if entry is not None:
             self._ledger.close(entry, _bypass(duty) or fault(Reason.PICTURE, why))
+        self._tell_trouble()
 
     def on_gone(self, reason: Reason, why: str) -> None:
         """One fault at the transition; afterwards `state/` repeats it."""
@@ -305,6 +326,7 @@ class Camera:
         """What cannot be promised of its pictures, in sentences."""
         opened = self._opened
         found = [opened.caveat] if opened is not None and opened.caveat else []
+        found += [self._trouble] if self._trouble is not None else []
         if self.config.allow_arrival_time and opened is not None and not opened.has_driver_time:
             found.append(
                 "the camera gives its pictures no time of its own: they are matched to triggers by when they arrive "
@@ -321,12 +343,13 @@ class Camera:
     def is_inspecting(self) -> bool:
         """Whether a part that passes this camera now would be inspected."""
         duty = self._duty
-        return self.health.state is State.RUNNING and self._unjudged(duty, duty.products.current) is None
+        is_seeing = self.health.state is State.RUNNING and self._trouble is None
+        return is_seeing and self._unjudged(duty, duty.products.current) is None
 
     @property
     def is_settled(self) -> bool:
-        """Whether it judges, or is known not to: what READY waits for. Triggers may be long in coming."""
-        if self.health.state is State.RUNNING and self.config.mode == "trigger":
+        """Whether it judges, or is known not to: what READY waits for. Triggers and parts may be long in coming."""
+        if self.health.state is State.RUNNING and self.config.mode != "stream":
             return True
         return self.counts.last_seq > 0 or self.health.state in (State.LOST, State.FROZEN, State.STOPPED)
 
@@ -418,6 +441,8 @@ class Camera:
     def _mismatch(self, recipe: Recipe, opened: Opened | None) -> str | None:
         if opened is None:
             return None  # looked at when it is opened
+        if recipe.presence is not None:  # where parts are found, everything is known to lie in the picture
+            return find_mismatch(recipe, self.source, opened)
         sizes = (place_mismatch(area, opened.width, opened.height) for area in recipe.areas)
         return find_mismatch(recipe, self.source, opened) or next(filter(None, sizes), None)
 
@@ -429,6 +454,10 @@ def join_all(cameras: Iterable[Camera], timeout_s: float) -> None:
         camera.join(max(0.0, give_up_s - time.monotonic()))
 
 
+def _nothing() -> None:
+    """What is mostly left to do."""
+
+
 def _bypass(duty: _Duty) -> Finding | None:
     return None if duty.pause is None else fault(Reason.BYPASS, duty.pause)
 
@@ -438,10 +467,10 @@ def _terms(config: CameraConfig) -> Terms:
     if (why := untriggerable(config, source)) is not None:
         raise UsageError(f"Camera {config.name}: {why}.")
     is_lossless = source.is_lossless and (source.is_file or config.fps is None)
-    is_paced = not is_lossless or config.fps is not None
+    is_paced = not is_lossless or config.fps is not None or config.looks.best_of > 1
     slots = FILE_SLOTS if is_lossless else LIVE_SLOTS
     return Terms(
-        policy="every" if is_lossless or config.mode == "trigger" else config.policy,
+        policy="every" if is_lossless or config.mode != "stream" else config.policy,
         slots=slots,
         waiting=slots if is_lossless else slots - 2,
         deadline_ms=config.deadline_ms if is_paced else None,

@@ -18,6 +18,7 @@ from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.geometry import Geometry
 from inspectd.model.optics import Limits, Optics, look_through, thinned
+from inspectd.model.presence import Presence
 from inspectd.records import Finding, Picture, Reason, fault
 
 SAMPLES = 128
@@ -101,7 +102,20 @@ def camera_mismatch(area: Area, source: Source, opened: Opened) -> str | None:
             return f"the model was calibrated with format {record.format}; this camera gives {opened.format}"
     if source.is_device and (why := setting_mismatch(record.settings, opened.settings)) is not None:
         return why
+    if calibration.presence is not None:
+        return presence_mismatch(calibration.presence, opened.width, opened.height)
     return size_mismatch(area, opened.width, opened.height)
+
+
+def presence_mismatch(known: Presence, width: int, height: int) -> str | None:
+    """Return why parts cannot be found in pictures of this size; None: they can."""
+    if known.picture == (width, height):
+        return None
+    was = "x".join(map(str, known.picture))
+    return (
+        f"parts were calibrated in pictures of {was}; this camera gives {width}x{height}. Set the camera to that size, "
+        "or calibrate again"
+    )
 
 
 def setting_mismatch(then: Mapping[str, float], now: Mapping[str, float]) -> str | None:

@@ -106,13 +106,21 @@ class Inspection:
         for job in jobs:
             height, width = job.frame.picture.shape[:2]
             finding = conclude(job.recipe, (width, height), [next(scores) for _ in job.recipe.areas])
+            if job.frame.place is not None:
+                height, width = job.frame.whole.shape[:2]
+                finding = finding.moved(*job.frame.place[:2], (width, height))
             job.finding = replace(finding, started_ns=started_ns, scored_ns=scored_ns)
 
     def _close(self, job: Job) -> None:
         """Close a job's entry; a job without a finding keeps it open, or has lost it to the deadline."""
-        if job.finding is not None:
-            self._ledger.close(job.entry, job.finding)
-        self._sinks.finish(job.frame, job.entry.verdict)
+        finding, frame = job.finding, job.frame
+        if finding is not None and job.case is not None:
+            if (decided := job.case.add(frame, finding)) is None:
+                return
+            finding, frame = decided
+        if finding is not None:
+            self._ledger.close(job.entry, finding, frame.stamp)
+        self._sinks.finish(frame, job.entry.verdict)
 
 
 def conclude(recipe: Recipe, size: tuple[int, int], scores: Iterable[Floats]) -> Finding:

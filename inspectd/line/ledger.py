@@ -56,6 +56,10 @@ class Entry:
     """When the next part was there; None: it was not yet."""
     recipe: Judged | None = None
     """What was in force when it was opened."""
+    frames: int = 0
+    """Captured frames that are accounted for with it."""
+    lacks: str = "its score was not ready"
+    """What there is to say where the deadline comes first."""
     is_open: bool = True
     verdict: Verdict | None = None
     """What was published when it was closed; None for a displaced frame."""
@@ -167,6 +171,52 @@ class Ledger:
                 self._end(account, entry, fault(Reason.OVERLOAD, why))
             return entry
 
+    def open_part(self, stamp: Stamp, part: str, recipe: Judged | None = None, *, is_first: bool) -> Entry | None:
+        """Promise a verdict for a part that was found in a frame; None: the account is closed.
+
+        `is_first`: of the parts that were found in it, so that the frame is counted once.
+        """
+        with self._changed:
+            account = self._accounts[stamp.camera]
+            if not account.is_open:
+                return None
+            entry = self._open_triggering(account, stamp, recipe, part, is_counted=is_first)
+            account.counts.captured += is_first
+            return entry
+
+    def look_again(self, entry: Entry, stamp: Stamp, *, is_first: bool) -> bool:
+        """Note one more frame for a part; False: its promise is closed, and the frame is not taken."""
+        with self._changed:
+            if not entry.is_open:
+                return False
+            account = self._accounts[entry.camera]
+            account.counts.captured += is_first
+            account.counts.in_flight += is_first
+            entry.frames += is_first
+            account.last_frame = max(account.last_frame, stamp.frame)
+            return True
+
+    def miss_part(self, camera: str, part: str, taken_ns: int, recipe: Judged | None, finding: Finding) -> Entry | None:
+        """Say of a part that went by and was in no frame that could be inspected; None: the account is closed."""
+        with self._changed:
+            account = self._accounts[camera]
+            if not account.is_open:
+                return None
+            entry = Entry(camera, None, part=part, trigger_ns=taken_ns, recipe=recipe)
+            self._number_trigger(account, entry)
+            account.open.add(entry)
+            self._end(account, entry, finding)
+            return entry
+
+    def pass_by(self, stamp: Stamp) -> None:
+        """Count a frame that is for nobody."""
+        with self._changed:
+            account = self._accounts[stamp.camera]
+            if account.is_open:
+                account.last_frame = max(account.last_frame, stamp.frame)
+                account.counts.captured += 1
+                account.counts.unmatched += 1
+
     def match(self, stamp: Stamp, own: Judged | None = None, *, is_timed: bool = True) -> Entry | None:
         """Give a frame to the trigger that it belongs to; None: it is for nobody.
 
@@ -194,15 +244,16 @@ class Ledger:
                 why = "the next trigger came before the camera gave a picture; this part was not seen"
                 self._end(account, entry, fault(Reason.OVERLOAD, why))
             if own is not None:
-                return self._open_triggering(account, stamp, own)
+                return self._open_triggering(account, stamp, own, stamp.part)
             account.counts.unmatched += 1
             return None
 
     # Closing
 
-    def close(self, entry: Entry, finding: Finding) -> bool:
+    def close(self, entry: Entry, finding: Finding, stamp: Stamp | None = None) -> bool:
         """Keep the promise of `entry`. False: the finding came too late, and only counts.
 
+        `stamp`: of the frame that decided, where there were several.
         Too late is what comes after another closer, and a judgement that comes after the deadline, although the clock
         may not have struck yet: a busy machine wakes it late.
         """
@@ -213,6 +264,7 @@ class Ledger:
             if not entry.is_open:
                 account.counts.late += 1
                 return False
+            entry.stamp = stamp or entry.stamp
             self._end(account, entry, finding)
             return True
 
@@ -323,18 +375,21 @@ class Ledger:
             if self._deadlines[0][2] is entry:
                 self._changed.notify_all()
 
-    def _attach(self, account: _Account, entry: Entry, stamp: Stamp) -> None:
+    def _attach(self, account: _Account, entry: Entry, stamp: Stamp, *, is_counted: bool = True) -> None:
         account.last_frame = max(account.last_frame, stamp.frame)
-        account.counts.in_flight += 1
+        account.counts.in_flight += is_counted
+        entry.frames += is_counted
         entry.stamp, entry.queued_ns = stamp, self._clock()
 
-    def _open_triggering(self, account: _Account, stamp: Stamp, recipe: Judged | None) -> Entry:
+    def _open_triggering(
+        self, account: _Account, stamp: Stamp, recipe: Judged | None, part: str | None, *, is_counted: bool = True
+    ) -> Entry:
         """Promise a verdict for a frame that is a trigger itself."""
         taken_ns = account.own_ns = stamp.captured_ns
         due_ns = _due(taken_ns, account)
-        entry = Entry(stamp.camera, due_ns, part=stamp.part, trigger_ns=taken_ns, recipe=recipe)
+        entry = Entry(stamp.camera, due_ns, part=part, trigger_ns=taken_ns, recipe=recipe)
         self._number_trigger(account, entry)
-        self._attach(account, entry, stamp)
+        self._attach(account, entry, stamp, is_counted=is_counted)
         self._enter(account, entry)
         return entry
 
@@ -372,11 +427,10 @@ class Ledger:
         if entry.trigger is not None:
             account.counts.triggers_pending -= 1
             account.counts.triggers_closed += 1
-            if entry.stamp is None:
+            if entry.stamp is None and entry in account.waiting:
                 account.waiting.remove(entry)
-        if entry.stamp is not None:
-            account.counts.in_flight -= 1
-            account.counts.judged += 1
+        account.counts.in_flight -= entry.frames
+        account.counts.judged += entry.frames
 
     def _close_account(self, account: _Account, detail: str) -> None:
         account.is_open = False
@@ -385,7 +439,7 @@ class Ledger:
 
     def _close_late(self, entry: Entry) -> None:
         account = self._accounts[entry.camera]
-        reason, waited = Reason.DEADLINE, "its score was not ready"
+        reason, waited = Reason.DEADLINE, entry.lacks
         if entry.stamp is None:
             reason, waited = account.silent, "the trigger brought no picture"
         deadline_ms = (account.deadline_ns or 0) / 1e6

@@ -121,6 +121,11 @@ class Passing:
         self._held = held
         return found + [self._seen(one) for one in self._in_order(held) if self._can_be_seen(one)]
 
+    @property
+    def present(self) -> set[int]:
+        """Numbers of the parts that are in the picture."""
+        return {part.number for one in self._held for part in one.parts if part.number is not None}
+
     def forget(self) -> None:
         """Begin anew: nobody knows what happened since the last picture."""
         self._held, self._back, self._gone, self._pace, self._profile = [], [], [], 0.0, NO_PROFILE

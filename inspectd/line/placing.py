@@ -1,7 +1,7 @@
 """Telling parts apart that are put down and taken away, by a hand or a robot: a part is where it was put.
 
-While something covers its place it is there, whatever a hand or its shadow does around it; when the place looks empty it
-is gone. A part that was moved is taken for another one, since nobody saw that it is not.
+While something covers its place it is there, whatever a hand or its shadow does around it; when the place looks
+empty it is gone. A part that was moved is taken for another one, since nobody saw that it is not.
 
 Pure: pictures' things in, what becomes of parts out.
 """
@@ -48,6 +48,11 @@ class Placing:
         self._there = [part for part in self._there if part.unseen_for <= BRIEF]
         still = [thing for thing in things if thing.is_part and self._lies_still(thing, before)]
         return [self._seen(thing) for thing in sorted(still, key=lambda thing: thing.box[0])]
+
+    @property
+    def present(self) -> set[int]:
+        """Numbers of the parts that are there."""
+        return {part.number for part in self._there}
 
     def forget(self) -> None:
         """Begin anew: nobody knows what happened since the last picture."""

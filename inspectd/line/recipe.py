@@ -15,6 +15,7 @@ from inspectd.model.artefact import Artefact
 from inspectd.model.calibration import Calibration
 from inspectd.model.geometry import Geometry
 from inspectd.model.ignored import Ignored
+from inspectd.model.presence import Presence
 from inspectd.plan import AreaPlan, Plan, plans_of
 from inspectd.records import Rect
 
@@ -51,6 +52,12 @@ class Recipe:
     def label(self) -> str:
         """Run name and digest of its models, as published."""
         return " + ".join(dict.fromkeys(area.model.label for area in self.areas))
+
+    @property
+    def presence(self) -> Presence | None:
+        """What a part is, where parts pass freely; None: whole pictures are judged."""
+        calibration = self.areas[0].model.calibration
+        return calibration.presence if calibration is not None else None
 
     def area(self, name: str | None) -> Area:
         """Return an area by its name, or (None) the only one; UsageError: it is not clear which one is meant."""
@@ -94,14 +101,39 @@ def recipe_of(camera: str, plan: Plan, load: Callable[[AreaPlan], tuple[Artefact
     `load`: returns the model of an area, and what the parity gate found.
     """
     ignored = _ignored(camera, plan)
-    areas = tuple(_area(camera, one, *load(one), ignored) for one in plan.areas)
+    loaded = [(one, *load(one)) for one in plan.areas]
+    for area, model, _ in loaded:
+        _check_mode(camera, plan, area, model)
+    areas = tuple(_area(camera, one, model, parity, ignored) for one, model, parity in loaded)
     return Recipe(areas, plan.name)
+
+
+def _check_mode(camera: str, plan: Plan, area: AreaPlan, model: Artefact) -> None:
+    """Refuse a model of parts that pass for whole pictures, and the reverse (UsageError)."""
+    presence = model.calibration.presence if model.calibration is not None else None
+    if presence is None and plan.is_passing:
+        raise UsageError(
+            f"Camera {camera} has mode: part, and its model {model.name} does not know what a part is; calibrate it "
+            "with mode: part."
+        )
+    if presence is not None and not plan.is_passing:
+        raise UsageError(
+            f"Camera {camera}: its model {model.name} was calibrated on parts that pass freely; set mode: part, or "
+            "calibrate again."
+        )
+    if presence is not None and (why := presence.problem()) is not None:
+        raise UsageError(f"Camera {camera}: the model {model.name} cannot be used: {why}. Calibrate again.")
+    if presence is not None and area.roi not in (None, presence.window):
+        raise UsageError(
+            f"Camera {camera} has roi {list(area.roi or ())}, but its model {model.name} was calibrated on parts in "
+            f"{list(presence.window)}; calibrate with that roi, or leave it out."
+        )
 
 
 def _area(camera: str, plan: AreaPlan, model: Artefact, parity: Parity | None, ignored: Ignored | None) -> Area:
     calibration, geometry, threshold = model.calibration, model.geometry, plan.threshold
     where = f"Camera {camera}" if plan.name is None else f"Camera {camera}: area {plan.name}"
-    if plan.roi is not None:
+    if plan.roi is not None and not (calibration is not None and calibration.presence is not None):
         if calibration is not None and plan.roi not in (calibration.roi, *calibration.rois):
             raise UsageError(
                 f"{where} has roi {list(plan.roi)}, but its model {model.name} was calibrated on "

@@ -30,37 +30,44 @@ class Sink(Protocol):
 class Sinks:
     """All sinks of a daemon."""
 
-    def __init__(self, sinks: Sequence[Sink] = (), passing: Sequence[Sink] = ()) -> None:
-        """`passing`: those that see, too, what no trigger asked for."""
+    def __init__(self, sinks: Sequence[Sink] = (), passing: Sequence[Sink] = (), of_parts: Sequence[Sink] = ()) -> None:
+        """`passing`: those that see, too, what no trigger asked for.
+
+        `of_parts`: those that see what was judged: of a part that was found in a picture, only that part of it.
+        """
         self._sinks = tuple(sinks)
         self._passing = tuple(passing)
+        self._of_parts = tuple(of_parts)
         self._failing: set[tuple[int, str]] = set()
 
     def finish(self, frame: Frame, verdict: Verdict | None) -> None:
         """Offer a frame to every sink, and release it. A sink that fails harms neither the line nor other sinks."""
-        self._offer_to(self._sinks, frame, verdict)
-
-    def pass_by(self, frame: Frame) -> None:
-        """Offer a frame that no trigger asked for, and release it."""
-        self._offer_to(self._passing, frame, None)
-
-    def _offer_to(self, sinks: Sequence[Sink], frame: Frame, verdict: Verdict | None) -> None:
         try:
-            for sink in sinks:
-                self._offer(sink, frame, verdict)
+            for sink in self._sinks:
+                self._offer(sink, frame.stamp, frame.whole, verdict)
+            for sink in self._of_parts:
+                self._offer(sink, frame.stamp, frame.picture, verdict)
         finally:
             frame.release()
 
-    def _offer(self, sink: Sink, frame: Frame, verdict: Verdict | None) -> None:
-        key = (id(sink), frame.stamp.camera)
+    def pass_by(self, frame: Frame) -> None:
+        """Offer a frame that no trigger asked for, and release it."""
         try:
-            if sink.wants(frame.stamp, verdict):
-                sink.take(frame.stamp, frame.picture, verdict)
+            for sink in self._passing:
+                self._offer(sink, frame.stamp, frame.whole, None)
+        finally:
+            frame.release()
+
+    def _offer(self, sink: Sink, stamp: Stamp, picture: Picture, verdict: Verdict | None) -> None:
+        key = (id(sink), stamp.camera)
+        try:
+            if sink.wants(stamp, verdict):
+                sink.take(stamp, picture, verdict)
                 self._failing.discard(key)
         except Exception:  # the verdict is out; what a receiver cannot keep must not stop the next one
             if key not in self._failing:
                 self._failing.add(key)
-                LOG.exception("%s did not take a picture of camera %s", type(sink).__name__, frame.stamp.camera)
+                LOG.exception("%s did not take a picture of camera %s", type(sink).__name__, stamp.camera)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +86,9 @@ class Order:
         return sorted(self._frames, key=lambda one: one[0].frame)
 
     def add(self, stamp: Stamp, picture: Picture) -> bool:
-        """Add a frame; True when it was the last one wanted."""
+        """Add a frame, which may have come before for another part in it; True when it was the last one wanted."""
+        if any(one.frame == stamp.frame for one, _ in self._frames):
+            return False
         self._frames.append((stamp, picture))
         return len(self._frames) >= self.wanted
 

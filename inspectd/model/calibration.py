@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from inspectd.model.framing import Framing, Tint
 from inspectd.model.optics import Optics
+from inspectd.model.presence import Presence
 
 CALIBRATION_VERSION = 1
 WIDEST_WINDOW = 63
@@ -137,5 +138,8 @@ class Calibration(msgspec.Struct, frozen=True):
     """Light and lens; None: it was not tried what the model withstands."""
     ignored: IgnoredPatches | None = None
     """Patches that were left out; None: none were."""
+    presence: Presence | None = None
+    """What a part is, where parts pass freely: `camera` and all else is of the pictures that are cut out around them;
+    None: whole pictures are judged."""
     rois: tuple[RectSpec, ...] = ()
     """Where parts of each picture were learned from as one: `roi` is the first of them."""

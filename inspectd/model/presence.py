@@ -63,6 +63,8 @@ class Sight:
     """The largest first."""
     profile: NDArray[np.float32]
     """How much each place along the belt differs from the empty one, from where parts come from."""
+    covered: float
+    """Share of the place that is not empty."""
 
 
 class Presence(msgspec.Struct, frozen=True, dict=True):
@@ -99,12 +101,13 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
 
     def sight_of(self, small: Small) -> Sight:
         """Return what there is in a small picture."""
-        things = things_in(differs(small, self._empty, self._allowed), self)
+        found = differs(small, self._empty, self._allowed)
+        things, covered = things_in(found, self), cv2.countNonZero(found.view(np.uint8)) / found.size
         if self.comes_from is None or small.shape != self._empty.shape:
-            return Sight(things, NO_PROFILE)
+            return Sight(things, NO_PROFILE, covered)
         across = 1 if self.comes_from in ("top", "bottom") else 0
         profile = _distance(small, self._empty).mean(axis=across, dtype=np.float32)
-        return Sight(things, profile if self.comes_from in ("left", "top") else profile[::-1])
+        return Sight(things, profile if self.comes_from in ("left", "top") else profile[::-1], covered)
 
     def around(self, thing: Thing) -> Rect:
         """Return what is cut out around a part: it always lies in the picture."""
@@ -134,7 +137,7 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
         width, height = self.grid
         cells = width * height
         x, y, w, h = self.window
-        fits = 0 <= x and 0 <= y and x + w <= self.picture[0] and y + h <= self.picture[1] and self.step > 0
+        fits = x >= 0 and y >= 0 and x + w <= self.picture[0] and y + h <= self.picture[1] and self.step > 0
         is_whole = len(self.allowed) == cells > 0 and len(self.empty) in (cells, 3 * cells)
         is_cut = 0 < self.size[0] <= self.picture[0] and 0 < self.size[1] <= self.picture[1]
         if fits and is_whole and is_cut and 0 < self.least <= 1 <= self.most and self.area > 0:
@@ -161,13 +164,18 @@ def shrink(picture: Picture, window: Rect, step: int, white_level: int = 65535) 
 def differs(small: Small, empty: Small, allowed: Small) -> NDArray[np.bool_]:
     """Return where a small picture differs from the empty place by more than is allowed, whatever its brightness."""
     if small.ndim != empty.ndim:
-        small, empty = (cv2.cvtColor(one, cv2.COLOR_BGR2GRAY) if one.ndim == 3 else one for one in (small, empty))
+        small, empty = grey(small), grey(empty)
     found = _distance(small, empty) > allowed
     same = (~found).view(np.uint8)
     gain = (sum(cv2.mean(small, same)) + 1) / (sum(cv2.mean(empty, same)) + 1)
     if abs(gain - 1) < 0.01 or not 1 / LARGEST_GAIN <= gain <= LARGEST_GAIN:
         return found
     return _distance(small, np.asarray(cv2.convertScaleAbs(empty, alpha=gain), np.uint8)) > allowed
+
+
+def grey(small: Small) -> Small:
+    """Return a small picture without its colours."""
+    return small if small.ndim == 2 else np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def _distance(small: Small, empty: Small) -> Small:

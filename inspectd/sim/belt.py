@@ -73,6 +73,7 @@ class Belt:
         self.width = width / self.line.radius_px
         self._speed = speed * self.width
         self._light = self.line.light(LIGHT)
+        self._even = np.ones((height, width), np.float32)
         self._gear = lru_cache(maxsize=8)(self._polished)
         y, x = np.ogrid[: height + 2 * WEAVE_PX, : 4 * width + 2 * WEAVE_PX]
         self._weave = woven(x, y)
@@ -118,7 +119,7 @@ class Belt:
             cv2.max(gears, self.line.placed(self._gear(part.number), part.number, moved), dst=gears)
             ground = self.line.shaded(ground, part.number, moved)
         grain = int(at_s * radius_px * 1000)
-        return self.line.developed(gears, ground, 1.0, self._light, grain)
+        return self.line.developed(gears, ground, self._even, self._light, grain)
 
     def _polished(self, number: int) -> Layers:
         """Return a gear that shines by itself, wherever in the picture it lies."""
@@ -133,9 +134,7 @@ class Belt:
         moved_px = round(self.position(at_s) * self.line.radius_px)
         wear_at = -moved_px % (4 * width)
         weave_at = -moved_px % (2 * WEAVE_PX)
-        return cv2.add(
-            self._wear[:, wear_at : wear_at + width], self._weave[:height, weave_at : weave_at + width]
-        )
+        return cv2.add(self._wear[:, wear_at : wear_at + width], self._weave[:height, weave_at : weave_at + width])
 
     def _ways(self, turn: int) -> NDArray[Any]:
         """Return how far the belt gets in each step of a turn, as shares of the turn's whole way."""

@@ -140,7 +140,7 @@ class Line:
             self._spoil(layers, flaw)
         return layers
 
-    def developed(self, gear: Layers, ground: Plane, gloss: Plane | float, light: Plane, grain: int) -> Picture:
+    def developed(self, gear: Layers, ground: Plane, gloss: Plane, light: Plane, grain: int) -> Picture:
         """Return the picture [H, W, 3], BGR, of layers in their places above a belt.
 
         `ground`: the belt with the shadows on it, in quarters of a grey level; `gloss`: how metal shines, place by
@@ -350,7 +350,7 @@ def drawn(rng: Generator, shape: Sequence[int], table: NDArray[Any]) -> Plane:
 def woven(x: NDArray[Any], y: NDArray[Any]) -> Plane:
     """Return the belt's weave, in quarters of a grey level; it repeats every two `WEAVE_PX`."""
     weave = np.sin((x + y) * 2 * np.pi / WEAVE_PX) * np.sin((x - y) * np.pi / WEAVE_PX)
-    return np.rint(122 + 12 * weave).astype(np.uint8)
+    return np.asarray(np.rint(122 + 12 * weave), np.uint8)
 
 
 def gloss(x: NDArray[Any], y: NDArray[Any]) -> Plane:

@@ -1,0 +1,167 @@
+"""Parts that pass freely: each owes one verdict, whoever noticed it. An admission, beside those of `admission.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from inspectd.config import LooksConfig
+from inspectd.line.ledger import Entry, Judged, Ledger
+from inspectd.line.looks import Case, Owed
+from inspectd.line.passing import Look, Missed, Passing
+from inspectd.line.placing import Placing
+from inspectd.line.recipe import NoRecipe, Recipe
+from inspectd.model.presence import Presence, Sight
+from inspectd.records import Finding, Frame, Reason, Stamp, fault
+
+BLIND_NS = 1_000_000_000
+"""So long nearly everything may differ from the empty place before it is said that nothing can be told."""
+NEARLY_ALL = 0.95
+
+
+class Parts:
+    """A part owes a verdict from the first picture that shows all of it; frames without one are for nobody.
+
+    What passes and cannot be inspected is a fault. So is, once, whatever keeps parts from being noticed. Called from
+    the camera's thread.
+    """
+
+    def __init__(self, camera: str, ledger: Ledger, looks: LooksConfig) -> None:
+        self._camera = camera
+        self._ledger = ledger
+        self._looks = looks
+        self._known: Presence | None = None
+        self._tracker: Passing | Placing | None = None
+        self._cases: dict[int, Case] = {}
+        """Of parts whose verdict is not out, by their numbers."""
+        self._last = 0
+        """Number of the last part."""
+        self._unseen = 0
+        """Pictures in a row in which nothing could be looked for."""
+        self._blind_since_ns: int | None = None
+        self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        self.trouble: str | None = None
+        """Why no part would be noticed at present."""
+
+    def admit(self, frame: Frame, recipe: Judged) -> Sequence[Owed]:
+        """Return the parts of a picture that are owed a look, each cut out and held."""
+        stamp, known = frame.stamp, self._presence(recipe)
+        if known is None or (known.picture != frame.picture.shape[1::-1]):
+            self._ledger.pass_by(stamp)
+            self._say(self._why_unknown(recipe, known))
+            return ()
+        tracker = self._tracking(known)
+        assert isinstance(recipe, Recipe)
+        sight = known.sight(frame.picture, recipe.areas[0].model.white_level)
+        self._unseen = 0
+        self._say(self._why_blind(sight, stamp.captured_ns))
+        owed: list[Owed] = []
+        for event in tracker.look(sight, stamp.captured_ns):
+            if isinstance(event, Missed):
+                why = fault(Reason.PICTURE, event.why, model=recipe.label)
+                self._ledger.miss_part(self._camera, self._id(event.part), stamp.captured_ns, recipe, why)
+            elif (case := self._asked(event, stamp, recipe, is_first=not owed)) is not None:
+                owed.append(Owed(case.entry, frame.cut(known.around(event.thing)), case))
+        self._last = tracker.last
+        self._end_what_left(tracker)
+        if not owed:
+            self._ledger.pass_by(stamp)
+        return owed
+
+    def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
+        """Count a frame in which nothing could be looked for; several of them in a row may have shown a part."""
+        self._ledger.pass_by(stamp)
+        known = self._presence(recipe)
+        self._unseen += 1
+        if known is not None and self._unseen >= max(1, known.pictures - 1):
+            why = f"{self._unseen} pictures in a row could not be looked at; a part may have passed unseen"
+            self._say(fault(Reason.PICTURE, why))
+        return None
+
+    def give_way(self, entry: Entry) -> None:
+        """Close the part as `fault: overload`."""
+        why = "parts come faster than their pictures can be inspected; this one was not"
+        self._ledger.close(entry, fault(Reason.OVERLOAD, why))
+
+    def gone(self, camera: str, finding: Finding) -> None:
+        """Say once that parts pass unseen. What is in front of the camera when it is back is taken for new."""
+        for case in self._cases.values():
+            if self._looks.best_of > 1:  # no more looks will come
+                self._ledger.close(case.entry, finding)
+        if self._tracker is not None:
+            self._tracker.forget()
+        self._forget_closed()
+        self._ledger.publish_fault(camera, finding)
+
+    def _presence(self, recipe: Judged) -> Presence | None:
+        return recipe.presence if isinstance(recipe, Recipe) else None
+
+    def _tracking(self, known: Presence) -> Passing | Placing:
+        if self._tracker is None or self._known is not known:
+            kind = Placing if known.comes_from is None else Passing
+            self._known, self._tracker = known, kind(known, self._last)
+        return self._tracker
+
+    def _asked(self, look: Look, stamp: Stamp, recipe: Recipe, *, is_first: bool) -> Case | None:
+        """Return the case of a part that wants this look; None: it has enough."""
+        if look.part > self._last:
+            self._last = look.part
+            entry = self._ledger.open_part(stamp, self._id(look.part), recipe, is_first=is_first)
+            if entry is None:
+                return None
+            case = self._cases[look.part] = Case(entry, self._looks)
+            return case if case.wants_more() else None
+        found = self._cases.get(look.part)
+        if found is None or not found.wants_more():
+            return None
+        return found if self._ledger.look_again(found.entry, stamp, is_first=is_first) else None
+
+    def _end_what_left(self, tracker: Passing | Placing) -> None:
+        present = tracker.present
+        for number, case in self._cases.items():
+            if number not in present and (decided := case.end()) is not None:
+                finding, frame = decided
+                self._ledger.close(case.entry, finding, frame.stamp)
+                frame.release()
+        self._forget_closed()
+
+    def _forget_closed(self) -> None:
+        for number, case in tuple(self._cases.items()):
+            if not case.entry.is_open:
+                case.drop()
+                del self._cases[number]
+
+    def _id(self, number: int) -> str:
+        return f"{self._began}-{number}"
+
+    # What keeps parts from being noticed
+
+    def _say(self, finding: Finding | None) -> None:
+        why = finding.detail if finding is not None else None
+        is_new = why is not None and self.trouble is None
+        self.trouble = why
+        if is_new and finding is not None:
+            self._ledger.publish_fault(self._camera, finding)
+
+    def _why_unknown(self, recipe: Judged, known: Presence | None) -> Finding:
+        if isinstance(recipe, NoRecipe):
+            return fault(Reason.NO_MODEL, f"{recipe.why} Without it no part is noticed.")
+        why = "the model does not know what a part is; calibrate it with mode: part"
+        if known is not None:
+            why = "the picture has another size than those that parts were calibrated in; no part is noticed"
+        return fault(Reason.IDENTITY, why)
+
+    def _why_blind(self, sight: Sight, now_ns: int) -> Finding | None:
+        """Return why nothing can be told apart, where that has been so for a while."""
+        if sight.covered < NEARLY_ALL:
+            self._blind_since_ns = None
+            return None
+        if self._blind_since_ns is None:
+            self._blind_since_ns = now_ns
+        if now_ns - self._blind_since_ns < BLIND_NS:
+            return None
+        why = (
+            "nearly everything differs from the empty place, so that no part is noticed; was the light or the camera "
+            "changed, or is something in front of it? Mend it, or calibrate again"
+        )
+        return fault(Reason.PICTURE, why)
