@@ -12,7 +12,7 @@ import click
 
 from calibrate.arguments import Sides, Variations
 from calibrate.paths import run_path, slug
-from calibrate.where import Where, look_at
+from calibrate.where import EVERYWHERE, Passing, Where, look_at
 from inspectd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ FILE = click.Path(path_type=Path)
     multiple=True,
     help="x y w h: inspect only this part of the picture; repeatable, for areas that share a model.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(["stream", "trigger", "part"]),
+    help="part: parts pass by themselves, and are looked for in each picture. [the configuration's]",
+)
+@click.option("--empty", type=FILE, help="Mode part: pictures of the empty place. [found by itself]")
 @click.option("--recipe", "product", metavar="NAME", help="With --config: the product that is shown.")
 @click.option("--area", "areas", metavar="NAME", multiple=True, help="With --config: this area of it; repeatable.")
 @click.option("--ignore", metavar="PNG", help="Of the pictures' size; what is painted (not black) is not inspected.")
@@ -120,9 +126,9 @@ def command(
     or sim://line. Every picture must show a good part. The run folder appears whole, or not at all.
     """
     began_s = time.monotonic()
-    asked = {"size": more.pop("size"), "format": more.pop("fourcc")}
+    asked = {"size": more.pop("size"), "format": more.pop("fourcc"), "mode": more.pop("mode")}
     seen, control = _asked_for(camera, config_path, more.pop("control"), asked)
-    where = look_at(seen, product, areas, rois, ignore)
+    where, passing = _passing(seen, look_at(seen, product, areas, rois, ignore), more.pop("empty"))
     if resume and run_name is None:
         raise UsageError("--resume needs the --run_name of the capture that was stopped.")
     run_path(results_path, log_project, log_group, run_name or "camera")
@@ -147,7 +153,7 @@ def command(
     from inspectd.atomic import check_can_write
     from inspectd.engine.choose import choose_backend
 
-    acquisition = plan_acquisition(seen, control, parts, interval, resumes=resume)
+    acquisition = plan_acquisition(seen, control, parts, interval, resumes=resume, passing=passing)
     name = run_name or slug(acquisition.public)
     run = run_name or f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     target = run_path(results_path, log_project, log_group, run)
@@ -170,7 +176,9 @@ def command(
         camera_record = acquisition.record(pictures.size, acquired.settings)
         with Overview(pictures, target) as overview, giving_way_to(control, bars.report):
             bars.report(overview.said)
-            learned = learn(pictures, options, backend, run=run, camera=camera_record, watcher=bars)
+            learned = learn(
+                pictures, options, backend, run=run, camera=camera_record, presence=acquired.presence, watcher=bars
+            )
             tested, bad = _tested(defect_paths, learned, options, backend, bars)
             examples = known.draw_examples(pictures, learned, backend, bad, tested)
             bars.stage("writing", 1)
@@ -199,6 +207,15 @@ def _asked_for(
     if problem is not None:
         raise UsageError(f"--camera cannot be read as an address: {problem}.")
     return _asked(seen, **asked), control or (settings.control.bind if settings else "tcp://127.0.0.1:5557")
+
+
+def _passing(seen: CameraConfig, where: Where, empty: Path | None) -> tuple[Where, Passing | None]:
+    """Return what of the pictures is learned from, and where parts that pass are looked for (None: nowhere)."""
+    if seen.mode == "part":  # of what is cut out around a part, all is
+        return EVERYWHERE, Passing(seen.looks, where.window_of_parts(), empty)
+    if empty is not None:
+        raise UsageError("--empty is for parts that pass by themselves; expected --mode part too.")
+    return where, None
 
 
 def _sizing(pixels: int | None, imagesize: tuple[int, int] | None, smallest_defect: float | None) -> Sizing:
@@ -312,6 +329,7 @@ def _write(
             evaluation=tested,
             examples=drawn[0],
             overview=drawn[1],
+            parts=acquired.sheet,
         )
         folder.finish(render_report(f"Calibration of {name}", [render_model(told)]))
 

@@ -9,8 +9,21 @@ from inspectd.errors import UsageError
 from inspectd.plan import AreaPlan, Plan, plans_of
 
 if TYPE_CHECKING:  # the command line is read before anything heavy is loaded
-    from inspectd.config import CameraConfig, Ignore
+    from pathlib import Path
+
+    from inspectd.config import CameraConfig, Ignore, LooksConfig
     from inspectd.records import Rect
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """How parts that pass by themselves are looked for."""
+
+    looks: LooksConfig
+    window: Rect | None
+    """None: in the whole picture."""
+    empty: Path | None
+    """Pictures of the empty place; None: it is found among the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,15 @@ class Where:
     """Several: areas that share the model. Empty: everything."""
     ignore: Ignore
 
+    def window_of_parts(self) -> Rect | None:
+        """Return where parts that pass are looked for; None: everywhere. UsageError: that is not one place."""
+        if self.ignore or len(self.rois) > 1:
+            raise UsageError(
+                "In mode part the picture of each part is cut out and judged as a whole; expected one --roi at most, "
+                "where parts are looked for, and nothing ignored."
+            )
+        return self.rois[0] if self.rois else None
+
     def check(self, size: tuple[int, int]) -> None:
         """Refuse what does not lie inside pictures of this width and height (UsageError)."""
         for x, y, w, h in self.rois:
@@ -28,6 +50,9 @@ class Where:
                 raise UsageError(
                     f"--roi is {[x, y, w, h]}; expected x y w h inside the picture of {size[0]}x{size[1]}."
                 )
+
+
+EVERYWHERE = Where((), ())
 
 
 def look_at(

@@ -13,14 +13,19 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from calibrate.acquire.capture import SLOTS, Capture, Unreadable
 from calibrate.acquire.capture_session import CaptureSession
 from calibrate.acquire.checks import CaptureChecks
 from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
+from calibrate.acquire.parts import Passed
 from calibrate.acquire.thinning import MOST, Thinning
 from calibrate.data.sizing import Size, typical_size
 from calibrate.data.training_set import Pictures, check_enough
 from calibrate.progress import Watcher
+from calibrate.where import Passing
 from inspectd.cameras.discovery import stable_path
 from inspectd.cameras.image_files import shown, survey
 from inspectd.cameras.protocol import CaptureSettings
@@ -29,6 +34,7 @@ from inspectd.cameras.sources import Kind, Source, parse_source, public_address
 from inspectd.config import CameraConfig
 from inspectd.errors import StartError, UsageError
 from inspectd.model.calibration import CameraRecord
+from inspectd.model.presence import Presence
 from inspectd.records import Frame
 
 CAPTURE = ".capture"
@@ -51,6 +57,8 @@ class Acquisition:
     parts: int | None = None
     interval_s: float | None = None
     resumes: bool = False
+    passed: Passed | None = None
+    """Where parts are taken, not pictures: what is known of them."""
 
     @property
     def wanted(self) -> int | None:
@@ -62,7 +70,7 @@ class Acquisition:
         """Seconds between two pictures."""
         if self.interval_s is not None:
             return self.interval_s
-        return 0.0 if self.source.is_lossless else LIVE_INTERVAL_S
+        return 0.0 if self.source.is_lossless or self.passed is not None else LIVE_INTERVAL_S
 
     @property
     def public(self) -> str:
@@ -90,18 +98,35 @@ class Acquired:
     """What the checks have to say about the whole capture, and what was passed over."""
     settings: dict[str, float] = field(default_factory=dict)
     """Of the camera, as it was read back."""
+    presence: Presence | None = None
+    """What a part is, where parts were taken that pass."""
+    sheet: NDArray[np.uint8] | None = None
+    """How they were told apart, drawn."""
     copies: list[str] = field(default_factory=list)
     """Pictures of a file or folder that are bit for bit others: not taken twice."""
 
 
 def plan_acquisition(
-    camera: CameraConfig, control: str, parts: int | None, interval_s: float | None, *, resumes: bool
+    camera: CameraConfig,
+    control: str,
+    parts: int | None,
+    interval_s: float | None,
+    *,
+    resumes: bool,
+    passing: Passing | None = None,
 ) -> Acquisition:
     """Return what to take from a camera; UsageError when that cannot be."""
     source = parse_source(camera.source)
     if resumes and source.is_lossless:
         raise UsageError(f"--resume is for live cameras; {public_address(source.address)} can simply be read again.")
-    return Acquisition(source, capture_settings(camera, source, SLOTS), control, parts, interval_s, resumes)
+    if passing is not None and source.kind is Kind.FOLDER:
+        raise UsageError(
+            f"{public_address(source.address)} is a folder; parts that pass are looked for in the pictures of a camera "
+            "or a video, which follow each other."
+        )
+    settings = capture_settings(camera, source, SLOTS)
+    passed = Passed(passing.looks, passing.window, passing.empty) if passing is not None else None
+    return Acquisition(source, settings, control, parts, interval_s, resumes, passed)
 
 
 def expected_size(acquisition: Acquisition) -> Size | None:
@@ -123,7 +148,8 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
     if not acquisition.source.is_file:
         watcher.stage("pictures", acquisition.wanted)
     checks = CaptureChecks(pictures.white_level)
-    is_thinned = acquisition.source.kind is Kind.VIDEO and acquisition.parts is None
+    passed = acquisition.passed
+    is_thinned = acquisition.source.kind is Kind.VIDEO and acquisition.parts is None and passed is None
     thinning = Thinning(pictures, MOST if is_thinned else math.inf)
     with ExitStack() as stack:
         session = stack.enter_context(_session(acquisition, folder)) if acquisition.is_live else None
@@ -135,6 +161,8 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
             source = _frames(acquisition, watcher)
             frames = stack.enter_context(source)
             try:
+                if passed is not None:
+                    frames = _parts(acquisition, passed, frames, session, pictures.white_level, stack, watcher)
                 _fill(acquisition, frames, pictures, checks, session, acquired, thinning, watcher)
                 opened = source.opened if isinstance(source, Capture) else None
                 acquired.settings = opened.settings if opened is not None else {}
@@ -147,8 +175,11 @@ def acquire_pictures(acquisition: Acquisition, pictures: Pictures, folder: Path,
                     )
                 raise
     check_enough(len(pictures.taken), acquired.left_out, acquisition.public, len(acquired.copies))
+    if passed is not None:
+        acquired.presence, acquired.sheet = passed.presence, passed.sheet
+        acquired.notes += passed.notes()
     acquired.notes += [*checks.summary(), *thinning.notes(), *shape_notes(pictures), *area_notes(pictures)]
-    if checks.scenes == 1 and not acquisition.is_live:
+    if checks.scenes == 1 and not acquisition.is_live and passed is None:
         acquired.notes.append(_one_scene(acquisition, len(pictures.taken)))
     if acquired.copies:
         more = f" and {len(acquired.copies) - 3} more" if len(acquired.copies) > 3 else ""
@@ -207,6 +238,28 @@ def _fill(
             return
 
 
+def _parts(
+    acquisition: Acquisition,
+    passed: Passed,
+    frames: Iterator[Frame | Unreadable],
+    session: CaptureSession | None,
+    white_level: int,
+    stack: ExitStack,
+    watcher: Watcher,
+) -> Iterator[Frame | Unreadable]:
+    """Watch what a part is, and return an iterator over parts."""
+    if session is None or not acquisition.resumes or not passed.recall(session):
+        watcher.report("Watching what a part is: let good parts pass, with some empty place between them.")
+        watcher.stage("watching", None)
+        passed.watch(frames, white_level, watcher, is_live=acquisition.is_live)
+        if session is not None:
+            passed.keep(session)
+        if not acquisition.is_live:  # from the beginning, once more
+            frames = stack.enter_context(_frames(acquisition, watcher))
+        watcher.stage("parts", acquisition.wanted)
+    return passed.each(frames, white_level)
+
+
 def _report_warnings(warnings: Sequence[str], watcher: Watcher) -> None:
     for warning in warnings:
         watcher.report(warning)
@@ -221,6 +274,8 @@ def _session(acquisition: Acquisition, folder: Path) -> CaptureSession:
     settings = acquisition.settings
     size = None if settings.size is None else list(settings.size)
     facts: dict[str, object] = {"source": acquisition.public, "size": size, "format": settings.format}
+    if acquisition.passed is not None:
+        facts["mode"] = "part"
     return CaptureSession.resume(folder, facts) if acquisition.resumes else CaptureSession.begin(folder, facts)
 
 
@@ -233,6 +288,11 @@ def _frames(acquisition: Acquisition, watcher: Watcher) -> AbstractContextManage
             _begin_bar(acquisition, total, watcher)
 
         return Capture(acquisition.source, acquisition.settings, watcher.report, begin_bar)
+    if acquisition.passed is not None:
+        raise StartError(
+            f"The daemon at {acquisition.control} holds this camera ({holder}). What a part is, is learned from all of "
+            "its pictures: stop the daemon, or its camera (enabled: false), and start again."
+        )
     watcher.report(
         f"The daemon at {acquisition.control} holds this camera ({holder}): its frames are taken from there."
     )

@@ -109,6 +109,18 @@ class CaptureSession:
             raise _cannot_keep(self._folder, len(kept), error) from None
         return f"frame {number}"
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep something besides pictures; StartError when the disk refuses."""
+        try:
+            _write(self._folder / name, data)
+        except OSError as error:
+            raise _cannot_keep(self._folder, len(_pictures(self._folder)), error) from None
+
+    def kept(self, name: str) -> bytes | None:
+        """Return what was kept under a name; None: nothing was."""
+        path = self._folder / name
+        return path.read_bytes() if path.exists() else None
+
     @staticmethod
     def remove(folder: Path) -> None:
         """Remove what was kept."""

@@ -57,6 +57,8 @@ class ModelReport:
     """Drawn test pictures, BGR."""
     overview: NDArray[np.uint8] | None = None
     """The pictures that differ most, on one sheet."""
+    parts: NDArray[np.uint8] | None = None
+    """How parts that pass were told apart, on one sheet."""
 
 
 def render_report(title: str, models: Sequence[str], summary: Sequence[tuple[str, Metrics]] = ()) -> str:
@@ -85,6 +87,7 @@ def render_model(model: ModelReport) -> str:
         odd=_odd_ones(model, "unconfirmed"),
         examples=[_jpeg(_narrowed(image)) for image in model.examples],
         overview=None if model.overview is None else _jpeg(_narrowed(model.overview)),
+        parts=None if model.parts is None else _png(model.parts),
         training=_training(model.curve),
         left_out=model.left_out,
     )
@@ -196,6 +199,11 @@ def _narrowed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(
         cv2.resize(image, (WIDEST_PX, round(height * WIDEST_PX / width)), interpolation=cv2.INTER_AREA), np.uint8
     )
+
+
+def _png(bgr: NDArray[np.uint8]) -> str:
+    _, data = cv2.imencode(".png", bgr)
+    return f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
 def _jpeg(bgr: NDArray[np.uint8]) -> str:

@@ -45,6 +45,7 @@ from inspectd.model.calibration import (
 )
 from inspectd.model.framing import find_framing, find_tint
 from inspectd.model.geometry import IMAGENET_MEAN, IMAGENET_STD
+from inspectd.model.presence import Presence
 from inspectd.records import Picture
 from inspectd.simplenet import backbone as backbones
 from inspectd.simplenet.bundle import Bundle
@@ -94,12 +95,14 @@ def learn(
     *,
     run: str,
     camera: CameraRecord,
+    presence: Presence | None = None,
     held_out: Sequence[int] | None = None,
     keeper: Keeper | None = None,
     watcher: Watcher | None = None,
 ) -> Learned:
     """Train on the pictures, and set the threshold on scores of heads that never saw what they score.
 
+    `presence`: what a part is, where the pictures were cut out around parts that pass.
     With the published schedule: train on those that are not `held_out` (None: as `held_out_positions` says), and let
     the head that judges score the others. With our recipe every picture is learned from and held out once.
     """
@@ -114,7 +117,7 @@ def learn(
         held = held_out_positions(len(pictures)) if held_out is None else list(held_out)
         training = EpochTraining(pictures, set(held), options, backbone, device, watcher)
         trained = training.run(keeper or KeepLast())
-    return _with_threshold(pictures, trained, options, backend, run, camera, watcher)
+    return _with_threshold(pictures, trained, options, backend, run, camera, presence, watcher)
 
 
 def _with_threshold(
@@ -124,6 +127,7 @@ def _with_threshold(
     backend: Backend,
     run: str,
     camera: CameraRecord,
+    presence: Presence | None,
     watcher: Watcher,
 ) -> Learned:
     digest = backbones.digest(trained.backbone)
@@ -176,6 +180,7 @@ def _with_threshold(
         device=variant.device,
         precision=variant.precision,
         camera=camera,
+        presence=presence,
         roi=options.roi,
         rois=options.rois,
         ignored=_ignored_patches(pictures, draft, backend),

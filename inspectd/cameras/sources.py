@@ -35,10 +35,14 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mp
 URL_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp"})
 
 
-SIMULATION_KEYS = (
-    *("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze", "ahead"),
-    *("faults", "every", "longest"),
-)
+SIMULATIONS = {
+    "line": (
+        *("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze", "ahead"),
+        *("faults", "every", "longest"),
+    ),
+    "belt": ("seed", "fps", "pictures", "defects", "width", "height", "speed", "unrest"),
+}
+"""What may be asked of each."""
 VIDEO_MAJOR = 81
 
 
@@ -73,7 +77,9 @@ class Source:
     @property
     def is_finite(self) -> bool:
         """Whether it comes to an end by itself (unless it is looped)."""
-        return self.is_file or (self.kind is Kind.SIMULATED and "parts" in self._query)
+        return self.is_file or (
+            self.kind is Kind.SIMULATED and not self._query.keys().isdisjoint({"parts", "pictures"})
+        )
 
     @property
     def _query(self) -> dict[str, str]:
@@ -160,19 +166,19 @@ def simulation_numbers(address: str) -> dict[str, float]:
     try:
         url = urlsplit(address)
     except ValueError:
-        raise UsageError(f"The source {address!r} is no address; expected sim://line.") from None
-    if url.netloc != "line" or url.path.strip("/"):
-        raise UsageError(f"The source {address!r} is not known; expected sim://line.")
+        raise UsageError(f"The source {address!r} is no address; expected sim://line or sim://belt.") from None
+    keys = SIMULATIONS.get(url.netloc)
+    if keys is None or url.path.strip("/"):
+        raise UsageError(f"The source {address!r} is not known; expected sim://line or sim://belt.")
     found = {}
     for key, value in parse_qsl(url.query, keep_blank_values=True):
         try:
             number = float(value)
         except ValueError:
             number = math.nan
-        if key not in SIMULATION_KEYS or not 0 <= number < 1e12:
+        if key not in keys or not 0 <= number < 1e12:
             raise UsageError(
-                f"The source sim://line has {key[:40]}={value[:40]!r}; expected numbers for "
-                f"{', '.join(SIMULATION_KEYS)}."
+                f"The source sim://{url.netloc} has {key[:40]}={value[:40]!r}; expected numbers for {', '.join(keys)}."
             )
         found[key] = number
     return found

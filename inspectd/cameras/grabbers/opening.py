@@ -8,6 +8,8 @@ from inspectd.cameras.grabbers.base import Grabber
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import Kind
 
+BELT = "sim://belt"
+
 
 def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabber:
     """Open a source; CameraError says in a sentence why it cannot be. `alive` is called while it takes long."""
@@ -17,6 +19,10 @@ def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabbe
 
             return FolderGrabber(settings)
         case Kind.SIMULATED:
+            if settings.source.startswith(BELT):
+                from inspectd.cameras.grabbers.belt import BeltGrabber
+
+                return BeltGrabber(settings)
             from inspectd.cameras.grabbers.simulated import SimulatedGrabber
 
             return SimulatedGrabber(settings)

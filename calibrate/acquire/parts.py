@@ -1,0 +1,187 @@
+"""Parts instead of pictures, where parts pass freely: first it is watched what a part is, then each is cut out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrate.acquire.capture import Unreadable
+from calibrate.acquire.capture_session import CaptureSession
+from calibrate.acquire.parts_sheet import draw_parts
+from calibrate.acquire.presence import Learnt, learn_presence
+from calibrate.progress import Watcher
+from inspectd.cameras.image_files import read_picture, survey
+from inspectd.config import LooksConfig
+from inspectd.errors import UsageError
+from inspectd.line.passing import Missed, Passing
+from inspectd.line.placing import Placing
+from inspectd.model.presence import Presence, Small, shrink, step_of
+from inspectd.records import Frame, Picture, Rect
+
+Item = Frame | Unreadable
+MOST_WATCHED = 3600
+"""Pictures that are watched, at most: two minutes of a quick camera."""
+TRY_EVERY = 300
+"""Pictures of a live camera after which it is tried again whether it is clear what a part is."""
+ENOUGH = 10
+"""Parts that must have passed a live camera until it is."""
+PRESENCE, SHEET = "presence.json", "parts.png"
+
+
+@dataclass(slots=True)
+class Passed:
+    """What is known of the parts of a capture."""
+
+    looks: LooksConfig
+    window: Rect | None
+    """Where they are looked for; None: everywhere."""
+    empty: Path | None = None
+    """Pictures of the empty place."""
+    learnt: Learnt | None = None
+    watched: list[Small] = field(default_factory=list)
+    """What it was learned from."""
+    missed: int = 0
+    sheet: NDArray[np.uint8] | None = None
+    """How they were told apart, drawn."""
+
+    @property
+    def presence(self) -> Presence | None:
+        """What a part is; None: nothing was watched yet."""
+        return self.learnt.presence if self.learnt is not None else None
+
+    def watch(self, items: Iterator[Item], white_level: int, watcher: Watcher, *, is_live: bool) -> None:
+        """Learn what a part is from pictures as they come; UsageError: it does not become clear.
+
+        A live camera is watched until enough parts have passed; the rest of it can go on to be used.
+        """
+        size: tuple[int, int] | None = None
+        for item in items:
+            if isinstance(item, Unreadable):
+                continue
+            try:
+                if size is None:
+                    size = self._begin((item.picture.shape[1], item.picture.shape[0]))
+                if (item.picture.shape[1], item.picture.shape[0]) == size:
+                    self.watched.append(self._shrunk(item.picture, white_level))
+            finally:
+                item.release()
+            watcher.step()
+            count = len(self.watched)
+            if is_live and count % TRY_EVERY == 0 and self._is_clear(size, white_level):
+                self._draw()
+                return
+            if count >= MOST_WATCHED:
+                break
+        if size is None or len(self.watched) < 2:
+            raise UsageError("Nothing was seen of parts that pass: there are no pictures.")
+        self._learn(size, white_level)
+        self._draw()
+
+    def each(self, items: Iterator[Item], white_level: int) -> Iterator[Item]:
+        """Yield the looks at each part, cut out; what cannot be read is passed on."""
+        assert self.presence is not None
+        known = self.presence
+        tracker = Placing(known) if known.comes_from is None else Passing(known)
+        taken: dict[int, int] = {}
+        for item in items:
+            if isinstance(item, Unreadable):
+                yield item
+                continue
+            try:
+                events = []
+                if (item.picture.shape[1], item.picture.shape[0]) == known.picture:
+                    events = tracker.look(known.sight(item.picture, white_level), item.stamp.captured_ns)
+                for event in events:
+                    if isinstance(event, Missed):
+                        self.missed += 1
+                        continue
+                    look = taken[event.part] = taken.get(event.part, 0) + 1
+                    if look <= self.looks.best_of:
+                        name = f"part {event.part}" + (f" look {look}" if look > 1 else "")
+                        cut = item.cut(known.around(event.thing))
+                        cut.stamp = replace(item.stamp, part=name)
+                        yield cut
+            finally:
+                item.release()
+
+    def notes(self) -> list[str]:
+        """Return sentences about how parts were told apart."""
+        if self.learnt is None:
+            return []
+        known, others = self.learnt.presence, len(self.learnt.others)
+        comes = f"they come from the {known.comes_from}" if known.comes_from else "they are put down and taken away"
+        seen = f" in {len(self.watched)} pictures, of which {self.learnt.empties} showed the empty place"
+        told = (
+            f"What a part is was learned from {known.parts} of them{seen if self.watched else ''}; {comes}, and each "
+            f"was whole in {known.pictures} pictures or more."
+        )
+        found = [told]
+        if others:
+            found.append(f"{others} other things were whole in the picture, and were not taken for parts.")
+        if self.missed:
+            found.append(f"{self.missed} parts passed and could not be used: they touched, or were never seen whole.")
+        return found
+
+    def keep(self, session: CaptureSession) -> None:
+        """Keep what was learned beside the pictures of a capture, for when it is resumed."""
+        assert self.presence is not None
+        assert self.sheet is not None
+        session.keep(PRESENCE, msgspec.json.encode(self.presence))
+        session.keep(SHEET, cv2.imencode(".png", self.sheet)[1].tobytes())
+
+    def recall(self, session: CaptureSession) -> bool:
+        """Go on with what an earlier capture has learned; False: it had not come so far."""
+        known, sheet = session.kept(PRESENCE), session.kept(SHEET)
+        if known is None or sheet is None:
+            return False
+        presence = msgspec.json.decode(known, type=Presence)
+        self.window = presence.window
+        self.learnt = Learnt(presence, [], [], np.zeros((1, 1), np.uint8), 0)
+        self.sheet = np.asarray(cv2.imdecode(np.frombuffer(sheet, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+        return True
+
+    def _draw(self) -> None:
+        assert self.learnt is not None
+        self.sheet = draw_parts(self.learnt, self.watched)
+
+    def _begin(self, size: tuple[int, int]) -> tuple[int, int]:
+        x, y, w, h = self.window = self.window or (0, 0, *size)
+        if not (0 <= x < x + w <= size[0] and 0 <= y < y + h <= size[1]):
+            raise UsageError(f"--roi is {[x, y, w, h]}; expected x y w h inside the picture of {size[0]}x{size[1]}.")
+        return size
+
+    def _shrunk(self, picture: Picture, white_level: int) -> Small:
+        assert self.window is not None
+        return shrink(picture, self.window, step_of(self.window), white_level)
+
+    def _is_clear(self, size: tuple[int, int], white_level: int) -> bool:
+        try:
+            self._learn(size, white_level)
+        except UsageError:
+            return False
+        return self.learnt is not None and len(self.learnt.parts) >= ENOUGH
+
+    def _learn(self, size: tuple[int, int], white_level: int) -> None:
+        assert self.window is not None
+        empties = self._empties(size, white_level) if self.empty is not None else ()
+        self.learnt = learn_presence(self.watched, size, self.window, step_of(self.window), empties)
+
+    def _empties(self, size: tuple[int, int], white_level: int) -> Sequence[Small]:
+        """Return the pictures of the empty place that were given; UsageError: they are not of the camera's size."""
+        assert self.empty is not None
+        found = []
+        for path in survey(self.empty).pictures:
+            picture = read_picture(path)
+            if (picture.shape[1], picture.shape[0]) != size:
+                raise UsageError(
+                    f"--empty {path} has {picture.shape[1]}x{picture.shape[0]}; expected one of the camera's size, "
+                    f"{size[0]}x{size[1]}."
+                )
+            found.append(self._shrunk(picture, white_level))
+        return found
