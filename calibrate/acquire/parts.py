@@ -118,8 +118,8 @@ class Passed:
         comes = f"they come from the {known.comes_from}" if known.comes_from else "they are put down and taken away"
         seen = f" in {len(self.watched)} pictures, of which {self.learnt.empties} showed the empty place"
         told = (
-            f"What a part is was learned from {known.parts} of them{seen if self.watched else ''}; {comes}, and each "
-            f"was whole in {known.pictures} pictures or more."
+            f"What a part is was learned from {known.times} times that one was whole{seen if self.watched else ''}, "
+            f"each time in {known.pictures} or more; {comes}."
         )
         found = [told]
         if others:

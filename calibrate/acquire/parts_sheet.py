@@ -13,6 +13,8 @@ from inspectd.model.presence import Presence, Small, Thing
 
 COLUMNS = 6
 CELL_PX, CAPTION_PX = 180, 20
+OF_A_KIND, APART = 3, 30
+"""Of what is no part: so many of each kind are shown, of pictures that are so far apart."""
 PART, OTHER = (60, 150, 40), (40, 60, 200)  # BGR
 
 
@@ -43,14 +45,13 @@ def _parts(learnt: Learnt, watched: Sequence[Small]) -> Iterator[tuple[int, Thin
 
 def _others(known: Presence, watched: Sequence[Small]) -> Iterator[tuple[int, Thing]]:
     """Yield some things that are no parts, of each kind."""
-    kinds: dict[str, int] = {}
-    found = 0
+    shown: dict[str, list[int]] = {}
     for number, small in enumerate(watched):
         for thing in known.sight_of(small).things:
-            why = _why(known, thing)
-            if not thing.is_part and kinds.get(why, -1000) < number - 30 and found < 2 * COLUMNS:
-                kinds[why] = number
-                found += 1
+            before = shown.setdefault(_why(known, thing), [])
+            is_new = not thing.is_part and len(before) < OF_A_KIND and (not before or number - before[-1] > APART)
+            if is_new and sum(map(len, shown.values())) < 2 * COLUMNS:
+                before.append(number)
                 yield number, thing
 
 

@@ -32,14 +32,18 @@ MOST_COMPARED = 600
 """Small pictures that the empty place is looked for among."""
 ALIKE = 0.15
 """Two pictures show the same place if they are no further apart than this share of what most pairs are."""
-FEWEST_TIMES = 3
-"""The empty place is seen at least so often, with something else between."""
+OTHER = 0.45
+"""… and another one if they are further apart than this."""
+FEWEST_TIMES = 2
+"""The empty place is seen again at least so often, with something else between."""
 CLEAN = 2.0
-"""What of it differs by more than this, in units of what most of them differ by, shows something already."""
+"""What of it differs by more than this, in units of what the emptiest differs by, shows something already."""
 NOISE = 1.5
 """What an empty place differed by at most, times this, is allowed."""
 OF_CONTRAST = (0.1, 0.15, 0.22, 0.3, 0.4)
 """Of what parts differ by from the empty place: what is allowed besides, whichever tells parts apart best."""
+LASTS = 8
+"""Pictures in which a part is whole, about: what is whole more briefly are pieces of parts."""
 LEAST_LEVEL = 6
 """Grey levels that are always allowed."""
 MOST_TRIED = 1200
@@ -113,7 +117,7 @@ def learn_presence(
     empty = np.asarray(np.median(known, axis=0), np.uint8)
     if not given:  # at the edge of one or another something comes already
         most = np.array([float(_distance(one, empty).max()) for one in known])
-        known = known[most <= CLEAN * float(np.quantile(most, 0.25))]
+        known = known[most <= CLEAN * float(most.min())]
         empty = np.asarray(np.median(known, axis=0), np.uint8)
     noise = np.max([_distance(one, empty) for one in known], axis=0)
     allowed, parts, others = _best_told_apart(seen, empty, noise)
@@ -133,7 +137,7 @@ def learn_presence(
         size=_size(parts, picture, step),
         comes_from=_comes_from(parts),
         pictures=min(len(spell.frames) for spell in parts),
-        parts=len(parts),
+        times=len(parts),
     )
     return Learnt(presence, parts, others, empty, len(known))
 
@@ -143,11 +147,13 @@ def find_empty(seen: NDArray[np.uint8]) -> list[int]:
     chosen = np.unique(np.linspace(0, len(seen) - 1, min(len(seen), MOST_COMPARED)).astype(int))
     looks = np.stack([_look(seen[i]) for i in chosen])
     apart = _apart(looks)
-    alike = apart <= ALIKE * float(np.quantile(apart, 0.9))
-    times = (np.diff(alike.astype(np.int8), axis=1, prepend=0) == 1).sum(axis=1)
-    best = int(np.lexsort((alike.sum(axis=1), times))[-1])
+    most = float(np.quantile(apart, 0.9))
+    alike, other = apart <= ALIKE * most, apart > OTHER * most
+    times, unlike = _seen_again(apart, alike, other)
+    unlike[(times < FEWEST_TIMES) | (alike.sum(axis=1) < FEWEST_EMPTY)] = np.inf
+    best = int(np.argmin(unlike))  # parts that come to the same place differ from each other; an empty one does not
     found = np.flatnonzero(alike[best])
-    if times[best] < FEWEST_TIMES or len(found) < FEWEST_EMPTY:
+    if not np.isfinite(unlike[best]):
         raise UsageError(
             "No empty place was seen again and again between the parts, so that it is not clear what a part is. Let "
             "it be empty for some seconds between parts, or show it with --empty PICTURE."
@@ -155,17 +161,37 @@ def find_empty(seen: NDArray[np.uint8]) -> list[int]:
     return [int(chosen[i]) for i in found]
 
 
+def _seen_again(
+    apart: NDArray[np.float32], alike: NDArray[np.bool_], other: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return how often each picture is seen again after something else, and how unlike it is then, on average."""
+    count = len(apart)
+    times, total = np.zeros(count, np.int64), np.zeros(count)
+    was_other, nearest = np.ones(count, bool), np.full(count, np.inf)
+    for number in range(count + 1):
+        is_over = was_other & alike[:, number] if number < count else np.ones(count, bool)
+        counted = is_over & np.isfinite(nearest) & (nearest > 0)  # 0: the while of the picture itself
+        times += counted
+        total[counted] += nearest[counted]
+        nearest[is_over] = np.inf
+        if number < count:
+            nearest = np.where(alike[:, number], np.minimum(nearest, apart[:, number]), nearest)
+            was_other = (was_other & ~alike[:, number]) | other[:, number]
+    return times, total / np.maximum(times, 1)
+
+
 def _apart(looks: NDArray[np.float32]) -> NDArray[np.float32]:
     flat = looks.reshape(len(looks), -1)
     squares = (flat**2).sum(axis=1)
     distances = np.maximum(0, squares[:, None] + squares[None] - 2 * flat @ flat.T) / flat.shape[1]
-    return np.asarray(np.sqrt(distances), np.float32)
+    found = np.asarray(np.sqrt(distances), np.float32)
+    np.fill_diagonal(found, 0)
+    return found
 
 
 def _look(small: Small) -> NDArray[np.float32]:
-    """Return a small picture as it looks from afar, whatever its brightness."""
-    far = cv2.resize(small, (20, 15), interpolation=cv2.INTER_AREA).astype(np.float32).reshape(-1)
-    return np.asarray(far * (128 / max(1.0, float(far.mean()))), np.float32)
+    """Return a small picture as it looks from afar."""
+    return np.asarray(cv2.resize(small, (20, 15), interpolation=cv2.INTER_AREA), np.float32).reshape(-1)
 
 
 def _distance(small: Small, empty: Small) -> NDArray[np.float32]:
@@ -189,7 +215,7 @@ def _best_told_apart(
         spells = _spells(few, empty, allowed.astype(np.uint8))
         parts, others = _told_apart(spells)
         whole = sum(len(spell.frames) for spell in parts) - sum(len(spell.frames) for spell in others)
-        found.append((whole - 2 * len(spells), allowed.astype(np.uint8)))
+        found.append((whole - LASTS * len(spells), allowed.astype(np.uint8)))
     best = max(score for score, _ in found)
     good = [allowed for score, allowed in found if score >= best - 0.02 * abs(best)]
     allowed = good[len(good) // 2]

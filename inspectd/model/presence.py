@@ -92,8 +92,8 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
     """Where parts come from; None: they are put down and taken away."""
     pictures: int
     """In how many pictures a part was seen whole, at least."""
-    parts: int
-    """How many parts this was learned from."""
+    times: int
+    """How often a part was seen whole until it was not any more: what this was learned from."""
 
     def sight(self, picture: Picture, white_level: int = 65535) -> Sight:
         """Return what there is in a picture [H, W] or [H, W, 3] of the camera's size."""

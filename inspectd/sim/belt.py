@@ -101,9 +101,8 @@ class Belt:
                     yield part
 
     def is_whole(self, part: Lying, at_s: float) -> bool:
-        """Whether a part, and its shadow, lies wholly in the picture."""
-        x = self.middle(part, at_s)
-        return 1.2 <= x <= self.width - 1.2
+        """Whether a part lies wholly in the picture."""
+        return 1 <= self.middle(part, at_s) <= self.width - 1
 
     def middle(self, part: Lying, at_s: float) -> float:
         """Return how far a part's middle is from the picture's left side."""
