@@ -145,6 +145,7 @@ def command(
         plan_acquisition,
     )
     from calibrate.acquire.from_daemon import giving_way_to
+    from calibrate.acquire.parts import check_are_parts
     from calibrate.data.marked import NOTHING, add_good, confirmed, find_marked
     from calibrate.evaluation import defects as known
     from calibrate.progress import ProgressBars
@@ -155,8 +156,7 @@ def command(
 
     acquisition = plan_acquisition(seen, control, parts, interval, resumes=resume, passing=passing)
     name = run_name or slug(acquisition.public)
-    run = run_name or f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    target = run_path(results_path, log_project, log_group, run)
+    target = run_path(results_path, log_project, log_group, run_name or f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     check_can_write(target)
     marked = find_marked(with_marked) if with_marked is not None else NOTHING
     defect_paths = [*(known.find_defects(defects) if defects is not None else ()), *marked.bad]
@@ -168,16 +168,22 @@ def command(
             options, where, backend, seen.deadline_ms, expected_size(acquisition), config_path is not None, bars
         )
         acquired = acquire_pictures(acquisition, pictures, kept, bars)
+        check_are_parts((*defect_paths, *marked.good), acquired.presence)
         add_good(marked, pictures, acquired.left_out, acquired.notes)
         options = settled(options, pictures)
         where.check(pictures.size)
         check_names(options.confirmed, pictures)
         options = replace(options, confirmed=(*options.confirmed, *confirmed(marked, pictures)))
-        camera_record = acquisition.record(pictures.size, acquired.settings)
         with Overview(pictures, target) as overview, giving_way_to(control, bars.report):
             bars.report(overview.said)
             learned = learn(
-                pictures, options, backend, run=run, camera=camera_record, presence=acquired.presence, watcher=bars
+                pictures,
+                options,
+                backend,
+                run=target.name,
+                camera=acquisition.record(pictures.size, acquired.settings),
+                presence=acquired.presence,
+                watcher=bars,
             )
             tested, bad = _tested(defect_paths, learned, options, backend, bars)
             examples = known.draw_examples(pictures, learned, backend, bad, tested)

@@ -105,7 +105,8 @@ class SimpleNet:
         A normalised tensor float32 [B, 3, h, w]: (float32 [B], maps float32 [B, h, w]).
 
         The map is smoothed (Gaussian, sigma 4 in pixels of the network's input), brought bilinearly onto the
-        inspected rectangle of the picture, and NaN outside it.
+        inspected rectangle of the picture, and NaN outside it. With a model of parts that pass (mode: part), that is
+        the part; UsageError: the picture does not show exactly one.
         """
         if isinstance(img, Tensor):
             return self._predict_tensor(img)
@@ -118,13 +119,16 @@ class SimpleNet:
 
     def _predict_picture(self, picture: Picture) -> tuple[float, Map]:
         model = self.model
-        _warn_of_exchanged_colours(model, picture)
-        scores = self._backend.score([Request(model, model.geometry, picture)])[0]
-        height, width = picture.shape[:2]
-        x, y, w, h = model.geometry.area(width, height)
-        map_ = np.full((height, width), np.nan, np.float32)
+        map_ = np.full(picture.shape[:2], np.nan, np.float32)
+        judged, of_judged = picture, map_
+        if model.calibration is not None and model.calibration.presence is not None:
+            x, y, w, h = model.calibration.presence.place_of(picture, model.white_level)
+            judged, of_judged = picture[y : y + h, x : x + w], map_[y : y + h, x : x + w]
+        _warn_of_exchanged_colours(model, judged)
+        scores = self._backend.score([Request(model, model.geometry, judged)])[0]
+        x, y, w, h = model.geometry.area(judged.shape[1], judged.shape[0])
         smooth = self._smooth(torch.from_numpy(scores)[None])
-        map_[y : y + h, x : x + w] = F.interpolate(smooth[None], size=(h, w), mode="bilinear")[0, 0].numpy()
+        of_judged[y : y + h, x : x + w] = F.interpolate(smooth[None], size=(h, w), mode="bilinear")[0, 0].numpy()
         return float(_inspected(model, scores[None]).max()), map_
 
     def _predict_tensor(self, inputs: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

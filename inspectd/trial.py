@@ -106,6 +106,12 @@ def _look(part: Part, recipe: Recipe, *, is_camera: bool) -> Picture | Finding:
         picture = read_picture(part.path)
     except UsageError as error:
         return fault(Reason.PICTURE, str(error), model=area.model.label)
+    if recipe.presence is not None:
+        try:
+            x, y, w, h = recipe.presence.place_of(picture, area.model.white_level)
+        except UsageError as error:
+            return fault(Reason.PICTURE, str(error), model=area.model.label)
+        picture = picture[y : y + h, x : x + w]
     height, width = picture.shape[:2]
     if is_camera and (why := size_mismatch(area, width, height)) is not None:
         return fault(Reason.IDENTITY, why, model=area.model.label)

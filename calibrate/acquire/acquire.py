@@ -257,7 +257,7 @@ def _parts(
         if not acquisition.is_live:  # from the beginning, once more
             frames = stack.enter_context(_frames(acquisition, watcher))
         watcher.stage("parts", acquisition.wanted)
-    return passed.each(frames, white_level)
+    return passed.each(frames, white_level, is_live=acquisition.is_live)
 
 
 def _report_warnings(warnings: Sequence[str], watcher: Watcher) -> None:

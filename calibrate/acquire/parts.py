@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from calibrate.acquire.capture_session import CaptureSession
 from calibrate.acquire.parts_sheet import draw_parts
 from calibrate.acquire.presence import Learnt, learn_presence
 from calibrate.progress import Watcher
-from inspectd.cameras.image_files import read_picture, survey
+from inspectd.cameras.image_files import read_picture, size_of, survey
 from inspectd.config import LooksConfig
 from inspectd.errors import UsageError
+from inspectd.line.parts import UNPACED_NS
 from inspectd.line.passing import Missed, Passing
 from inspectd.line.placing import Placing
 from inspectd.model.presence import Presence, Small, shrink, step_of
@@ -31,7 +32,24 @@ TRY_EVERY = 300
 """Pictures of a live camera after which it is tried again whether it is clear what a part is."""
 ENOUGH = 10
 """Parts that must have passed a live camera until it is."""
+ABOUT = 0.05
+"""By so much the size that is cut out may differ from calibration to calibration."""
 PRESENCE, SHEET = "presence.json", "parts.png"
+
+
+def check_are_parts(paths: Iterable[Path], known: Presence | None) -> None:
+    """Refuse pictures that are not cut out around a part, as the ones that are learned from are (UsageError)."""
+    for path in paths if known is not None else ():
+        size = size_of(path)
+        if known is not None and size is not None and not all(map(_is_about, size, known.size)):
+            raise UsageError(
+                f"{path} has {size[0]}x{size[1]}, and what is cut out around a part {known.size[0]}x{known.size[1]}; "
+                "expected pictures of single parts, as the daemon's archive keeps them."
+            )
+
+
+def _is_about(one: int, other: int) -> bool:
+    return abs(one - other) <= ABOUT * other
 
 
 @dataclass(slots=True)
@@ -83,7 +101,7 @@ class Passed:
         self._learn(size, white_level)
         self._draw()
 
-    def each(self, items: Iterator[Item], white_level: int) -> Iterator[Item]:
+    def each(self, items: Iterator[Item], white_level: int, *, is_live: bool) -> Iterator[Item]:
         """Yield the looks at each part, cut out; what cannot be read is passed on."""
         assert self.presence is not None
         known = self.presence
@@ -96,7 +114,8 @@ class Passed:
             try:
                 events = []
                 if (item.picture.shape[1], item.picture.shape[0]) == known.picture:
-                    events = tracker.look(known.sight(item.picture, white_level), item.stamp.captured_ns)
+                    at_ns = item.stamp.captured_ns if is_live else item.stamp.frame * UNPACED_NS
+                    events = tracker.look(known.sight(item.picture, white_level), at_ns)
                 for event in events:
                     if isinstance(event, Missed):
                         self.missed += 1

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from inspectd.cameras.sources import Kind, Source
+from inspectd.cameras.sources import Kind, Source, parse_source
 from inspectd.config import CameraConfig
 from inspectd.line.batcher import Policy
 from inspectd.line.ledger import Entry, Judged, Ledger
@@ -141,7 +141,8 @@ def admission_of(config: CameraConfig, policy: Policy, ledger: Ledger) -> Admiss
     if config.mode == "stream":
         return Stream(ledger, policy)
     if config.mode == "part":
-        return Parts(config.name, ledger, config.looks)
+        is_paced = config.fps is not None or not parse_source(config.source).is_lossless
+        return Parts(config.name, ledger, config.looks, is_paced=is_paced)
     kind = Triggering if config.triggered_by == "camera" else Commanded
     return kind(ledger, trusts_arrival=config.allow_arrival_time)
 

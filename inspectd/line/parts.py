@@ -14,6 +14,8 @@ from inspectd.line.recipe import NoRecipe, Recipe
 from inspectd.model.presence import Presence, Sight
 from inspectd.records import Finding, Frame, Reason, Stamp, fault
 
+UNPACED_NS = 33_333_333
+"""From picture to picture of a video that is read as fast as it is used."""
 BLIND_NS = 1_000_000_000
 """So long nearly everything may differ from the empty place before it is said that nothing can be told."""
 NEARLY_ALL = 0.95
@@ -26,7 +28,11 @@ class Parts:
     the camera's thread.
     """
 
-    def __init__(self, camera: str, ledger: Ledger, looks: LooksConfig) -> None:
+    def __init__(self, camera: str, ledger: Ledger, looks: LooksConfig, *, is_paced: bool) -> None:
+        """`is_paced`: pictures come when they are taken; else as fast as they are used, and only their numbers say how
+        far apart they are.
+        """
+        self._is_paced = is_paced
         self._camera = camera
         self._ledger = ledger
         self._looks = looks
@@ -56,7 +62,8 @@ class Parts:
         self._unseen = 0
         self._say(self._why_blind(sight, stamp.captured_ns))
         owed: list[Owed] = []
-        for event in tracker.look(sight, stamp.captured_ns):
+        at_ns = stamp.captured_ns if self._is_paced else stamp.frame * UNPACED_NS
+        for event in tracker.look(sight, at_ns):
             if isinstance(event, Missed):
                 why = fault(Reason.PICTURE, event.why, model=recipe.label)
                 self._ledger.miss_part(self._camera, self._id(event.part), stamp.captured_ns, recipe, why)

@@ -90,8 +90,13 @@ class NoRecipe:
 
 
 def recipe_for(camera: CameraConfig, model: Artefact, parity: Parity | None = None) -> Recipe:
-    """Join the settings of a camera with one product and one area with its model; UsageError: they contradict."""
+    """Join the settings of a camera with one product and one area with its model; UsageError: they contradict.
+
+    For pictures as they are judged: those of parts that pass are cut out already.
+    """
     (plan,) = plans_of(camera).values()
+    is_passing = model.calibration is not None and model.calibration.presence is not None
+    plan = replace(plan, is_passing=is_passing)
     return recipe_of(camera.name, plan, lambda _: (model, parity))
 
 

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inspectd.errors import UsageError
 from inspectd.records import Picture, Rect
 
 SIDE = 120
@@ -115,6 +116,22 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
         x = min(max(0, round(thing.middle[0] - w / 2)), width - w)
         y = min(max(0, round(thing.middle[1] - h / 2)), height - h)
         return x, y, w, h
+
+    def place_of(self, picture: Picture, white_level: int = 65535) -> Rect:
+        """Return where the only part is in a picture: one of the camera's, or one that was cut out of it.
+
+        UsageError: it has another size, or shows no part, or several.
+        """
+        size = (picture.shape[1], picture.shape[0])
+        if size == self.size:
+            return (0, 0, *size)
+        if size != self.picture:
+            sizes = f"{self.picture[0]}x{self.picture[1]} (the camera's), or {self.size[0]}x{self.size[1]} (a part's)"
+            raise UsageError(f"The picture has {size[0]}x{size[1]}; expected {sizes}.")
+        parts = [thing for thing in self.sight(picture, white_level).things if thing.is_part]
+        if len(parts) != 1:
+            raise UsageError(f"The picture shows {len(parts)} whole parts; expected one, with nothing beside it.")
+        return self.around(parts[0])
 
     @property
     def grid(self) -> tuple[int, int]:

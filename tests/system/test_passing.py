@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from belts import FPS, SIZE, START_S, WINDOW, belt, known
 
 from calibrate.acquire.presence import find_empty, learn_presence
 from inspectd.errors import UsageError
 from inspectd.line.passing import Look, Missed, Passing
-from inspectd.model.presence import OPPOSITE, Presence, Side, shrink, step_of
+from inspectd.line.placing import Placing
+from inspectd.model.presence import Side, shrink, step_of
 from inspectd.records import Picture
 from inspectd.sim.belt import Belt
-
-SIZE = (160, 120)
-WINDOW = (0, 0, *SIZE)
-FPS = 30
-START_S = 1000.0
-
-
-def belt(seed: int, **how: float) -> Belt:
-    return Belt(seed, width=SIZE[0], height=SIZE[1], **how)  # type: ignore[arg-type]
-
-
-@cache
-def known() -> Presence:
-    one = belt(3)
-    watched = [shrink(one.render(50 + i / FPS), WINDOW, step_of(WINDOW)) for i in range(60 * FPS)]
-    return learn_presence(watched, SIZE, WINDOW, step_of(WINDOW)).presence
 
 
 class Told:
@@ -132,7 +119,6 @@ def test_parts_may_come_from_any_side(side: Side) -> None:
         passing.look(presence.sight(turned(picture, side)), now_ns)
         straight.look(known().sight(picture), now_ns)
     assert passing.last == straight.last > 4
-    assert OPPOSITE[side] != side
 
 
 def test_what_was_in_front_of_the_camera_is_taken_for_new_after_it_was_gone() -> None:
@@ -148,6 +134,36 @@ def test_what_was_in_front_of_the_camera_is_taken_for_new_after_it_was_gone() ->
             assert looks[0].part == number + 1
             return
     pytest.fail("no part came")
+
+
+@pytest.mark.realdata
+def test_bottles_that_are_put_down_and_taken_away_are_told_once_each(shared: Path) -> None:
+    """By hand, to some ten pictures: when a bottle stood whole and untouched on the left, in the middle, on the right.
+
+    Hands come between. The empty place is put together from three moments, since it is never seen as a whole.
+    """
+    truth = {0: [(0, 195), (400, 480), (870, 1189)], 1: [(0, 480), (735, 1189)], 2: [(0, 930), (1095, 1189)]}
+    capture = cv2.VideoCapture(str(shared / "data/video/bottle-detection.mp4"))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    height, width = frames[0].shape[:2]
+    window = (0, 0, width, height)
+    step = step_of(window)
+    smalls = [shrink(frame, window, step) for frame in frames]
+    empty = smalls[600].copy()
+    empty[:, empty.shape[1] * 2 // 3 :] = smalls[1000][:, empty.shape[1] * 2 // 3 :]
+    presence = learn_presence(smalls, (width, height), window, step, [empty]).presence
+    assert presence.comes_from is None
+    placing, first = Placing(presence), dict[int, tuple[int, int]]()
+    for number, small in enumerate(smalls):
+        for event in placing.look(presence.sight_of(small), number):
+            assert isinstance(event, Look)
+            first.setdefault(event.part, (number, int(event.thing.middle[0] // (width / 3))))
+    told = sorted((place, number) for number, place in first.values())
+    expected = sorted((place, start) for place, spells in truth.items() for start, _ in spells)
+    assert [place for place, _ in told] == [place for place, _ in expected], "one verdict per part, none for a hand"
+    assert all(abs(seen - stood) <= 30 for (_, seen), (_, stood) in zip(told, expected, strict=True))
 
 
 def test_a_place_that_was_never_empty_is_refused_with_what_to_do() -> None:

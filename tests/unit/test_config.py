@@ -22,7 +22,7 @@ CAMERA = "cameras: [{name: top, source: 0, model: m%s}]\n"
 CONTRACT = """
 engine: {device: auto, precision: auto, max_batch: 16, batch_wait_ms: 2, threads: 0}
 cameras:
-  - {name: top, source: 0, model: m, threshold: null, mode: stream, triggered_by: command, allow_arrival_time: false,
+  - {name: top, source: 0, model: m, threshold: null, mode: stream, looks: {best_of: 1, ng_if: 1}, triggered_by: command, allow_arrival_time: false,
      areas: null, recipes: null, ignore: [], shadow: null, policy: latest, deadline_ms: 200,
      trigger_delay_ms: 0, roi: null, enabled: true, size: null, fps: null, format: null, exposure: null, gain: null,
      white_balance: null, open_timeout_ms: 5000, read_timeout_ms: 1000, frozen_ms: 1000, loop: false}
@@ -58,7 +58,7 @@ def test_the_smallest_configuration_has_the_defaults_of_the_contract() -> None:
         ("deadline_ms: .inf", "deadline_ms", "inf", "a number > 0 and <= 86400000"),
         ("threshold: .nan", "threshold", "nan", "a number or null"),
         ("threshold: true", "threshold", "True", "a number or null"),
-        ("mode: streem", "mode", "'streem'", "stream or trigger"),
+        ("mode: streem", "mode", "'streem'", "stream or trigger or part"),
         ("policy: 3", "policy", "3", "latest or every"),
         ("roi: [1, 2, 3]", "roi", "[1, 2, 3]", "a list of 4 whole numbers or null"),
         ("roi: [0, 0, 0, 5]", "roi", "[0, 0, 0, 5]", "a list of 4 whole numbers or null"),
