@@ -71,7 +71,7 @@ class Alarms:
 
     def _what_it_takes(self, name: str) -> str:
         camera = self._cameras[name]
-        allowed_ms, latencies_ms = camera.config.deadline_ms, camera.scored_ms
+        allowed_ms, latencies_ms = camera.config.deadline_ms, camera.latencies.scored_ms
         if latencies_ms is None:
             return f". No frame was scored; deadline_ms allows {allowed_ms:g} ms"
         return (

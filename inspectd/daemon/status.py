@@ -102,7 +102,7 @@ class Status:
             model=camera.recipe.label if camera is not None and isinstance(camera.recipe, Recipe) else None,
             overrides=msgspec.to_builtins(self._changes.overrides(name)),
             counts=counts_message(counts),
-            p99_ms=camera.p99_ms if camera is not None else None,
+            p99_ms=camera.latencies.p99_ms if camera is not None else None,
             shadow=self.shadow(name),
             recipe=camera.products.chosen if camera is not None else None,
             caveat="; ".join(camera.caveats) or None if camera is not None else None,

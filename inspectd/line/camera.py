@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,20 +14,17 @@ from inspectd.cameras.sources import parse_source
 from inspectd.cameras.supervisor import Health, State
 from inspectd.config import CameraConfig
 from inspectd.errors import UsageError
-from inspectd.line.admission import admission_of, untriggerable
-from inspectd.line.batcher import Batcher, Job, Policy
+from inspectd.line.admission import admission_of
+from inspectd.line.batcher import Batcher, Job
 from inspectd.line.fitness import find_mismatch, find_problem
+from inspectd.line.latencies import Latencies
 from inspectd.line.ledger import Entry, Ledger
-from inspectd.line.looks import Owed
+from inspectd.line.looks import Case, Owed
 from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe, place_mismatch
 from inspectd.line.sinks import Sinks
-from inspectd.percentiles import percentile
+from inspectd.line.terms import terms_of
 from inspectd.records import Counts, Finding, Frame, Picture, Reason, Stamp, Verdict, fault
-
-LIVE_SLOTS = 6  # one being written, one waiting, three under way in the engine, one being released
-FILE_SLOTS = 4
-LATENCIES = 1000  # the newest ones that percentiles are taken from
 
 
 class Capture(Protocol):
@@ -46,20 +42,6 @@ class Capture(Protocol):
 
     def join(self, timeout_s: float) -> bool:
         """Wait until it has ended; False when it has not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What follows from a camera's configuration for the way of its frames."""
-
-    policy: Policy
-    slots: int
-    """Of its ring."""
-    waiting: int
-    """How many frames of an `every` camera may wait for the engine."""
-    deadline_ms: float | None
-    """None: pictures that come as fast as they are inspected are never late."""
-    is_finite: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +83,7 @@ class Camera:
         self.config = config
         self.name = config.name
         self.source = parse_source(config.source)
-        self.terms = _terms(config)
+        self.terms = terms_of(config)
         self._ledger = ledger
         self._batcher = batcher
         self._sinks = sinks
@@ -124,8 +106,7 @@ class Camera:
         put another recipe in force knows that every frame of the last one is in the batcher, or has its verdict."""
         self._old: list[Recipe] = []
         """Recipes that were replaced, and that a frame may still have."""
-        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
-        self._scored_ms: deque[float] = deque(maxlen=LATENCIES)
+        self.latencies = Latencies()
 
     # Start, stop and change
 
@@ -258,17 +239,21 @@ class Camera:
         entry, frame = owed.entry, owed.frame
         admitted = self._recipe_or_fault(duty, entry, frame)
         if isinstance(admitted, Finding):
-            return partial(self._end, entry, frame, admitted)
+            return partial(self._end, owed, admitted)
         gives_way = self._batcher.put(Job(frame, entry, admitted, case=owed.case))
         return partial(self._give_way, gives_way) if gives_way is not None else _nothing
 
-    def _end(self, entry: Entry, frame: Frame, finding: Finding) -> None:
-        self._ledger.close(entry, finding, frame.stamp)
-        self._sinks.finish(frame, entry.verdict)
+    def _end(self, owed: Owed, finding: Finding) -> None:
+        self._ledger.close(owed.entry, finding, owed.frame.stamp)
+        self._finish(owed.frame, owed.entry, owed.case)
 
     def _give_way(self, job: Job) -> None:
         self._admission.give_way(job.entry)
-        self._sinks.finish(job.frame, job.entry.verdict)
+        self._finish(job.frame, job.entry, job.case)
+
+    def _finish(self, frame: Frame, entry: Entry, case: Case | None) -> None:
+        finish = self._sinks.finish if case is None else self._sinks.finish_look
+        finish(frame, entry.verdict)
 
     def _tell_trouble(self) -> None:
         """Say so when parts are noticed no more, or again."""
@@ -370,23 +355,7 @@ class Camera:
         if verdict.trigger is not None and is_silent and self.config.triggered_by == "camera":
             self._silence = verdict.finding.detail
             self._changed(self.name)
-        latency_ns = verdict.latency_ns(published_ns)
-        if latency_ns is not None:
-            self._latencies_ms.append(latency_ns / 1e6)
-            if verdict.finding.scored_ns is not None:
-                self._scored_ms.append(latency_ns / 1e6)
-
-    @property
-    def p99_ms(self) -> float | None:
-        """99th percentile from capture (or trigger) to verdict, faults included; None: there was no verdict yet."""
-        latencies = tuple(self._latencies_ms)
-        return percentile(latencies, 0.99) if latencies else None
-
-    @property
-    def scored_ms(self) -> tuple[float, float] | None:
-        """Median and 99th percentile from capture to verdict of what was scored; None: nothing was."""
-        scored = tuple(self._scored_ms)
-        return (percentile(scored, 0.5), percentile(scored, 0.99)) if scored else None
+        self.latencies.note(verdict, published_ns)
 
     def _recipe_or_fault(self, duty: _Duty, entry: Entry, frame: Frame) -> Recipe | Finding:
         """Return the recipe that a frame is to be judged by, or the fault of one that is not to be inspected."""
@@ -460,19 +429,3 @@ def _nothing() -> None:
 
 def _bypass(duty: _Duty) -> Finding | None:
     return None if duty.pause is None else fault(Reason.BYPASS, duty.pause)
-
-
-def _terms(config: CameraConfig) -> Terms:
-    source = parse_source(config.source)
-    if (why := untriggerable(config, source)) is not None:
-        raise UsageError(f"Camera {config.name}: {why}.")
-    is_lossless = source.is_lossless and (source.is_file or config.fps is None)
-    is_paced = not is_lossless or config.fps is not None or config.looks.best_of > 1
-    slots = FILE_SLOTS if is_lossless else LIVE_SLOTS
-    return Terms(
-        policy="every" if is_lossless or config.mode != "stream" else config.policy,
-        slots=slots,
-        waiting=slots if is_lossless else slots - 2,
-        deadline_ms=config.deadline_ms if is_paced else None,
-        is_finite=source.is_finite and not config.loop,
-    )

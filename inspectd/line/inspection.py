@@ -19,6 +19,7 @@ from inspectd.engine.backend import Floats, Request, Score, Scorer
 from inspectd.line.batcher import Batcher, Job
 from inspectd.line.judge import MAX_REGIONS, judge
 from inspectd.line.ledger import Ledger
+from inspectd.line.looks import Case
 from inspectd.line.recipe import Area, Recipe
 from inspectd.line.sinks import Sinks
 from inspectd.records import AreaFinding, Finding, Outcome, Reason, fault
@@ -113,14 +114,22 @@ class Inspection:
 
     def _close(self, job: Job) -> None:
         """Close a job's entry; a job without a finding keeps it open, or has lost it to the deadline."""
-        finding, frame = job.finding, job.frame
-        if finding is not None and job.case is not None:
-            if (decided := job.case.add(frame, finding)) is None:
+        if job.case is not None:
+            self._close_look(job, job.case)
+            return
+        if job.finding is not None:
+            self._ledger.close(job.entry, job.finding)
+        self._sinks.finish(job.frame, job.entry.verdict)
+
+    def _close_look(self, job: Job, case: Case) -> None:
+        frame = job.frame
+        if job.finding is not None:
+            decided = case.add(frame, job.finding)
+            if decided is None:
                 return
             finding, frame = decided
-        if finding is not None:
             self._ledger.close(job.entry, finding, frame.stamp)
-        self._sinks.finish(frame, job.entry.verdict)
+        self._sinks.finish_look(frame, job.entry.verdict)
 
 
 def conclude(recipe: Recipe, size: tuple[int, int], scores: Iterable[Floats]) -> Finding:

@@ -49,6 +49,9 @@ class Case:
     def add(self, frame: Frame, finding: Finding) -> tuple[Finding, Frame] | None:
         """Add a look; return the verdict with its frame, which then is the caller's to release; None: not yet."""
         with self._lock:
+            if not self.entry.is_open:  # others have decided
+                frame.release()
+                return None
             self._seen.append(finding.outcome)
             self._keep(frame, finding)
             self.entry.lacks = f"only {len(self._seen)} of {self._looks.best_of} looks were scored"

@@ -50,6 +50,13 @@ class Sinks:
         finally:
             frame.release()
 
+    def finish_look(self, frame: Frame, verdict: Verdict | None) -> None:
+        """Offer one of several looks at a part if it is the verdict's, and release it in any case."""
+        if verdict is not None and verdict.stamp is frame.stamp:
+            self.finish(frame, verdict)
+        else:
+            frame.release()
+
     def pass_by(self, frame: Frame) -> None:
         """Offer a frame that no trigger asked for, and release it."""
         try:

@@ -20,6 +20,10 @@ class FakeCamera:
     counts: Counts = field(default_factory=Counts)
     scored_ms: tuple[float, float] | None = (180.0, 240.0)
 
+    @property
+    def latencies(self) -> FakeCamera:
+        return self
+
 
 Cameras = dict[str, FakeCamera]
 
