@@ -8,6 +8,7 @@ known where they all come from one side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -151,13 +152,13 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
 
     def problem(self) -> str | None:
         """Return why this cannot be what was learned, as a part of a sentence; None: it can."""
-        width, height = self.grid
-        cells = width * height
         x, y, w, h = self.window
-        fits = x >= 0 and y >= 0 and x + w <= self.picture[0] and y + h <= self.picture[1] and self.step > 0
-        is_whole = len(self.allowed) == cells > 0 and len(self.empty) in (cells, 3 * cells)
+        fits = 0 <= x < x + w <= self.picture[0] and 0 <= y < y + h <= self.picture[1] and 0 < self.step <= min(w, h)
         is_cut = 0 < self.size[0] <= self.picture[0] and 0 < self.size[1] <= self.picture[1]
-        if fits and is_whole and is_cut and 0 < self.least <= 1 <= self.most and self.area > 0:
+        is_sized = 0 < self.least <= 1 <= self.most < math.inf and 0 < self.area < math.inf
+        cells = (w // self.step) * (h // self.step) if fits else 0
+        is_whole = len(self.allowed) == cells > 0 and len(self.empty) in (cells, 3 * cells)
+        if fits and is_cut and is_sized and is_whole and self.pictures > 0:
             return None
         return "what it says of parts that pass does not fit together"
 

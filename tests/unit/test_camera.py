@@ -66,6 +66,7 @@ class Post:
         self.ledger = Ledger(self.said.append)
         self.batcher = Batcher(4, 0)
         self.raw_frames = RawFrames()
+        self.sinks = Sinks([self.raw_frames])
         self.captures: list[FakeCapture] = []
         self.camera = self.make(config, recipe)
 
@@ -75,7 +76,7 @@ class Post:
             recipe if isinstance(recipe, Products) else Products({None: recipe}),
             ledger=self.ledger,
             batcher=self.batcher,
-            sinks=Sinks([self.raw_frames]),
+            sinks=self.sinks,
             open_capture=self._open,
             changed=self.changes.append,
         )
