@@ -16,7 +16,7 @@ from inspectd.config import CameraConfig
 from inspectd.errors import UsageError
 from inspectd.line.admission import admission_of
 from inspectd.line.batcher import Batcher, Job
-from inspectd.line.fitness import find_mismatch, find_problem
+from inspectd.line.fitness import Beyond, find_mismatch, find_problem
 from inspectd.line.latencies import Latencies
 from inspectd.line.ledger import Entry, Ledger
 from inspectd.line.looks import Case, Owed
@@ -97,6 +97,7 @@ class Camera:
         self._capture: Capture | None = None
         self._opened: Opened | None = None
         self._duty = _Duty(products)
+        self._beyond = Beyond()
         self._trouble: str | None = None
         """Why no part would be noticed."""
         self._silence: str | None = None
@@ -363,7 +364,7 @@ class Camera:
         if (why := self._unjudged(duty, recipe)) is not None:
             return why
         assert isinstance(recipe, Recipe)
-        return find_problem(recipe, frame.picture, is_camera=self.source.is_camera) or recipe
+        return find_problem(recipe, frame.picture, is_camera=self.source.is_camera, beyond=self._beyond) or recipe
 
     def _unjudged(self, duty: _Duty, recipe: object) -> Finding | None:
         """Return why no picture would be judged by a recipe at present; None: it would."""

@@ -16,6 +16,7 @@ from inspectd.cameras.discovery import stable_paths
 from inspectd.cameras.protocol import MANUAL_EXPOSURE, Opened
 from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
+from inspectd.model.framing import APART
 from inspectd.model.geometry import Geometry
 from inspectd.model.optics import Limits, Optics, look_through, thinned
 from inspectd.model.presence import Presence
@@ -32,6 +33,8 @@ LEAST_CONTRAST = 0.25
 BLAND = 4.0
 """Grey levels of contrast below which a scene shows nothing anyway."""
 
+RETURNS = 0.25
+"""Of the way from a limit to what good pictures reach: so far a picture must be inside again after one was beyond."""
 SETTING_MAY_DIFFER = 0.02
 """As a share: cameras round."""
 
@@ -66,8 +69,40 @@ def find_mismatch(recipe: Recipe, source: Source, opened: Opened) -> str | None:
     return None
 
 
-def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool) -> Finding | None:
-    """Return the fault of a picture that may not be judged. Only a camera's light and scene are looked at."""
+class Beyond:
+    """What was beyond its limit in a camera's last picture, and must come back by more than to that limit.
+
+    A lamp that dies flickers about a limit for long: without this, good parts would be `fault` and `ok` by turns.
+    """
+
+    def __init__(self) -> None:
+        self._now: set[tuple[str, str]] = set()
+
+    def is_below(self, key: tuple[str, str], limit: float, inner: float, value: float) -> bool:
+        """Whether a value is below a limit, or was, and is not nearer to `inner` again by `RETURNS`.
+
+        `key`: model and what of its picture. `inner`: what lies on the good side, and good pictures reach.
+        """
+        return self._noted(key, value < limit + self._back(key, limit, inner))
+
+    def is_above(self, key: tuple[str, str], limit: float, inner: float, value: float) -> bool:
+        """See `is_below`."""
+        return self._noted(key, value > limit + self._back(key, limit, inner))
+
+    def _back(self, key: tuple[str, str], limit: float, inner: float) -> float:
+        return RETURNS * (inner - limit) if key in self._now else 0.0
+
+    def _noted(self, key: tuple[str, str], is_beyond: bool) -> bool:
+        (self._now.add if is_beyond else self._now.discard)(key)
+        return is_beyond
+
+
+def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool, beyond: Beyond | None = None) -> Finding | None:
+    """Return the fault of a picture that may not be judged. Only a camera's light and scene are looked at.
+
+    `beyond`: the camera's, which remembers from picture to picture; None: each is by itself.
+    """
+    beyond = beyond or Beyond()
     height, width = picture.shape[:2]
     looked_at = set[str]()  # what a model knows of the whole picture is looked at once
     few = thinned(picture, SAMPLES) if is_camera else picture
@@ -76,12 +111,12 @@ def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool) -> Findin
         why = place_mismatch(area, width, height)
         if why is None and is_camera:
             levels = few if area.geometry.is_whole else picture
-            if (bad := light_problem(area, levels)) is not None:
+            if (bad := light_problem(area, levels, beyond)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
             if area.model.digest not in looked_at:
                 looked_at.add(area.model.digest)
-                why = scene_mismatch(area, few)
-            if why is None and (bad := optics_problem(area, picture, levels)) is not None:
+                why = scene_mismatch(area, few, beyond)
+            if why is None and (bad := optics_problem(area, picture, levels, beyond)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
         if why is not None:
             return fault(Reason.IDENTITY, why, model=label)
@@ -153,25 +188,30 @@ def size_mismatch(area: Area, width: int, height: int) -> str | None:
     return None
 
 
-def light_problem(area: Area, picture: Picture) -> str | None:
+def light_problem(area: Area, picture: Picture, beyond: Beyond | None = None) -> str | None:
     """Return what is wrong with the light, or the lens, by the statistics of the good pictures."""
+    beyond, model = beyond or Beyond(), area.model.digest
     calibration = area.model.calibration
     facts = calibration.statistics if calibration else {}
     if not facts.keys() >= {"grey_lowest", "grey_highest", "contrast_mean"}:
         return None
     level, contrast = _light(picture, area.geometry, area.model.white_level)
     lowest, highest = facts["grey_lowest"], facts["grey_highest"]
-    if level < lowest - max(LEAST_CHANGE, HALF * lowest):
+    if beyond.is_below((model, "dark"), lowest - max(LEAST_CHANGE, HALF * lowest), lowest, level):
         return f"the picture is too dark: grey level {level:.0f}, the good ones had {lowest:.0f} to {highest:.0f}"
-    if level > highest + max(LEAST_CHANGE, HALF * (255 - highest)):
+    if beyond.is_above((model, "bright"), highest + max(LEAST_CHANGE, HALF * (255 - highest)), highest, level):
         return f"the picture is too bright: grey level {level:.0f}, the good ones had {lowest:.0f} to {highest:.0f}"
     usual = facts["contrast_mean"]
-    if usual > BLAND and contrast < LEAST_CONTRAST * usual:
+    if usual > BLAND and beyond.is_below(
+        (model, "bland"), LEAST_CONTRAST * usual, 2 * LEAST_CONTRAST * usual, contrast
+    ):
         return f"the picture shows next to nothing: contrast {contrast:.0f}, the good ones had {usual:.0f}"
     return None
 
 
-def optics_problem(area: Area, picture: Picture, levels: Picture | None = None) -> str | None:
+def optics_problem(
+    area: Area, picture: Picture, levels: Picture | None = None, beyond: Beyond | None = None
+) -> str | None:
     """Return what of light, noise and sharpness has gone beyond what the model withstands, and what to do about it.
 
     `levels`: the picture, or fewer pixels of it, for its brightness.
@@ -180,8 +220,9 @@ def optics_problem(area: Area, picture: Picture, levels: Picture | None = None) 
     limits = calibration.optics if calibration else None
     if limits is None:
         return None
+    beyond = beyond or Beyond()
     for kind, allowed, value in _measured(limits, area, picture, picture if levels is None else levels):
-        if (how := _beyond(value, allowed, kind)) is not None:
+        if (how := _beyond(value, allowed, kind, area.model.digest, beyond)) is not None:
             return (
                 f"the picture is {how} than the model is known to withstand: {kind.seen.format(value)}, at calibration "
                 f"{allowed.lowest:.2f} to {allowed.highest:.2f}; {kind.advice}"
@@ -203,22 +244,28 @@ def _measured(limits: Optics, area: Area, picture: Picture, levels: Picture) -> 
     yield EDGES, limits.edges, lens.edges
 
 
-def _beyond(value: float, limits: Limits, kind: _Kind) -> str | None:
-    if limits.least is not None and value < limits.least:
+def _beyond(value: float, limits: Limits, kind: _Kind, model: str, beyond: Beyond) -> str | None:
+    least, most = limits.least, limits.most
+    if least is not None and beyond.is_below((model, kind.seen + kind.below), least, max(least, limits.lowest), value):
         return kind.below
-    return kind.above if limits.most is not None and value > limits.most else None
+    if most is not None and beyond.is_above((model, kind.seen + kind.above), most, min(most, limits.highest), value):
+        return kind.above
+    return None
 
 
-def scene_mismatch(area: Area, picture: Picture) -> str | None:
+def scene_mismatch(area: Area, picture: Picture, beyond: Beyond | None = None) -> str | None:
     """Return why a camera's picture does not show the scene that the model was calibrated on, or not in its colours."""
     calibration = area.model.calibration
     framing, colours = (calibration.framing, calibration.tint) if calibration else (None, None)
-    if framing is not None and (similarity := framing.similarity(picture)) < framing.limit:
+    beyond, model = beyond or Beyond(), area.model.digest
+    similarity = framing.similarity(picture) if framing is not None else 1.0
+    if framing is not None and beyond.is_below((model, "scene"), framing.limit, framing.limit + APART / 2, similarity):
         return (
             f"the picture does not show the scene that the model was calibrated on (similarity {similarity:.2f}, "
             f"expected at least {framing.limit:.2f}); was the camera moved or flipped, or is it another?"
         )
-    if colours is not None and (distance := colours.distance(picture)) > colours.limit:
+    distance = colours.distance(picture) if colours is not None else 0.0
+    if colours is not None and beyond.is_above((model, "colours"), colours.limit, 0.8 * colours.limit, distance):
         return (
             f"the picture has other colours than the model was calibrated on (distance {distance:.3f}, expected at "
             f"most {colours.limit:.3f}); were the white balance, the light or the camera's format changed?"

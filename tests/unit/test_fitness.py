@@ -13,7 +13,7 @@ from conftest import small_artefact, small_calibration
 from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import parse_source
 from inspectd.config import CameraConfig
-from inspectd.line.fitness import camera_mismatch, light_problem, scene_mismatch, setting_mismatch
+from inspectd.line.fitness import Beyond, camera_mismatch, light_problem, scene_mismatch, setting_mismatch
 from inspectd.line.recipe import Area, recipe_for
 from inspectd.model.calibration import CameraRecord
 from inspectd.model.framing import Tint, find_framing, find_tint, shrink, tint
@@ -146,3 +146,28 @@ def test_a_cameras_settings_are_those_of_the_calibration_unless_it_chooses_them_
     found = setting_mismatch(THEN | then, THEN | now)
     assert found is says is None or (says is not None and found is not None and found.startswith(says))
     assert setting_mismatch(THEN | then, {}) is None, "another camera may have no such setting"
+
+
+def test_a_lamp_that_flickers_about_a_limit_is_one_fault_and_not_verdicts_by_turns() -> None:
+    """The good ones had 100 to 140: darker than 50 is too dark, and after that all below 62.5."""
+    model, beyond = area(statistics=STATISTICS), Beyond()
+    levels = (90, 52, 47, 53, 47, 60, 47, 70, 52)
+    found = [light_problem(model, picture(level, 15), beyond) is None for level in levels]
+    assert found == [True, True, False, False, False, False, False, True, True]
+    assert [light_problem(model, picture(level, 15)) is None for level in levels[:4]] == [True, True, False, True]
+
+
+def test_what_good_pictures_reach_is_inside_again_whatever_was_before() -> None:
+    beyond, key = Beyond(), ("m", "x")
+    for limit, inner in ((1.0, 2.0), (1.0, 1.0), (0.0, 5.0)):
+        assert beyond.is_below(key, limit, inner, limit - 0.1)
+        assert not beyond.is_below(key, limit, inner, inner)
+        assert beyond.is_above(key, -limit, -inner, -limit + 0.1)
+        assert not beyond.is_above(key, -limit, -inner, -inner)
+
+
+def test_cameras_remember_each_by_itself() -> None:
+    model, one, other = area(statistics=STATISTICS), Beyond(), Beyond()
+    assert light_problem(model, picture(40, 15), one) is not None
+    assert light_problem(model, picture(55, 15), one) is not None
+    assert light_problem(model, picture(55, 15), other) is None

@@ -1,0 +1,66 @@
+"""A daemon whose camera is lost again and again, and what that leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+PATIENCE_S = 20.0
+CAPTURE = "inspectd.cameras.capture"
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a process holds."""
+
+    memory_mb: float
+    """Its own, not shared with others."""
+    descriptors: int
+    threads: int
+    children: int
+    rings: int
+    """Mappings of captured pictures."""
+
+    @classmethod
+    def of(cls, pid: int) -> Footprint:
+        """Measure a process."""
+        process = psutil.Process(pid)
+        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+        return cls(
+            process.memory_full_info().uss / 1e6,
+            process.num_fds(),
+            process.num_threads(),
+            len(process.children(recursive=True)),
+            maps.count("inspectd-ring"),
+        )
+
+
+def capture_of(pid: int, than: int | None = None) -> int:
+    """Wait for a daemon's capture child, another one than the last, and return its number."""
+    give_up = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up:
+        for child in psutil.Process(pid).children():
+            try:
+                line = " ".join(child.cmdline())
+            except psutil.Error:
+                continue
+            if CAPTURE in line and child.pid != than and child.status() != psutil.STATUS_ZOMBIE:
+                return child.pid
+        time.sleep(0.02)
+    raise AssertionError("the camera did not come back")
+
+
+def lose(pid: int, times: int, *, settle_s: float = 0.4) -> None:
+    """Kill a daemon's capture child so many times, each time when another one has had time to be opened."""
+    last = None
+    for _ in range(times):
+        last = capture_of(pid, last)
+        time.sleep(settle_s)
+        os.kill(last, signal.SIGKILL)
+    capture_of(pid, last)
+    time.sleep(2)
