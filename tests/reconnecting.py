@@ -19,7 +19,7 @@ class Footprint:
     """What a process holds."""
 
     memory_mb: float
-    """Its own, not shared with others."""
+    """What it has written to: code that it shares with others does not count, whoever else runs."""
     descriptors: int
     threads: int
     children: int
@@ -32,12 +32,20 @@ class Footprint:
         process = psutil.Process(pid)
         maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
         return cls(
-            process.memory_full_info().uss / 1e6,
+            anonymous_mb(pid),
             process.num_fds(),
             process.num_threads(),
             len(process.children(recursive=True)),
             maps.count("inspectd-ring"),
         )
+
+
+def anonymous_mb(pid: int) -> float:
+    """Return the memory of a process that no file stands behind."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1e3
+    raise AssertionError(f"the kernel says nothing of the memory of process {pid}")
 
 
 def capture_of(pid: int, than: int | None = None) -> int:

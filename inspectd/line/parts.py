@@ -104,10 +104,20 @@ class Parts:
         return recipe.presence if isinstance(recipe, Recipe) else None
 
     def _tracking(self, known: Presence) -> Passing | Placing:
-        if self._tracker is None or self._known is not known:
-            kind = Placing if known.comes_from is None else Passing
-            self._known, self._tracker = known, kind(known, self._last)
-        return self._tracker
+        if self._tracker is not None and self._known is known:
+            return self._tracker
+        before = self._tracker
+        new: Passing | Placing
+        if known.comes_from is None:
+            new = Placing(known, self._last)
+            if isinstance(before, Placing):
+                new.take_over(before)
+        else:
+            new = Passing(known, self._last)
+            if isinstance(before, Passing):
+                new.take_over(before)
+        self._known, self._tracker = known, new
+        return new
 
     def _asked(self, look: Look, stamp: Stamp, recipe: Recipe, *, is_first: bool) -> Case | None:
         """Return the case of a part that wants this look; None: it has enough."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,12 @@ LOOKS = 5.0
 """How much what a shift looks like counts, against where things begin and end."""
 SLIDES = 0.75
 """Of the place: it moves by no more from picture to picture."""
+LARGE = 0.3
+"""Of a part's area: what is as large, and vanishes between the ends, was a part that nobody has seen whole."""
+PIECE = 0.7
+"""Of a part's length: what is shorter is a piece of one."""
+IN_VAIN = 4
+"""So often something may come to the near end and leave again."""
 GONE = 0.75
 """Of a thing: if so much of it has left the place, it is gone."""
 
@@ -47,6 +53,8 @@ class _Part:
     number: int | None = None
     """Given with the first look, or when it is missed."""
     left_ns: int = 0
+    returned: int = 0
+    """How often it has come from the near end."""
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +133,11 @@ class Passing:
     def present(self) -> set[int]:
         """Numbers of the parts that are in the picture."""
         return {part.number for one in self._held for part in one.parts if part.number is not None}
+
+    def take_over(self, other: Passing) -> None:
+        """Go on with what another one knows, of another product in front of the same camera."""
+        self.last, self._held, self._back, self._gone = other.last, other._held, other._back, other._gone
+        self._taken_ns, self._pace = other._taken_ns, other._pace
 
     def forget(self) -> None:
         """Begin anew: nobody knows what happened since the last picture."""
@@ -254,9 +267,11 @@ class Passing:
         middle = ((left + right) / 2, (top + bottom) / 2)
         return [Thing((left, top, right - left, bottom - top), middle, share, touches, is_part=False)]
 
+    def _moved_box(self, box: Box) -> Box:
+        return *self._moved(box[:2], self._shift), *box[2:]
+
     def _expected(self, one: _Held) -> Box:
-        x, y, w, h = one.thing.box
-        x, y = self._moved((x, y), self._shift)
+        x, y, w, h = self._moved_box(one.thing.box)
         wx, wy, ww, wh = self.known.window
         left, top, right, bottom = max(x, wx), max(y, wy), min(x + w, wx + ww), min(y + h, wy + wh)
         return left, top, max(0.0, right - left), max(0.0, bottom - top)
@@ -266,7 +281,7 @@ class Passing:
         returns = self._far in thing.touches
         stack = [] if comes == returns else self._back if comes else self._gone
         part = stack.pop() if stack else _Part(thing.middle)
-        part.at = thing.middle
+        part.at, part.returned = thing.middle, part.returned + bool(comes and not returns)
         return self._measured(_Held(thing, [part]))
 
     def _gone_on(self, before: Sequence[_Held], now: Sequence[Thing]) -> list[_Held]:
@@ -303,15 +318,21 @@ class Passing:
             if side is None and one.unseen_for < BRIEF:
                 one.unseen_for += 1
                 one.was_part = False
+                one.thing = replace(one.thing, box=self._moved_box(one.thing.box))
                 held.append(one)
                 continue
-            if side is None:
-                continue  # it was taken away
-            if side == self._far:
+            is_lost = side is None and one.thing.share >= LARGE  # taken away, or too fast for the camera
+            is_in_vain = side == self._near and self._comes_in_vain(one)
+            if side == self._far or is_lost or is_in_vain:
                 yield from self._missed(one)
-            for part in one.parts:
-                part.left_ns = now_ns
-            (self._gone if side == self._far else self._back).extend(one.parts)
+            if side is not None and not is_in_vain:
+                for part in one.parts:
+                    part.left_ns = now_ns
+                (self._gone if side == self._far else self._back).extend(one.parts)
+
+    def _comes_in_vain(self, one: _Held) -> bool:
+        """Whether something has come to the near end again and again and was never seen whole."""
+        return any(part.number is None and part.returned >= IN_VAIN for part in one.parts)
 
     def _left_at(self, one: _Held) -> Side | None:
         """Return the end at which a thing has left the place; None: at none of them."""
@@ -338,9 +359,12 @@ class Passing:
     def _why_missed(self, one: _Held, several: int) -> str:
         if several > 1:
             return f"{several} parts that touch went by as one; none of them could be inspected by itself"
-        if one.length < self._part_length * math.sqrt(self.known.least) * 0.8:
+        if one.length < self._part_length * PIECE:
             return "something went by that is smaller than a part; a broken one, perhaps"
-        return "a part went by and was never seen whole; is the belt too fast for the camera, or something in the way?"
+        return (
+            "a part went by, or was taken away, and was never seen whole and by itself; is the belt too fast for the "
+            "camera, or something in the way?"
+        )
 
     # Whole parts
 
@@ -357,8 +381,14 @@ class Passing:
         return Look(part.number, one.thing)
 
     def _which(self, one: _Held) -> _Part:
-        """Return the part that a thing is; of several pieces that it was, the one that has a number."""
-        return min(one.parts, key=lambda part: (part.number is None, math.dist(part.at, one.thing.middle)))
+        """Return the part that a thing is: of several that it was, one that was there, and rather one with a number."""
+        if len(one.parts) == 1:
+            return one.parts[0]
+        apart = [(math.dist(part.at, one.thing.middle), part) for part in one.parts]
+        near = [part for far, part in apart if far <= self._part_length / 2]
+        unknown = [part for part in one.parts if part.number is None]
+        numbered = [part for part in near if part.number is not None]
+        return next(iter((*numbered, *near, *unknown)), None) or _Part(one.thing.middle)
 
     def _forget(self, now_ns: int) -> None:
         before_ns = now_ns - int(AWAY_S * 1e9)

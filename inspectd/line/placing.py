@@ -54,6 +54,10 @@ class Placing:
         """Numbers of the parts that are there."""
         return {part.number for part in self._there}
 
+    def take_over(self, other: Placing) -> None:
+        """Go on with what another one knows, of another product in front of the same camera."""
+        self.last, self._there, self._before = other.last, other._there, other._before
+
     def forget(self) -> None:
         """Begin anew: nobody knows what happened since the last picture."""
         self._there, self._before = [], ()

@@ -246,6 +246,41 @@ def test_pictures_in_a_row_that_cannot_be_looked_at_are_said() -> None:
     place.check()
 
 
+def test_a_part_that_is_in_front_of_the_camera_is_told_once_whatever_product_is_chosen_meanwhile() -> None:
+    place = Place()
+    for x in range(-12, 70, 4):
+        if x == 24:
+            place.camera.use(recipe(presence(least=0.7)))
+        place.show(*([(x, 20)] if -PART < x < SIZE[0] else []))
+        place.work()
+    assert [verdict.finding.outcome for verdict in place.said] == [Outcome.OK]
+    assert place.is_all_given_back
+
+
+def test_a_part_that_the_camera_saw_but_once_is_missed_and_not_passed_over() -> None:
+    place = Place()
+    place.show()
+    place.show((30, 20))
+    for _ in range(6):
+        place.show()
+    assert place.reasons == [Reason.PICTURE]
+    for _ in range(8):  # so fast that each is seen at the near end only
+        place.show((-4, 20))
+        place.show()
+    assert place.reasons == [Reason.PICTURE] * 3
+
+
+def test_a_part_behind_one_that_was_judged_is_another_one_even_where_they_were_one_thing_for_a_while() -> None:
+    place = Place(recipe(presence(size=(11, 11))))
+    for x in range(-30, 80, 2):
+        near, far = (x - 14, 20), (x, 20)
+        between = [(x - 6, 20)] if 40 <= x <= 56 else []  # a shadow joins them while the first one leaves
+        place.show(*[one for one in (near, far, *between) if -PART < one[0] < SIZE[0]])
+        place.work()
+    assert len(place.said) == 2
+    assert place.is_all_given_back
+
+
 def test_a_model_is_for_parts_or_for_whole_pictures() -> None:
     with pytest.raises(UsageError, match="fit together"):
         recipe(presence(step=0))
