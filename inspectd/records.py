@@ -114,6 +114,11 @@ class Frame:
         whole = self.picture
         return Frame(self.stamp, whole[y : y + h, x : x + w], self.release, whole=whole, place=place)
 
+    def detached(self) -> Frame:
+        """Return a copy, held once, that holds no slot."""
+        whole = None if self._whole is None else self._whole.copy()
+        return Frame(self.stamp, self.picture.copy(), lambda: None, whole=whole, place=self.place)
+
     def hold(self) -> None:
         """Keep the picture for one holder more; ReleasedError after the last release."""
         with self._lock:

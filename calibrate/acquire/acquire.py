@@ -125,6 +125,12 @@ def plan_acquisition(
             "or a video, which follow each other."
         )
     settings = capture_settings(camera, source, SLOTS)
+    if (
+        passing is not None
+        and passing.empty is not None
+        and not (passing.empty.exists() and survey(passing.empty).pictures)
+    ):
+        raise UsageError(f"--empty {passing.empty} holds no pictures; expected pictures of the empty place.")
     passed = Passed(passing.looks, passing.window, passing.empty) if passing is not None else None
     return Acquisition(source, settings, control, parts, interval_s, resumes, passed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import cv2
 import msgspec
@@ -18,7 +19,7 @@ from calibrate.acquire.presence import Learnt, learn_presence
 from calibrate.progress import Watcher
 from inspectd.cameras.image_files import read_picture, size_of, survey
 from inspectd.config import LooksConfig
-from inspectd.errors import UsageError
+from inspectd.errors import StartError, UsageError
 from inspectd.line.parts import UNPACED_NS
 from inspectd.line.passing import Missed, Passing
 from inspectd.line.placing import Placing
@@ -48,6 +49,13 @@ def check_are_parts(paths: Iterable[Path], known: Presence | None) -> None:
             )
 
 
+def _rate(taken_ns: Sequence[int]) -> float:
+    """Return how many pictures a second there were, as far as that is known."""
+    if len(taken_ns) < 2:
+        return 0.0
+    return 1e9 / max(1.0, float(np.median(np.diff(taken_ns[-300:]))))
+
+
 def _is_about(one: int, other: int) -> bool:
     return abs(one - other) <= ABOUT * other
 
@@ -65,6 +73,9 @@ class Passed:
     watched: list[Small] = field(default_factory=list)
     """What it was learned from."""
     missed: int = 0
+    fps: float = 0.0
+    """Pictures a second, of a live camera."""
+    _empties: Sequence[Small] = ()
     sheet: NDArray[np.uint8] | None = None
     """How they were told apart, drawn."""
 
@@ -79,12 +90,15 @@ class Passed:
         A live camera is watched until enough parts have passed; the rest of it can go on to be used.
         """
         size: tuple[int, int] | None = None
+        taken_ns: list[int] = []
         for item in items:
             if isinstance(item, Unreadable):
                 continue
             try:
                 if size is None:
-                    size = self._begin((item.picture.shape[1], item.picture.shape[0]))
+                    size = self._begin(item.picture, white_level)
+                taken_ns.append(item.stamp.captured_ns)
+                self.fps = _rate(taken_ns) if is_live else 0.0
                 if (item.picture.shape[1], item.picture.shape[0]) == size:
                     self.watched.append(self._shrunk(item.picture, white_level))
             finally:
@@ -112,11 +126,15 @@ class Passed:
                 yield item
                 continue
             try:
-                events = []
-                if (item.picture.shape[1], item.picture.shape[0]) == known.picture:
-                    at_ns = item.stamp.captured_ns if is_live else item.stamp.frame * UNPACED_NS
-                    events = tracker.look(known.sight(item.picture, white_level), at_ns)
-                for event in events:
+                size = (item.picture.shape[1], item.picture.shape[0])
+                if size != known.picture:
+                    was, now = ("x".join(map(str, one)) for one in (known.picture, size))
+                    raise StartError(
+                        f"What a part is was learned from pictures of {was}, and the camera gives {now} now; set it to "
+                        "that size, or begin anew without --resume."
+                    )
+                at_ns = item.stamp.captured_ns if is_live else item.stamp.frame * UNPACED_NS
+                for event in tracker.look(known.sight(item.picture, white_level), at_ns):
                     if isinstance(event, Missed):
                         self.missed += 1
                         continue
@@ -169,10 +187,13 @@ class Passed:
         assert self.learnt is not None
         self.sheet = draw_parts(self.learnt, self.watched)
 
-    def _begin(self, size: tuple[int, int]) -> tuple[int, int]:
+    def _begin(self, first: Picture, white_level: int) -> tuple[int, int]:
+        size = (first.shape[1], first.shape[0])
         x, y, w, h = self.window = self.window or (0, 0, *size)
         if not (0 <= x < x + w <= size[0] and 0 <= y < y + h <= size[1]):
             raise UsageError(f"--roi is {[x, y, w, h]}; expected x y w h inside the picture of {size[0]}x{size[1]}.")
+        if self.empty is not None:
+            self._empties = self._shown_empty(first, white_level)
         return size
 
     def _shrunk(self, picture: Picture, white_level: int) -> Small:
@@ -188,15 +209,20 @@ class Passed:
 
     def _learn(self, size: tuple[int, int], white_level: int) -> None:
         assert self.window is not None
-        empties = self._empties(size, white_level) if self.empty is not None else ()
-        self.learnt = learn_presence(self.watched, size, self.window, step_of(self.window), empties)
+        step = step_of(self.window)
+        self.learnt = learn_presence(self.watched, size, self.window, step, self._empties, self.fps)
 
-    def _empties(self, size: tuple[int, int], white_level: int) -> Sequence[Small]:
-        """Return the pictures of the empty place that were given; UsageError: they are not of the camera's size."""
+    def _shown_empty(self, first: Picture, white_level: int) -> Sequence[Small]:
+        """Return the pictures of the empty place that were given; UsageError: they are not as the camera's are."""
         assert self.empty is not None
+        size = (first.shape[1], first.shape[0])
         found = []
         for path in survey(self.empty).pictures:
             picture = read_picture(path)
+            if picture.ndim == 2 < first.ndim:
+                raise UsageError(f"--empty {path} is grey; expected a picture in the camera's colours.")
+            if picture.ndim == 3 > first.ndim:
+                picture = cast("Picture", cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
             if (picture.shape[1], picture.shape[0]) != size:
                 raise UsageError(
                     f"--empty {path} has {picture.shape[1]}x{picture.shape[0]}; expected one of the camera's size, "

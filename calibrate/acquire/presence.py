@@ -104,12 +104,17 @@ class Learnt:
 
 
 def learn_presence(
-    smalls: Sequence[Small], picture: tuple[int, int], window: Rect, step: int, empties: Sequence[Small] = ()
+    smalls: Sequence[Small],
+    picture: tuple[int, int],
+    window: Rect,
+    step: int,
+    empties: Sequence[Small] = (),
+    fps: float = 0.0,
 ) -> Learnt:
     """Return what a part is, from small pictures in the order of time; UsageError: it cannot be told.
 
     `picture`, `window`, `step`: how the small ones came about. `empties`: small pictures of the empty place; none: it
-    is found among the others.
+    is found among the others. `fps`: pictures a second; 0: nobody knows.
     """
     given = bool(empties)
     seen = np.stack(list(smalls))
@@ -134,9 +139,11 @@ def learn_presence(
         area=usual,
         least=float(np.quantile(areas, RARE)) / usual - SPREAD,
         most=float(np.quantile(areas, 1 - RARE)) / usual + SPREAD,
-        size=_size(parts, picture, step),
+        size=_size(parts, window, step),
         comes_from=_comes_from(parts),
         pictures=min(len(spell.frames) for spell in parts),
+        fps=fps,
+        covers=_most_covered(seen, empty, allowed),
         times=len(parts),
     )
     return Learnt(presence, parts, others, empty, len(known))
@@ -252,7 +259,7 @@ def _spells(seen: NDArray[np.uint8], empty: Small, allowed: Small) -> list[Spell
     going: list[Spell] = []
     for number, small in enumerate(seen):
         goes_on: list[Spell] = []
-        for outline in outlines(differs(small, empty, allowed)):
+        for outline in outlines(differs(small, empty, allowed)[0]):
             area = area_of(outline)
             box = _bounds(outline)
             if area < SPECK * width * height or touched(box, (width, height)):
@@ -299,7 +306,7 @@ def _check_is_emptier(seen: NDArray[np.uint8], empty: Small, allowed: Small, par
     more = []
     for spell in parts:
         number = spell.frames[len(spell.frames) // 2]
-        where = differs(seen[number], empty, allowed)
+        where, _ = differs(seen[number], empty, allowed)
         more.append(_structure(seen[number])[where].mean() > _structure(empty)[where].mean())
     if sum(more) < len(more) / 2:
         raise UsageError(
@@ -313,7 +320,13 @@ def _structure(small: Small) -> NDArray[np.float32]:
     return np.asarray(cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)), np.float32)
 
 
-def _size(parts: Sequence[Spell], picture: tuple[int, int], step: int) -> tuple[int, int]:
+def _most_covered(seen: NDArray[np.uint8], empty: Small, allowed: Small) -> float:
+    """Return the share of the place that things cover in all but a rare picture."""
+    some = seen[:: max(1, len(seen) // 500)]
+    return float(np.quantile([differs(one, empty, allowed)[0].mean() for one in some], 1 - RARE))
+
+
+def _size(parts: Sequence[Spell], window: Rect, step: int) -> tuple[int, int]:
     """Return the width and height that any part fits into, around its middle."""
     across, down = [], []
     for spell in parts:
@@ -321,7 +334,7 @@ def _size(parts: Sequence[Spell], picture: tuple[int, int], step: int) -> tuple[
             across.append(max(middle_x - x, x + w - middle_x))
             down.append(max(middle_y - y, y + h - middle_y))
     wide, high = (2 * float(np.quantile(halves, 0.98)) * step * (1 + 2 * MARGIN) for halves in (across, down))
-    return min(picture[0], round(wide)), min(picture[1], round(high))
+    return min(window[2], round(wide)), min(window[3], round(high))
 
 
 def _comes_from(parts: Sequence[Spell]) -> Side | None:

@@ -34,6 +34,9 @@ class Admission(Protocol):
     def give_way(self, entry: Entry) -> None:
         """Account for an admitted frame that cannot be inspected because another one is."""
 
+    def opened(self) -> None:
+        """The camera was opened: what it shows now need not be what it showed before."""
+
     def gone(self, camera: str, finding: Finding) -> None:
         """Say once that the camera gives no frames any more."""
 
@@ -47,6 +50,10 @@ class _OfFrames(ABC):
         """Return the frame with its entry."""
         entry = self.admit_unseen(frame.stamp, recipe)
         return () if entry is None else (Owed(entry, frame),)
+
+    def opened(self) -> None:
+        """Each frame is by itself: nothing else follows from it."""
+        self.trouble = None
 
     @abstractmethod
     def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:

@@ -48,6 +48,13 @@ class _Queue:
     under_way: deque[Job] = field(default_factory=deque)
     closing: threading.Lock = field(default_factory=threading.Lock)
 
+    def is_full_for(self, job: Job) -> bool:
+        """Whether as many frames wait as may; parts of one frame hold one slot."""
+        if len(self.waiting) < self.capacity:
+            return False
+        others = {waits.frame.stamp.frame for waits in self.waiting} - {job.frame.stamp.frame}
+        return len(others) >= self.capacity
+
 
 class Batcher:
     """Frames go in from any thread; the threads of one engine take them out."""
@@ -80,7 +87,7 @@ class Batcher:
             if self._is_closed or queue is None:
                 return job
             gives_way: Job | None = None
-            if len(queue.waiting) >= queue.capacity:
+            if queue.is_full_for(job):
                 if queue.policy == "every":
                     return job
                 gives_way = queue.waiting.popleft()

@@ -211,6 +211,7 @@ class Camera:
     def on_opened(self, opened: Opened) -> None:
         """Check that this is a camera that the recipes were made for."""
         with self._lock:
+            self._admission.opened()
             self._opened = opened
             found = {
                 recipe.name: why

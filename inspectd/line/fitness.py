@@ -35,6 +35,8 @@ BLAND = 4.0
 
 RETURNS = 0.25
 """Of the way from a limit to what good pictures reach: so far a picture must be inside again after one was beyond."""
+SLOWEST = 0.6
+"""Of the pictures a second that parts were calibrated at: with fewer they pass too fast."""
 SETTING_MAY_DIFFER = 0.02
 """As a share: cameras round."""
 
@@ -138,19 +140,25 @@ def camera_mismatch(area: Area, source: Source, opened: Opened) -> str | None:
     if source.is_device and (why := setting_mismatch(record.settings, opened.settings)) is not None:
         return why
     if calibration.presence is not None:
-        return presence_mismatch(calibration.presence, opened.width, opened.height)
+        return presence_mismatch(calibration.presence, opened)
     return size_mismatch(area, opened.width, opened.height)
 
 
-def presence_mismatch(known: Presence, width: int, height: int) -> str | None:
-    """Return why parts cannot be found in pictures of this size; None: they can."""
-    if known.picture == (width, height):
-        return None
-    was = "x".join(map(str, known.picture))
-    return (
-        f"parts were calibrated in pictures of {was}; this camera gives {width}x{height}. Set the camera to that size, "
-        "or calibrate again"
-    )
+def presence_mismatch(known: Presence, opened: Opened) -> str | None:
+    """Return why parts cannot be found in a camera's pictures; None: they can."""
+    size = (opened.width, opened.height)
+    if known.picture != size:
+        was, now = ("x".join(map(str, one)) for one in (known.picture, size))
+        return (
+            f"parts were calibrated in pictures of {was}; this camera gives {now}. Set the camera to that size, or "
+            "calibrate again"
+        )
+    if opened.is_live and 0 < opened.fps < SLOWEST * known.fps:
+        return (
+            f"parts were calibrated at {known.fps:.1f} pictures a second; this camera gives {opened.fps:.1f}, and some "
+            "may pass between two of them. Set the camera to that rate, or calibrate again"
+        )
+    return None
 
 
 def setting_mismatch(then: Mapping[str, float], now: Mapping[str, float]) -> str | None:

@@ -36,12 +36,17 @@ class Case:
         """The part is gone: no more looks will come."""
         self._seen: list[Outcome] = []
         self._worst: dict[Outcome, tuple[Finding, Frame]] = {}
-        """By outcome; each frame is held."""
+        """By outcome; frames of earlier looks are copies: nobody knows when the next look comes, and slots are few."""
+
+    @property
+    def is_wanting(self) -> bool:
+        """Whether one more look may be taken."""
+        return self.entry.is_open and not self._is_over and self._asked < self._looks.best_of
 
     def wants_more(self) -> bool:
         """Whether one more look shall be taken; then it counts as asked for."""
         with self._lock:
-            if not self.entry.is_open or self._is_over or self._asked >= self._looks.best_of:
+            if not self.is_wanting:
                 return False
             self._asked += 1
             return True
@@ -53,9 +58,13 @@ class Case:
                 frame.release()
                 return None
             self._seen.append(finding.outcome)
-            self._keep(frame, finding)
+            is_kept = self._keep(frame, finding)
             self.entry.lacks = f"only {len(self._seen)} of {self._looks.best_of} looks were scored"
-            return self._decided()
+            decided = self._decided()
+            if decided is None and is_kept:
+                self._worst[finding.outcome] = (finding, frame.detached())
+                frame.release()
+            return decided
 
     def end(self) -> tuple[Finding, Frame] | None:
         """Take no more looks: the part is gone. Returns as `add` does."""
@@ -90,14 +99,15 @@ class Case:
             return Outcome.OK
         return Outcome.FAULT if len(self._seen) >= self._looks.best_of and Outcome.FAULT in self._worst else None
 
-    def _keep(self, frame: Frame, finding: Finding) -> None:
+    def _keep(self, frame: Frame, finding: Finding) -> bool:
         held = self._worst.get(finding.outcome)
         if held is None or (finding.score or 0.0) > (held[0].score or 0.0):
             self._worst[finding.outcome] = (finding, frame)
             if held is not None:
                 held[1].release()
-        else:
-            frame.release()
+            return True
+        frame.release()
+        return False
 
     def _drop(self) -> None:
         for _, frame in self._worst.values():

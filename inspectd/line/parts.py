@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from inspectd.config import LooksConfig
 from inspectd.line.ledger import Entry, Judged, Ledger
 from inspectd.line.looks import Case, Owed
-from inspectd.line.passing import Look, Missed, Passing
+from inspectd.line.passing import BRIEF, Look, Missed, Passing
 from inspectd.line.placing import Placing
 from inspectd.line.recipe import NoRecipe, Recipe
-from inspectd.model.presence import Presence, Sight
-from inspectd.records import Finding, Frame, Reason, Stamp, fault
+from inspectd.model.presence import LARGEST_GAIN, Presence, Sight
+from inspectd.records import Finding, Frame, Reason, Rect, Stamp, fault
 
 UNPACED_NS = 33_333_333
 """From picture to picture of a video that is read as fast as it is used."""
 BLIND_NS = 1_000_000_000
-"""So long nearly everything may differ from the empty place before it is said that nothing can be told."""
-NEARLY_ALL = 0.95
+"""So long the place may look as it never did before it is said that nothing can be told."""
+SHORTEST_GAP_NS = 250_000_000
+"""What is shorter is the camera's, or this machine's, usual unrest."""
+FEWEST_PERIODS, MOST_PERIODS = 5, 30
+"""Between pictures, of which the usual one is known."""
+UNSEEN = "a part may have passed unseen"
 
 
 class Parts:
@@ -45,6 +50,8 @@ class Parts:
         self._unseen = 0
         """Pictures in a row in which nothing could be looked for."""
         self._blind_since_ns: int | None = None
+        self._taken_ns = 0
+        self._periods_ns: deque[int] = deque(maxlen=MOST_PERIODS)
         self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         self.trouble: str | None = None
         """Why no part would be noticed at present."""
@@ -55,23 +62,27 @@ class Parts:
         if known is None or (known.picture != frame.picture.shape[1::-1]):
             self._ledger.pass_by(stamp)
             self._say(self._why_unknown(recipe, known))
+            self._lose_sight()
             return ()
-        tracker = self._tracking(known)
         assert isinstance(recipe, Recipe)
+        tracker = self._tracking(known)
+        gap = self._why_unseen(known, stamp)
         sight = known.sight(frame.picture, recipe.areas[0].model.white_level)
-        self._unseen = 0
-        self._say(self._why_blind(sight, stamp.captured_ns))
-        owed: list[Owed] = []
+        self._say(gap or self._why_blind(known, sight, stamp.captured_ns))
         at_ns = stamp.captured_ns if self._is_paced else stamp.frame * UNPACED_NS
+        owed: list[Owed] = []
+        is_counted = False
         for event in tracker.look(sight, at_ns):
             if isinstance(event, Missed):
                 why = fault(Reason.PICTURE, event.why, model=recipe.label)
                 self._ledger.miss_part(self._camera, self._id(event.part), stamp.captured_ns, recipe, why)
-            elif (case := self._asked(event, stamp, recipe, is_first=not owed)) is not None:
-                owed.append(Owed(case.entry, frame.cut(known.around(event.thing)), case))
+            elif (case := self._asked(event, stamp, recipe, is_first=not is_counted)) is not None:
+                is_counted = True
+                if case.wants_more():
+                    owed.append(Owed(case.entry, frame.cut(self._around(case, known, event)), case))
         self._last = tracker.last
         self._end_what_left(tracker)
-        if not owed:
+        if not is_counted:
             self._ledger.pass_by(stamp)
         return owed
 
@@ -80,9 +91,10 @@ class Parts:
         self._ledger.pass_by(stamp)
         known = self._presence(recipe)
         self._unseen += 1
-        if known is not None and self._unseen >= max(1, known.pictures - 1):
-            why = f"{self._unseen} pictures in a row could not be looked at; a part may have passed unseen"
-            self._say(fault(Reason.PICTURE, why))
+        if known is not None and self._unseen >= _longest_gap(known):
+            self._say(fault(Reason.PICTURE, f"{self._unseen} pictures in a row could not be looked at; {UNSEEN}"))
+            self._lose_sight()
+        self._forget_closed()
         return None
 
     def give_way(self, entry: Entry) -> None:
@@ -95,10 +107,14 @@ class Parts:
         for case in self._cases.values():
             if self._looks.best_of > 1:  # no more looks will come
                 self._ledger.close(case.entry, finding)
-        if self._tracker is not None:
-            self._tracker.forget()
-        self._forget_closed()
+        self._lose_sight()
+        self._periods_ns.clear()
         self._ledger.publish_fault(camera, finding)
+
+    def opened(self) -> None:
+        """Take what is in front of the camera for new: nobody saw what happened before."""
+        self._lose_sight()
+        self._periods_ns.clear()
 
     def _presence(self, recipe: Judged) -> Presence | None:
         return recipe.presence if isinstance(recipe, Recipe) else None
@@ -106,32 +122,39 @@ class Parts:
     def _tracking(self, known: Presence) -> Passing | Placing:
         if self._tracker is not None and self._known is known:
             return self._tracker
-        before = self._tracker
+        before, old = self._tracker, self._known
+        is_alike = old is not None and (old.picture, old.window, old.step) == (known.picture, known.window, known.step)
         new: Passing | Placing
         if known.comes_from is None:
             new = Placing(known, self._last)
-            if isinstance(before, Placing):
+            if isinstance(before, Placing) and is_alike:
                 new.take_over(before)
         else:
             new = Passing(known, self._last)
-            if isinstance(before, Passing):
+            if isinstance(before, Passing) and is_alike and old is not None and old.comes_from == known.comes_from:
                 new.take_over(before)
         self._known, self._tracker = known, new
         return new
 
     def _asked(self, look: Look, stamp: Stamp, recipe: Recipe, *, is_first: bool) -> Case | None:
-        """Return the case of a part that wants this look; None: it has enough."""
+        """Return the case of a part, for which the frame is counted then; None: it has enough looks."""
         if look.part > self._last:
             self._last = look.part
             entry = self._ledger.open_part(stamp, self._id(look.part), recipe, is_first=is_first)
             if entry is None:
                 return None
             case = self._cases[look.part] = Case(entry, self._looks)
-            return case if case.wants_more() else None
+            return case
         found = self._cases.get(look.part)
-        if found is None or not found.wants_more():
+        if found is None or not found.is_wanting:
             return None
         return found if self._ledger.look_again(found.entry, stamp, is_first=is_first) else None
+
+    def _around(self, case: Case, known: Presence, look: Look) -> Rect:
+        """Return what is cut out: as the recipe that judges the part has it, whatever was chosen meanwhile."""
+        judging = case.entry.recipe
+        own = judging.presence if isinstance(judging, Recipe) else None
+        return (own if own is not None and own.window == known.window else known).around(look.thing)
 
     def _end_what_left(self, tracker: Passing | Placing) -> None:
         present = tracker.present
@@ -168,17 +191,48 @@ class Parts:
             why = "the picture has another size than those that parts were calibrated in; no part is noticed"
         return fault(Reason.IDENTITY, why)
 
-    def _why_blind(self, sight: Sight, now_ns: int) -> Finding | None:
-        """Return why nothing can be told apart, where that has been so for a while."""
-        if sight.covered < NEARLY_ALL:
+    def _why_unseen(self, known: Presence, stamp: Stamp) -> Finding | None:
+        """Return why a part may have passed since the last picture; then nothing is known of what is there."""
+        self._unseen = 0
+        since_ns, self._taken_ns = stamp.captured_ns - self._taken_ns, stamp.captured_ns
+        if not self._is_paced or since_ns <= 0:
+            return None
+        usual = sorted(self._periods_ns)[len(self._periods_ns) // 2] if len(self._periods_ns) >= FEWEST_PERIODS else 0
+        self._periods_ns.append(since_ns)
+        if since_ns < max(SHORTEST_GAP_NS, _longest_gap(known) * usual) or usual == 0:
+            return None
+        self._lose_sight()
+        return fault(Reason.PICTURE, f"no picture came for {since_ns / 1e9:.1f} s; {UNSEEN}")
+
+    def _lose_sight(self) -> None:
+        """Take what is in front of the camera for new from now on: it may have been exchanged unseen."""
+        if self._tracker is not None:
+            self._tracker.forget()
+        self._forget_closed()
+
+    def _why_blind(self, known: Presence, sight: Sight, now_ns: int) -> Finding | None:
+        """Return why parts cannot be told, where that has been so for a while."""
+        why = None
+        if not 1 / LARGEST_GAIN <= sight.brightness <= LARGEST_GAIN:
+            why = (
+                f"the empty place is {sight.brightness:.2f} times as bright as at calibration; check lamp and exposure"
+            )
+        elif sight.covered > known.covers + (1 - known.covers) / 2:
+            why = (
+                "nearly everything differs from the empty place; was the light or the camera changed, or is something "
+                "in front of it? Mend it, or calibrate again"
+            )
+        elif sight.is_crowded:
+            why = "too many things lie there to be told apart; clean the place"
+        if why is None:
             self._blind_since_ns = None
             return None
         if self._blind_since_ns is None:
             self._blind_since_ns = now_ns
-        if now_ns - self._blind_since_ns < BLIND_NS:
-            return None
-        why = (
-            "nearly everything differs from the empty place, so that no part is noticed; was the light or the camera "
-            "changed, or is something in front of it? Mend it, or calibrate again"
-        )
-        return fault(Reason.PICTURE, why)
+        is_long = now_ns - self._blind_since_ns >= BLIND_NS
+        return fault(Reason.PICTURE, f"no part is noticed: {why}") if is_long else None
+
+
+def _longest_gap(known: Presence) -> int:
+    """Return how many pictures may be missing: what passes is in more, what lies there is not exchanged so fast."""
+    return max(1, known.pictures - 1) if known.comes_from is not None else min(BRIEF, max(1, known.pictures - 1))

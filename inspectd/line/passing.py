@@ -28,6 +28,8 @@ AWAY_S = 60.0
 """So long a part that left at an end may come back there."""
 FURTHER = 2.0
 """How much worse a shift fits for each length of the place that it differs from what the last pace would bring."""
+MOST_FITTED = 8
+"""Things, the largest first: what is small says little of how the belt has moved, and each takes its time."""
 LIKELY = 4
 """Shifts that bring what differs to where it differs now are tried as well: so many of the likeliest."""
 LOOKS = 5.0
@@ -196,8 +198,8 @@ class Passing:
         """Return how far everything has moved, towards the far end."""
         if not sight.things or not self._held:
             return expected
-        new = [self._whole_span(thing) for thing in sight.things]
-        old = [self._whole_span(one.thing) for one in self._held]
+        new = [self._whole_span(thing) for thing in sight.things][:MOST_FITTED]
+        old = [self._whole_span(one.thing) for one in self._held][:MOST_FITTED]
         unlike, step = unlikeness(self._profile, sight.profile), self.known.step
         shifts = {expected, 0.0}
         shifts |= {a[side] - b[side] for a in new for b in old for side in (0, 1)}

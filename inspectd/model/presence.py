@@ -30,7 +30,9 @@ SPECK = 0.005
 """Of a part's area: what is larger, and lies beside a part, must not be in its picture."""
 LARGEST_GAIN = 1.25
 """By so much the light may change without the empty place looking like something."""
-EDGE = 1
+MOST_THINGS = 20
+"""In one picture."""
+EDGE = 2
 """Pixels of the small picture: what is as near to its edge may go on beyond it."""
 JOINS = np.ones((7, 7), np.uint8)
 CLEANS = np.ones((3, 3), np.uint8)
@@ -67,6 +69,10 @@ class Sight:
     """How much each place along the belt differs from the empty one, from where parts come from."""
     covered: float
     """Share of the place that is not empty."""
+    brightness: float
+    """How many times as bright what looks empty is as the empty place."""
+    is_crowded: bool
+    """There are more things than can be told apart."""
 
 
 class Presence(msgspec.Struct, frozen=True, dict=True):
@@ -94,6 +100,10 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
     """Where parts come from; None: they are put down and taken away."""
     pictures: int
     """In how many pictures a part was seen whole, at least."""
+    fps: float
+    """Pictures a second that this was learned from; 0: nobody knows."""
+    covers: float
+    """Share of the place that things ever covered."""
     times: int
     """How often a part was seen whole until it was not any more: what this was learned from."""
 
@@ -103,19 +113,22 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
 
     def sight_of(self, small: Small) -> Sight:
         """Return what there is in a small picture."""
-        found = differs(small, self._empty, self._allowed)
-        things, covered = things_in(found, self), cv2.countNonZero(found.view(np.uint8)) / found.size
+        found, brightness = differs(small, self._empty, self._allowed)
+        things = things_in(found, self)
+        covered = cv2.countNonZero(found.view(np.uint8)) / found.size
+        facts = (covered, brightness, len(things) > MOST_THINGS)
+        things = things[:MOST_THINGS]
         if self.comes_from is None or small.shape != self._empty.shape:
-            return Sight(things, NO_PROFILE, covered)
+            return Sight(things, NO_PROFILE, *facts)
         across = 1 if self.comes_from in ("top", "bottom") else 0
         profile = _distance(small, self._empty).mean(axis=across, dtype=np.float32)
-        return Sight(things, profile if self.comes_from in ("left", "top") else profile[::-1], covered)
+        return Sight(things, profile if self.comes_from in ("left", "top") else profile[::-1], *facts)
 
     def around(self, thing: Thing) -> Rect:
-        """Return what is cut out around a part: it always lies in the picture."""
-        (width, height), (w, h) = self.picture, self.size
-        x = min(max(0, round(thing.middle[0] - w / 2)), width - w)
-        y = min(max(0, round(thing.middle[1] - h / 2)), height - h)
+        """Return what is cut out around a part: it always lies in the window."""
+        (x0, y0, width, height), (w, h) = self.window, self.size
+        x = min(max(x0, round(thing.middle[0] - w / 2)), x0 + width - w)
+        y = min(max(y0, round(thing.middle[1] - h / 2)), y0 + height - h)
         return x, y, w, h
 
     def place_of(self, picture: Picture, white_level: int = 65535) -> Rect:
@@ -154,11 +167,13 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
         """Return why this cannot be what was learned, as a part of a sentence; None: it can."""
         x, y, w, h = self.window
         fits = 0 <= x < x + w <= self.picture[0] and 0 <= y < y + h <= self.picture[1] and 0 < self.step <= min(w, h)
-        is_cut = 0 < self.size[0] <= self.picture[0] and 0 < self.size[1] <= self.picture[1]
-        is_sized = 0 < self.least <= 1 <= self.most < math.inf and 0 < self.area < math.inf
+        is_cut = 0 < self.size[0] <= w and 0 < self.size[1] <= h
         cells = (w // self.step) * (h // self.step) if fits else 0
-        is_whole = len(self.allowed) == cells > 0 and len(self.empty) in (cells, 3 * cells)
-        if fits and is_cut and is_sized and is_whole and self.pictures > 0:
+        is_sized = 0 < self.least <= 1 <= self.most < math.inf and 0 < self.area <= cells
+        fits_cut = self.area * self.step**2 <= 2 * self.size[0] * self.size[1]
+        is_whole = len(self.allowed) == cells > 0 and len(self.empty) in (cells, 3 * cells) and min(self.allowed) < 255
+        is_counted = 0 < self.pictures < 1_000_000 and 0 <= self.fps < math.inf and 0 <= self.covers <= 1
+        if fits and is_cut and is_sized and fits_cut and is_whole and is_counted:
             return None
         return "what it says of parts that pass does not fit together"
 
@@ -179,16 +194,19 @@ def shrink(picture: Picture, window: Rect, step: int, white_level: int = 65535) 
     return np.asarray(small, np.uint8)
 
 
-def differs(small: Small, empty: Small, allowed: Small) -> NDArray[np.bool_]:
-    """Return where a small picture differs from the empty place by more than is allowed, whatever its brightness."""
+def differs(small: Small, empty: Small, allowed: Small) -> tuple[NDArray[np.bool_], float]:
+    """Return where a small picture differs from the empty place by more than is allowed, and how bright the rest is.
+
+    A change of brightness that a lamp may have is allowed for.
+    """
     if small.ndim != empty.ndim:
         small, empty = grey(small), grey(empty)
     found = _distance(small, empty) > allowed
     same = (~found).view(np.uint8)
     gain = (sum(cv2.mean(small, same)) + 1) / (sum(cv2.mean(empty, same)) + 1)
     if abs(gain - 1) < 0.01 or not 1 / LARGEST_GAIN <= gain <= LARGEST_GAIN:
-        return found
-    return _distance(small, np.asarray(cv2.convertScaleAbs(empty, alpha=gain), np.uint8)) > allowed
+        return found, gain
+    return _distance(small, np.asarray(cv2.convertScaleAbs(empty, alpha=gain), np.uint8)) > allowed, gain
 
 
 def grey(small: Small) -> Small:
@@ -206,9 +224,11 @@ def _distance(small: Small, empty: Small) -> Small:
 
 def outlines(found: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
     """Return the hulls of connected places, without specks: what a part has in common with the ground is inside."""
-    mask = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, CLEANS)
+    mask = cv2.morphologyEx(found.view(np.uint8), cv2.MORPH_OPEN, CLEANS)
+    rim = len(JOINS)  # what lies near the edge is not joined with it
+    mask = cv2.copyMakeBorder(mask, rim, rim, rim, rim, cv2.BORDER_CONSTANT, value=0)
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, JOINS)
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(-rim, -rim))
     return [cast("NDArray[np.int32]", cv2.convexHull(contour)) for contour in contours]
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from conftest import small_artefact
-from test_camera import Post, config
+from test_camera import OPENED, Post, config
 
 from inspectd.config import LooksConfig
 from inspectd.errors import UsageError
 from inspectd.line.inspection import Inspection
+from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe, recipe_for
 from inspectd.model.calibration import CameraRecord
 from inspectd.model.presence import Presence, Side
@@ -36,6 +39,8 @@ def presence(comes_from: Side | None = "left", **changes: object) -> Presence:
         "size": (12, 12),
         "comes_from": comes_from,
         "pictures": 4,
+        "fps": 0.0,
+        "covers": 0.1,
         "times": 5,
     }
     return Presence(**{**facts, **changes})  # type: ignore[arg-type]
@@ -68,13 +73,13 @@ class Place(Post):
     depth = 1
 
     def show(self, *corners: tuple[int, int], size: tuple[int, int] = SIZE) -> None:
+        self.show_picture(picture(*corners, size=size))
+
+    def show_picture(self, shown: Picture) -> None:
         self.shown += 1
         self.at_ns += FRAME_NS
         number = self.shown
-        frame = Frame(
-            Stamp("top", number, self.at_ns), picture(*corners, size=size), lambda: self.released.append(number)
-        )
-        self.camera.on_frame(frame)
+        self.camera.on_frame(Frame(Stamp("top", number, self.at_ns), shown, lambda: self.released.append(number)))
         self.check()
 
     def work(self) -> None:
@@ -281,8 +286,91 @@ def test_a_part_behind_one_that_was_judged_is_another_one_even_where_they_were_o
     assert place.is_all_given_back
 
 
+@pytest.mark.parametrize("level", [0, 25, 90])
+def test_a_lamp_that_fails_is_said_even_where_a_dark_place_looks_empty(level: int) -> None:
+    known = presence(allowed=bytes([60] * (SIZE[0] * SIZE[1])))
+    place = Place(recipe(known))
+    place.show()
+    for _ in range(40):
+        place.show_picture(np.full((SIZE[1], SIZE[0], 3), level, np.uint8))
+    assert place.reasons == [Reason.PICTURE]
+    assert "times as bright" in place.camera.caveats[-1]
+    assert not place.camera.is_inspecting
+
+
+def test_slots_are_not_held_between_looks() -> None:
+    place = Place(recipe(presence(None)), looks=LooksConfig(best_of=20, ng_if=10))
+    place.show()
+    for i in range(12):
+        place.scores = [5.0 if i % 2 else 0.5]
+        place.show((5, 5), (40, 30), (40, 5))
+        place.work()
+    assert place.said == []
+    assert place.is_all_given_back
+
+
+def test_what_lies_there_and_is_no_part_is_said_once() -> None:
+    place = Place(recipe(presence(None)))
+    for _ in range(100):
+        place.show((5, 5), (5 + PART, 5))
+    assert place.reasons == [Reason.PICTURE]
+    place.show()
+    for _ in range(100):
+        place.show((-5, 20))
+    assert place.reasons == [Reason.PICTURE] * 2
+
+
+@pytest.mark.parametrize("unseen", ["missed", "no model", "gap", "reopened"])
+def test_a_part_that_may_have_been_exchanged_unseen_is_told_anew(unseen: str) -> None:
+    place = Place(recipe(presence(None)))
+    for _ in range(10):
+        place.show((20, 20))
+        place.work()
+    assert len(place.said) == 1
+    if unseen == "missed":
+        for number in range(8):
+            place.camera.on_missed(Stamp("top", 500 + number, place.at_ns))
+    elif unseen == "no model":
+        place.camera._duty = replace(place.camera._duty, products=Products({None: NoRecipe("none")}))
+        place.show((20, 20))
+        place.camera._duty = replace(place.camera._duty, products=Products({None: recipe(presence(None))}))
+    elif unseen == "gap":
+        place.at_ns += 2_000_000_000
+    else:
+        place.camera.on_opened(OPENED)
+    for _ in range(4):
+        place.show((20, 20))
+        place.work()
+    assert [v.finding.outcome for v in place.said if v.finding.outcome is not Outcome.FAULT] == [Outcome.OK] * 2
+
+
+def test_parts_of_one_picture_hold_one_slot_however_many_they_are() -> None:
+    place = Place(recipe(presence(None, covers=0.5)))
+    corners = [(x, y) for x in (2, 27, 52) for y in (2, 34)]
+    for _ in range(3):
+        place.show(*corners)
+    for _ in range(4):
+        place.work()
+    assert [verdict.finding.outcome for verdict in place.said] == [Outcome.OK] * 6
+    assert place.is_all_given_back
+
+
+def test_a_picture_full_of_crumbs_costs_no_time_and_is_said() -> None:
+    place = Place(recipe(presence(area=20.0, size=(5, 5))))
+    rng = np.random.default_rng(0)
+    began_s = time.process_time()
+    for _ in range(40):
+        shown = picture()
+        for x, y in product(range(1, 60, 11), range(1, 44, 11)):
+            shown[y : y + 4, x : x + 4] = rng.integers(150, 200)
+        place.show_picture(shown)
+    assert time.process_time() - began_s < 10
+    assert "too many things" in place.camera.caveats[-1]
+
+
 def test_a_model_is_for_parts_or_for_whole_pictures() -> None:
     with pytest.raises(UsageError, match="fit together"):
         recipe(presence(step=0))
-    with pytest.raises(UsageError, match="fit together"):
-        recipe(presence(size=(900, 900)))
+    for wrong in ({"size": (900, 900)}, {"area": 1e12}, {"size": (1, 1)}, {"allowed": b"\xff" * 64 * 48}):
+        with pytest.raises(UsageError, match="fit together"):
+            recipe(presence(**wrong))
