@@ -31,6 +31,7 @@ GAP, PAIR, TOUCHING = 0.2, 0.2, 0.1
 CLOSE = 2.25
 """From middle to middle, of a pair; a gear is 2 across."""
 TOUCH = 1.97
+HAIR = 0.04
 WIDTHS_A_SECOND = 0.5
 LIGHT = 0
 """The part in whose light all are seen: a belt's lamp does not change from part to part."""
@@ -101,8 +102,8 @@ class Belt:
                     yield part
 
     def is_whole(self, part: Lying, at_s: float) -> bool:
-        """Whether a part lies wholly in the picture."""
-        return 1 <= self.middle(part, at_s) <= self.width - 1
+        """Whether a part lies wholly in the picture, but for a hair."""
+        return 1 - HAIR <= self.middle(part, at_s) <= self.width - 1 + HAIR
 
     def middle(self, part: Lying, at_s: float) -> float:
         """Return how far a part's middle is from the picture's left side."""

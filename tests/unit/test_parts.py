@@ -346,7 +346,7 @@ def test_a_part_that_may_have_been_exchanged_unseen_is_told_anew(unseen: str) ->
 
 def test_parts_of_one_picture_hold_one_slot_however_many_they_are() -> None:
     place = Place(recipe(presence(None, covers=0.5)))
-    corners = [(x, y) for x in (2, 27, 52) for y in (2, 34)]
+    corners = [(x, y) for x in (4, 27, 50) for y in (4, 32)]
     for _ in range(3):
         place.show(*corners)
     for _ in range(4):
