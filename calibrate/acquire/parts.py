@@ -156,7 +156,7 @@ class Passed:
         seen = f" in {len(self.watched)} pictures, of which {self.learnt.empties} showed the empty place"
         told = (
             f"What a part is was learned from {known.times} times that one was whole{seen if self.watched else ''}, "
-            f"each time in {known.pictures} or more; {comes}."
+            f"mostly in {known.pictures} or more; {comes}."
         )
         found = [told]
         if others:

@@ -56,6 +56,8 @@ NEAR_USUAL = 0.4
 """What is larger or smaller than the usual part by this share is none."""
 SPREAD, RARE = 0.1, 0.01
 """Of the usual area: parts may be so much smaller or larger than all but a rare picture of one shows them."""
+QUICK = 0.1
+"""Of the times that one was whole, so many were over sooner than is reckoned with: the belt was quick, or ran back."""
 MARGIN = 0.04
 """Of a part's size: what is cut out around it, on each side."""
 ONE_SIZE = 1.8
@@ -141,7 +143,7 @@ def learn_presence(
         most=float(np.quantile(areas, 1 - RARE)) / usual + SPREAD,
         size=_size(parts, window, step),
         comes_from=_comes_from(parts),
-        pictures=min(len(spell.frames) for spell in parts),
+        pictures=max(2, int(np.quantile([len(spell.frames) for spell in parts], QUICK))),
         fps=fps,
         covers=_most_covered(seen, empty, allowed),
         times=len(parts),

@@ -99,7 +99,7 @@ class Presence(msgspec.Struct, frozen=True, dict=True):
     comes_from: Side | None
     """Where parts come from; None: they are put down and taken away."""
     pictures: int
-    """In how many pictures a part was seen whole, at least."""
+    """In how many pictures a part was seen whole, mostly at least."""
     fps: float
     """Pictures a second that this was learned from; 0: nobody knows."""
     covers: float
