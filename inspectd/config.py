@@ -62,6 +62,12 @@ Label = Annotated[
 ]
 
 
+FeatureName = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\Z", description="the name of a GenICam feature such as ExposureTime"),
+]
+
+
 MOST_BYTES = 128 * 1024
 """Sixteen cameras with every key take a tenth of this; YAML of megabytes takes minutes."""
 MOST_CAMERAS = 256
@@ -140,6 +146,8 @@ class CameraConfig(Frozen, frozen=True):
     exposure: float | None = None
     gain: float | None = None
     white_balance: float | None = None
+    features: dict[FeatureName, bool | int | float | str] = msgspec.field(default_factory=dict)
+    """Of a GenICam camera (aravis://), set and read back at each opening."""
     open_timeout_ms: Milliseconds = 5000
     read_timeout_ms: Milliseconds = 1000
     frozen_ms: Annotated[float, Meta(ge=0, le=86_400_000)] = 1000

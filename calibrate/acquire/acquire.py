@@ -26,7 +26,7 @@ from calibrate.data.sizing import Size, typical_size
 from calibrate.data.training_set import Pictures, check_enough
 from calibrate.progress import Watcher
 from calibrate.where import Passing
-from inspectd.cameras.discovery import stable_path
+from inspectd.cameras.discovery import identities
 from inspectd.cameras.image_files import shown, survey
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.settings import capture_settings
@@ -84,7 +84,7 @@ class Acquisition:
 
     def record(self, size: tuple[int, int], settings: dict[str, float]) -> CameraRecord:
         """Return what the model will know of its camera."""
-        identity = stable_path(self.source.address) if self.source.is_device else None
+        identity = next(iter(identities(self.source)), None)
         return CameraRecord(self.public, identity, *size, self.settings.format, settings)
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from inspectd.cameras.sources import Kind, Source
+
 _CAPABILITY = struct.Struct("=16s32s32sIII12x")  # driver, card, bus_info, version, capabilities, device_caps
 _FMTDESC = struct.Struct("=III32sI16x")  # index, type, flags, description, pixelformat
 _FRMSIZE = struct.Struct("=III6I8x")  # index, pixel_format, type, then the union of discrete and stepwise
@@ -87,6 +89,13 @@ def discover(root: Path = Path("/"), ioctl: Ioctl = fcntl.ioctl) -> list[Device]
     numbers = (path.name.removeprefix("video") for path in (root / "dev").glob("video*"))
     found = (_device(f"video{number}", root, ioctl) for number in sorted(filter(str.isdecimal, numbers), key=int))
     return [device for device in found if device is not None]
+
+
+def identities(source: Source) -> tuple[str, ...]:
+    """Return everything by which a camera is known for good, the best first; empty: it is absent, or has nothing."""
+    if source.kind is Kind.ARAVIS:
+        return (source.address,)
+    return stable_paths(source.address) if source.is_device else ()
 
 
 def stable_path(source: str | int, root: Path = Path("/")) -> str | None:

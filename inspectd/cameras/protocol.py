@@ -19,6 +19,8 @@ LONGEST_TEXT = MAX_PACKET // 8
 MANUAL_EXPOSURE = (1.0, 0.25)
 """Of the setting `auto_exposure`: V4L2's own number, and that of other builds of OpenCV."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Feature = bool | int | float | str
+"""The value of a GenICam feature."""
 
 
 class CaptureSettings(msgspec.Struct, frozen=True):
@@ -37,6 +39,8 @@ class CaptureSettings(msgspec.Struct, frozen=True):
     white_balance: float | None = None
     open_timeout_ms: float = 5000
     read_timeout_ms: float = 1000
+    features: dict[str, Feature] = {}
+    """Of a GenICam camera, by their names."""
     loop: bool = False
     refuse_repeats: bool = True
     """A raw camera's picture that equals the one before bit for bit is not new."""

@@ -19,6 +19,7 @@ def capture_settings(camera: CameraConfig, source: Source, slots: int) -> Captur
         exposure=camera.exposure,
         gain=camera.gain,
         white_balance=camera.white_balance,
+        features=dict(camera.features),
         open_timeout_ms=camera.open_timeout_ms,
         read_timeout_ms=camera.read_timeout_ms,
         loop=camera.loop,

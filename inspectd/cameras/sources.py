@@ -44,6 +44,7 @@ SIMULATIONS = {
 }
 """What may be asked of each."""
 VIDEO_MAJOR = 81
+ARAVIS = "aravis://"
 
 
 class Kind(StrEnum):
@@ -51,6 +52,7 @@ class Kind(StrEnum):
 
     DEVICE = "device"
     URL = "url"
+    ARAVIS = "aravis"
     VIDEO = "video"
     FOLDER = "folder"
     SIMULATED = "simulated"
@@ -88,12 +90,14 @@ class Source:
     @property
     def is_camera(self) -> bool:
         """A camera, plugged in or on the network: one that can be bumped. So can a simulated one that misbehaves."""
-        return self.kind in (Kind.DEVICE, Kind.URL) or (self.kind is Kind.SIMULATED and "faults" in self._query)
+        return self.kind in (Kind.DEVICE, Kind.URL, Kind.ARAVIS) or (
+            self.kind is Kind.SIMULATED and "faults" in self._query
+        )
 
     @property
     def is_device(self) -> bool:
-        """Whether the source is plugged into this machine, and so has an identity."""
-        return self.kind is Kind.DEVICE
+        """Whether the source is a camera that has an identity."""
+        return self.kind in (Kind.DEVICE, Kind.ARAVIS)
 
 
 def parse_source(source: int | str) -> Source:
@@ -113,10 +117,12 @@ def parse_source(source: int | str) -> Source:
         return Source(Kind.SIMULATED, _simulation(text))
     if scheme in URL_SCHEMES:
         return Source(Kind.URL, text)
+    if text.startswith(ARAVIS):
+        return Source(Kind.ARAVIS, _vision_camera(text))
     if scheme:
         raise UsageError(
             f"The source {public_address(text)!r} has an unknown scheme; expected one of "
-            f"{', '.join(sorted(URL_SCHEMES))}, sim."
+            f"{', '.join(sorted(URL_SCHEMES))}, aravis, sim."
         )
     return _parse_path(text)
 
@@ -142,6 +148,14 @@ def encoding_problem(address: str) -> str | None:
         return None
     ways = ", ".join(f"%{ord(letter):02X} for {letter!r}" for letter in found)
     return f"its user or password holds characters that end an address; write {ways}"
+
+
+def _vision_camera(text: str) -> str:
+    """Return the address of a GigE Vision or USB3 Vision camera, by its serial number."""
+    serial = text.removeprefix(ARAVIS)
+    if not serial or not serial.isprintable() or set(serial) & set("/?# "):
+        raise UsageError(f"The source {text[:80]!r} names no camera; expected aravis:// and its serial number.")
+    return text
 
 
 def _video_device(text: str) -> str:

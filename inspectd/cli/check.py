@@ -100,7 +100,8 @@ def notes_of_triggers(settings: Config) -> list[str]:
 
 def problems_of_devices(settings: Config) -> list[str]:
     """Return which local cameras are absent or not permitted, and whether the engine's device exists."""
-    from inspectd.cameras.sources import parse_source
+    from inspectd.cameras.grabbers.aravis import missing
+    from inspectd.cameras.sources import Kind, parse_source
     from inspectd.engine.devices import check_engine
     from inspectd.errors import UsageError
 
@@ -114,7 +115,9 @@ def problems_of_devices(settings: Config) -> list[str]:
             source = parse_source(camera.source)
         except UsageError:
             continue  # told by problems_of_sources
-        if not source.is_device:
+        if source.kind is Kind.ARAVIS and (why := missing()) is not None:
+            problems.append(f"Camera {camera.name}: {why}.")
+        if source.kind is not Kind.DEVICE:
             continue
         node = f"/dev/video{source.address}" if source.address.isdecimal() else source.address
         if not Path(node).exists():

@@ -12,7 +12,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from inspectd.cameras.discovery import stable_paths
+from inspectd.cameras.discovery import identities
 from inspectd.cameras.protocol import MANUAL_EXPOSURE, Opened
 from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
@@ -132,7 +132,7 @@ def camera_mismatch(area: Area, source: Source, opened: Opened) -> str | None:
         return None
     record = calibration.camera
     if source.is_device and record.identity is not None:
-        names = stable_paths(source.address)
+        names = identities(source)
         if record.identity not in names:
             return f"the model was calibrated on {record.identity}; this camera is {names[0] if names else 'unknown'}"
         if record.format is not None and opened.format and record.format != opened.format:

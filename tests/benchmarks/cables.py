@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +27,14 @@ from cameras_on_loopback import SERVER, SYSTEM_PYTHON, free_port, has_rtsp
 from conftest import write_small_model
 from numbered import encode
 
+from inspectd.cameras.grabbers.aravis import missing
 from inspectd.client import Message, Subscription
 from inspectd.model.calibration import CameraRecord
 from inspectd.percentiles import percentile
 
 SIZE, OTHER_SIZE = (320, 240), (480, 240)
+VISION_SIZE = (512, 512)
+FAKE, SERIAL = "arv-fake-gv-camera-0.8", "CABLES1"
 READ_TIMEOUT_MS = 1000
 CALM_S, AWAY_S, LONG_S = 4.0, 3.0, 20.0
 PATIENCE_S = 40.0
@@ -47,9 +51,15 @@ class Server:
 
     @property
     def address(self) -> str:
+        if self.kind == "aravis":
+            return f"aravis://{SERIAL}"
         return f"rtsp://127.0.0.1:{self.port}/line" if self.kind == "rtsp" else f"http://127.0.0.1:{self.port}/"
 
     def start(self, size: tuple[int, int]) -> subprocess.Popen[bytes]:
+        if self.kind == "aravis":
+            fake = subprocess.Popen([FAKE, "-i", "127.0.0.1", "-s", SERIAL], stdout=subprocess.DEVNULL)
+            time.sleep(0.3)
+            return fake
         if self.kind == "rtsp":
             video = self._folder / f"{size[0]}.mkv"
             command = [SYSTEM_PYTHON, str(SERVER), str(self.port), str(video), "h264"]
@@ -153,7 +163,8 @@ def child_of(daemon: int) -> int:
 def run(folder: Path, kind: str) -> None:
     """Print the rows of one kind of camera."""
     server = Server(folder, kind)
-    model = write_small_model(folder / f"model-{kind}", 1e6, camera=CameraRecord("fit", None, *SIZE))
+    size = VISION_SIZE if kind == "aravis" else SIZE
+    model = write_small_model(folder / f"model-{kind}", 1e6, camera=CameraRecord("fit", None, *size))
     plain = write_small_model(folder / f"plain-{kind}", 1e6, camera=CameraRecord("fit", None, 0, 0))
     config, endpoint = folder / f"{kind}.yaml", f"ipc://{folder}/{kind}"
     config.write_text(
@@ -178,6 +189,8 @@ def run(folder: Path, kind: str) -> None:
                 "capture child: kill -STOP": (lambda: os.kill(child_of(daemon.pid), signal.SIGSTOP), lambda: None, 0.0),
                 "started again with another size": (server.kill, lambda: server.again(OTHER_SIZE), AWAY_S),
             }
+            if kind == "aravis":  # it has but one size
+                del tries["started again with another size"]
             for what, (harm, mend, away_s) in tries.items():
                 row = measure(ear, harm, mend, away_s)
                 print(
@@ -195,7 +208,7 @@ def run(folder: Path, kind: str) -> None:
 def main() -> None:
     """Print the table."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--kinds", default="rtsp,http")
+    ask.add_argument("--kinds", default="rtsp,http,aravis")
     given = ask.parse_args()
     print(
         "| camera | what was done | `state` lost after, s | first verdict after its return, s | ok meanwhile | p99, ms |"
@@ -205,6 +218,9 @@ def main() -> None:
         for kind in given.kinds.split(","):
             if kind == "rtsp" and not has_rtsp():
                 print("no RTSP server here", file=sys.stderr)
+                continue
+            if kind == "aravis" and (shutil.which(FAKE) is None or missing() is not None):
+                print("no GigE Vision camera here", file=sys.stderr)
                 continue
             run(Path(name), kind)
 

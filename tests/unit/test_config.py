@@ -26,7 +26,7 @@ cameras:
      triggered_by: command, allow_arrival_time: false, areas: null, recipes: null, ignore: [], shadow: null,
      policy: latest, deadline_ms: 200,
      trigger_delay_ms: 0, roi: null, enabled: true, size: null, fps: null, format: null, exposure: null, gain: null,
-     white_balance: null, open_timeout_ms: 5000, read_timeout_ms: 1000, frozen_ms: 1000, loop: false}
+     white_balance: null, features: {}, open_timeout_ms: 5000, read_timeout_ms: 1000, frozen_ms: 1000, loop: false}
 publish: {bind: "tcp://127.0.0.1:5556", masks: all, frame_hz: 2, allow: null, next_bind: null}
 control: {bind: "tcp://127.0.0.1:5557", allow: null, next_bind: null}
 metrics: {listen: "127.0.0.1:9108", tls_cert: null, tls_key: null}

@@ -8,8 +8,6 @@ from inspectd.cameras.grabbers.base import Grabber
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import Kind
 
-BELT = "sim://belt"
-
 
 def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabber:
     """Open a source; CameraError says in a sentence why it cannot be. `alive` is called while it takes long."""
@@ -19,13 +17,9 @@ def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabbe
 
             return FolderGrabber(settings)
         case Kind.SIMULATED:
-            if settings.source.startswith(BELT):
-                from inspectd.cameras.grabbers.belt import BeltGrabber
+            from inspectd.cameras.grabbers.simulated import open_simulation
 
-                return BeltGrabber(settings)
-            from inspectd.cameras.grabbers.simulated import SimulatedGrabber
-
-            return SimulatedGrabber(settings)
+            return open_simulation(settings)
         case Kind.VIDEO:
             from inspectd.cameras.grabbers.video import VideoGrabber
 
@@ -34,6 +28,10 @@ def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabbe
             from inspectd.cameras.grabbers.network import NetworkGrabber
 
             return NetworkGrabber(settings, alive)
+        case Kind.ARAVIS:
+            from inspectd.cameras.grabbers.aravis import AravisGrabber
+
+            return AravisGrabber(settings, alive)
         case Kind.DEVICE:
             from inspectd.cameras.grabbers.v4l2 import DeviceGrabber
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspectd.cameras.freshness import Freshness
-from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Grabber, Nothing
+from inspectd.cameras.grabbers.belt import BeltGrabber
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import simulation_numbers
 from inspectd.errors import CameraError, UsageError
@@ -17,6 +18,7 @@ from inspectd.sim.faults import EVERY_S, LONGEST_S, Script, Trouble, spoil
 from inspectd.sim.line import Line
 
 FOR_EVER_S = 3600.0
+BELT = "sim://belt"
 
 
 class SimulatedGrabber:
@@ -133,6 +135,11 @@ class SimulatedGrabber:
         if self.is_live:
             self._due_s = max(self._due_s + 1 / self.fps, time.monotonic() - 1)
             time.sleep(max(0.0, self._due_s - time.monotonic()))
+
+
+def open_simulation(settings: CaptureSettings) -> Grabber:
+    """Open the simulated line, or the simulated belt."""
+    return BeltGrabber(settings) if settings.source.startswith(BELT) else SimulatedGrabber(settings)
 
 
 def _script(numbers: dict[str, float]) -> Script[Trouble] | None:

@@ -1,0 +1,203 @@
+"""GigE Vision cameras through Aravis: its fake camera, as a process of its own, on the loopback."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from commanded import ask
+from conftest import write_small_model
+from daemon_process import DaemonProcess
+from run_here import run_here
+
+from inspectd.cameras.grabbers.aravis import AravisGrabber, CameraClock, missing
+from inspectd.cameras.grabbers.base import Grabbed
+from inspectd.cameras.protocol import CaptureSettings
+from inspectd.client import Control
+from inspectd.errors import CameraError
+from inspectd.model.calibration import CameraRecord
+from inspectd.wire.requests import TriggerRequest
+
+SERVER = "arv-fake-gv-camera-0.8"
+SERIAL = "INSPECTD7"
+SIZE = (512, 512)
+
+needs_aravis = pytest.mark.skipif(
+    shutil.which(SERVER) is None or missing() is not None,
+    reason="needs aravis-tools, gir1.2-aravis-0.8 and python3-gi",
+)
+
+
+def serve() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [SERVER, "-i", "127.0.0.1", "-s", SERIAL], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(0.5)
+    return process
+
+
+@pytest.fixture
+def camera() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A fake camera; the list holds the process, so that a test can put another in its place."""
+    held = [serve()]
+    try:
+        yield held
+    finally:
+        for process in held:
+            process.kill()
+            process.wait()
+
+
+def settings(**changes: object) -> CaptureSettings:
+    return msgspec.structs.replace(CaptureSettings(f"aravis://{SERIAL}", "aravis", 4), **changes)
+
+
+def opened(**changes: object) -> AravisGrabber:
+    return AravisGrabber(settings(**changes), lambda: None)
+
+
+def next_picture(grabber: AravisGrabber) -> Grabbed:
+    for _ in range(50):
+        found = grabber.grab(None)
+        if isinstance(found, Grabbed):
+            return found
+    raise AssertionError("no picture came")
+
+
+@needs_aravis
+def test_pictures_come_with_the_time_at_which_they_were_taken(camera: list[subprocess.Popen[bytes]]) -> None:
+    grabber = opened()
+    assert (grabber.width, grabber.height, grabber.format) == (*SIZE, "Mono8")
+    assert grabber.fps == pytest.approx(25, abs=1)
+    before_ns = time.monotonic_ns()
+    taken = [next_picture(grabber) for _ in range(12)]
+    times = [one.captured_ns for one in taken]
+    assert times == sorted(times)
+    assert times[-1] <= time.monotonic_ns()
+    assert times[0] >= before_ns - 2_000_000_000
+    assert 0.02 < np.median(np.diff(times)) / 1e9 < 0.08, "25 a second"
+    assert not any(one.is_arrival_time for one in taken)
+
+
+@needs_aravis
+def test_features_are_set_read_back_and_what_the_camera_does_not_take_is_said(
+    camera: list[subprocess.Popen[bytes]],
+) -> None:
+    grabber = opened(exposure=20_000.0, gain=3.0, features={"Width": 256, "PixelFormat": "Mono8"})
+    assert grabber.width == 256
+    assert grabber.read_back == {"exposure": 20_000.0, "gain": 3.0, "Width": 256.0}
+    assert next_picture(grabber).picture.shape == (512, 256)
+    del grabber
+    for wrong, says in (
+        ({"Wdth": 256}, "has no feature Wdth"),
+        ({"Width": "wide"}, "Width"),
+        ({"PixelFormat": "Nonsense9"}, "does not take PixelFormat: Nonsense9"),
+    ):
+        with pytest.raises(CameraError, match=says):
+            opened(features=wrong)
+
+
+@needs_aravis
+def test_a_camera_that_is_not_there_or_that_another_program_holds_is_told(
+    camera: list[subprocess.Popen[bytes]],
+) -> None:
+    with pytest.raises(
+        CameraError, match=f"no GigE Vision or USB3 Vision camera has the serial number NONE; there are: .*{SERIAL}"
+    ):
+        AravisGrabber(CaptureSettings("aravis://NONE", "aravis", 4), lambda: None)
+    command = [sys.executable, "-c", HOLDER, f"aravis://{SERIAL}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline().strip() == "held"
+            with pytest.raises(CameraError, match="another program holds it"):
+                opened()
+        finally:
+            holder.kill()
+
+
+HOLDER = """
+import sys, time
+from inspectd.cameras.grabbers.aravis import AravisGrabber
+from inspectd.cameras.protocol import CaptureSettings
+grabber = AravisGrabber(CaptureSettings(sys.argv[1], "aravis", 4), lambda: None)
+grabber.grab(None)
+print("held", flush=True)
+while True:
+    grabber.grab(None)
+"""
+
+
+@needs_aravis
+def test_a_daemon_inspects_it_on_triggers_notices_its_loss_and_goes_on(
+    camera: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    record = CameraRecord(f"aravis://{SERIAL}", f"aravis://{SERIAL}", *SIZE, None, {"exposure": 20_000.0})
+    model = write_small_model(tmp_path / "m", threshold=1e6, camera=record)
+    text = (
+        f'{{name: top, source: "aravis://{SERIAL}", model: {model}, mode: trigger, deadline_ms: 3000, exposure: 20000, '
+        "read_timeout_ms: 1000, features: {GainRaw: 2}}"
+    )
+    with DaemonProcess(tmp_path / "d", text) as daemon, Control(daemon.control) as control:
+        daemon.listen(lambda d: any(s["state"] == "running" for s in d.states))
+        verdict = ask(control, TriggerRequest(camera="top", part="p-1", wait=True))
+        assert (verdict["verdict"], verdict["part"]) == ("ok", "p-1")
+        assert verdict["t"]["captured"] > verdict["t"]["trigger"], "it was taken after the trigger, by its own clock"
+        camera[0].send_signal(signal.SIGKILL)
+        killed_s = time.monotonic()
+        daemon.listen(lambda d: d.states[-1]["state"] == "lost")
+        assert time.monotonic() - killed_s < 10
+        refused = ask(control, TriggerRequest(camera="top", part="p-2", wait=True))
+        assert (refused["verdict"], refused["reason"]) == ("fault", "camera_lost")
+        camera.append(serve())
+        daemon.listen(lambda d: d.states[-1]["state"] == "running")
+        assert ask(control, TriggerRequest(camera="top", part="p-3", wait=True))["verdict"] == "ok"
+
+
+@needs_aravis
+def test_exposure_other_than_at_calibration_is_a_fault(camera: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    record = CameraRecord(f"aravis://{SERIAL}", f"aravis://{SERIAL}", *SIZE, None, {"exposure": 5_000.0})
+    model = write_small_model(tmp_path / "m", threshold=1e6, camera=record)
+    text = f'{{name: top, source: "aravis://{SERIAL}", model: {model}, deadline_ms: 3000, exposure: 20000}}'
+    with DaemonProcess(tmp_path / "d", text) as daemon:
+        daemon.listen(lambda d: bool(d.verdicts))
+        assert (daemon.verdicts[0]["verdict"], daemon.verdicts[0]["reason"]) == ("fault", "identity")
+        assert "the camera's exposure is 20000, at calibration it was 5000" in daemon.verdicts[0]["detail"]
+
+
+def test_a_camera_clock_is_brought_to_ours_by_the_quickest_picture() -> None:
+    clock, camera_ns = CameraClock(), 5_000_000_000
+    late_ms = (9, 3, 1, 20, 4, 1, 300, 2)
+    found = []
+    for i, late in enumerate(late_ms):
+        taken = camera_ns + i * 40_000_000
+        found.append(clock.taken_ns(taken, 77_000_000_000 + taken + late * 1_000_000) - taken - 77_000_000_000)
+    assert [one / 1e6 for one in found] == [9, 3, 1, 1, 1, 1, 1, 1], "by at most the least delay that was seen"
+    reset = clock.taken_ns(1_000, 90_000_000_000_000)
+    assert reset == 90_000_000_000_000, "a clock that was set anew begins anew"
+
+
+def test_where_aravis_is_missing_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_name: str) -> object:
+        raise ImportError
+
+    monkeypatch.setattr("inspectd.cameras.grabbers.aravis._import", refuse)
+    with pytest.raises(CameraError, match=r"sudo apt install gir1\.2-aravis-0\.8 python3-gi"):
+        opened()
+    model = write_small_model(tmp_path / "m", threshold=1e6)
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f'cameras: [{{name: top, source: "aravis://X1", model: {model}}}]\n'
+        "journal: {path: null}\narchive: {max_gb: 0}\n"
+    )
+    result = run_here("check", "--config", str(path))
+    assert result.returncode == 2
+    assert "sudo apt install gir1.2-aravis-0.8 python3-gi" in " ".join((result.stdout + result.stderr).split())
