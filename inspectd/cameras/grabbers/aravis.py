@@ -30,6 +30,12 @@ BUFFERS = 4
 INSTALL = "sudo apt install gir1.2-aravis-0.8 python3-gi"
 LATENCY_S, JUMP_S = 10.0, 5.0
 """So long the quickest buffer is remembered; a camera's clock that is off by more has been set anew."""
+HEARTBEAT_REGISTER, HEARTBEAT_MS, BEAT_S = 0x0938, 1000, 0.25
+"""GigE Vision's: a camera that hears nothing for so long takes another program. So often it hears from us."""
+FIRST_PICTURES = 3
+"""May come damaged."""
+PATIENT = 0.9
+"""Of the time that a camera may be silent: then its reader ends by itself, before it is ended."""
 NEAR = 0.02
 """As a share: cameras round what they are told."""
 COLOURED = {  # GenICam's names: what OpenCV makes of them (its Bayer names are of the second row)
@@ -69,6 +75,10 @@ class AravisGrabber:
         self._camera = self._aravis.Camera.new(device)
         self._device = self._camera.get_device()
         self._device.connect("control-lost", self._on_lost)
+        self._is_network = isinstance(self._device, self._aravis.GvDevice)
+        self._next_beat_s, self._first_left = 0.0, FIRST_PICTURES
+        if self._is_network:
+            self._device.write_register(HEARTBEAT_REGISTER, HEARTBEAT_MS)
         self._tell()
         self.read_back: Mapping[str, float] = self._read_back()
         self.format = str(self._camera.get_pixel_format_as_string())
@@ -92,18 +102,36 @@ class AravisGrabber:
         """Return the next picture, or that there is none; CameraError when the camera is gone."""
         if self._is_lost:
             raise CameraError(f"the camera {self._serial} does not answer any more")
-        buffer = self._stream.timeout_pop_buffer(self._settings.select_s * 1_000_000)
+        self._keep_alive()
+        waits_ms = 1000 if self._settings.is_triggered else PATIENT * self._settings.read_timeout_ms
+        buffer = self._stream.timeout_pop_buffer(int(waits_ms * 1000))
         now_ns = time.monotonic_ns()
+        if buffer is None and self._settings.is_triggered:
+            return Nothing(is_waiting=True)
         if buffer is None:
-            return Nothing(is_waiting=self._settings.is_triggered)
+            raise CameraError(f"the camera {self._serial} has given no picture for {waits_ms:.0f} ms")
         try:
             return self._taken(buffer, now_ns)
         finally:
             self._stream.push_buffer(buffer)
 
+    def _keep_alive(self) -> None:
+        """Show a GigE Vision camera that its program still runs: else it is free for the next one that soon."""
+        if not self._is_network or time.monotonic() < self._next_beat_s:
+            return
+        self._next_beat_s = time.monotonic() + BEAT_S
+        try:
+            self._device.read_register(HEARTBEAT_REGISTER)
+        except self._error:
+            raise CameraError(f"the camera {self._serial} does not answer any more") from None
+
     def _taken(self, buffer: Any, now_ns: int) -> Grabbed | Nothing | Broken:
         if buffer.get_status() != self._aravis.BufferStatus.SUCCESS:
+            if self._first_left > 0:  # it was in the middle of one when it was told to begin
+                self._first_left -= 1
+                return Nothing()
             return Broken(None, f"the picture came damaged: {buffer.get_status().value_nick}", now_ns)
+        self._first_left = 0
         picture = self._picture(buffer)
         if picture.shape[:2] != (self.height, self.width):
             raise CameraError(
