@@ -30,8 +30,10 @@ BUFFERS = 4
 INSTALL = "sudo apt install gir1.2-aravis-0.8 python3-gi"
 LATENCY_S, JUMP_S = 10.0, 5.0
 """So long the quickest buffer is remembered; a camera's clock that is off by more has been set anew."""
-HEARTBEAT_REGISTER, HEARTBEAT_MS, BEAT_S = 0x0938, 1000, 0.25
-"""GigE Vision's: a camera that hears nothing for so long takes another program. So often it hears from us."""
+HEARTBEAT_REGISTER, PRIVILEGE_REGISTER = 0x0938, 0x0A00
+"""GigE Vision's: how long a camera waits for a sign of its program; whose it is, which is read as that sign."""
+HEARTBEAT_MS, BEAT_S = 1000, 0.25
+"""A camera that hears nothing for so long takes another program. So often it hears from us."""
 FIRST_PICTURES = 3
 """May come damaged."""
 PATIENT = 0.9
@@ -77,6 +79,8 @@ class AravisGrabber:
         self._device.connect("control-lost", self._on_lost)
         self._is_network = isinstance(self._device, self._aravis.GvDevice)
         self._next_beat_s, self._first_left = 0.0, FIRST_PICTURES
+        if self._is_network and not self._device.is_controller():
+            raise CameraError(f"the camera {self._serial} cannot be opened: another program holds it; end that one")
         if self._is_network:
             self._device.write_register(HEARTBEAT_REGISTER, HEARTBEAT_MS)
         self._tell()
@@ -121,7 +125,7 @@ class AravisGrabber:
             return
         self._next_beat_s = time.monotonic() + BEAT_S
         try:
-            self._device.read_register(HEARTBEAT_REGISTER)
+            self._device.read_register(PRIVILEGE_REGISTER)
         except self._error:
             raise CameraError(f"the camera {self._serial} does not answer any more") from None
 
