@@ -194,7 +194,7 @@ def test_each_picture_is_scored_by_the_head_that_never_saw_it() -> None:
     trained = train_by_recipe(pictures, options, options.recipe, backbone, torch.device("cpu"), Unwatched())
     camera = CameraRecord("test", None, 64, 64)
     backend = choose_backend("cpu", "float32")
-    learned = fit._with_threshold(pictures, trained, options, backend, "run", camera, Unwatched())
+    learned = fit._with_threshold(pictures, trained, options, backend, "run", camera, None, Unwatched())
     assert learned.held_out == list(range(12))
     folds = folds_of(12)
     expected = {}

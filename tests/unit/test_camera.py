@@ -179,7 +179,7 @@ def test_after_the_shutdown_a_frame_is_only_given_back(recipe: Recipe) -> None:
 def test_another_camera_than_the_models_is_never_ok(
     monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], width: int, says: str
 ) -> None:
-    monkeypatch.setattr(fitness, "stable_paths", lambda _: names)
+    monkeypatch.setattr(fitness, "identities", lambda _: names)
     post = Post(calibrated_on("/dev/v4l/by-id/usb-mine", width), config())
     post.camera.on_opened(OPENED)
     post.frame(1)
@@ -190,7 +190,7 @@ def test_another_camera_than_the_models_is_never_ok(
 
 
 def test_the_right_camera_is_inspected_whichever_of_its_names_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitness, "stable_paths", lambda _: ("/dev/v4l/by-id/usb-mine", "/dev/v4l/by-path/usb-0"))
+    monkeypatch.setattr(fitness, "identities", lambda _: ("/dev/v4l/by-id/usb-mine", "/dev/v4l/by-path/usb-0"))
     post = Post(calibrated_on("/dev/v4l/by-path/usb-0"), config())
     post.camera.on_opened(OPENED)
     post.frame(1)
