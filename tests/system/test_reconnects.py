@@ -13,7 +13,7 @@ from commanded import camera_of
 from daemon_process import DaemonProcess
 from reconnecting import Footprint, capture_of, lose
 
-FEW, MORE = 3, 12
+FEW, MORE = 3, 8
 
 
 def test_a_daemon_holds_the_same_after_few_reconnects_and_after_many(small_model: Path, tmp_path: Path) -> None:
