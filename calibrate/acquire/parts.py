@@ -98,21 +98,23 @@ class Passed:
                 if size is None:
                     size = self._begin(item.picture, white_level)
                 taken_ns.append(item.stamp.captured_ns)
-                self.fps = _rate(taken_ns) if is_live else 0.0
                 if (item.picture.shape[1], item.picture.shape[0]) == size:
                     self.watched.append(self._shrunk(item.picture, white_level))
             finally:
                 item.release()
             watcher.step()
             count = len(self.watched)
-            if is_live and count % TRY_EVERY == 0 and self._is_clear(size, white_level):
+            is_due = is_live and count % TRY_EVERY == 0
+            self.fps = _rate(taken_ns) if is_due else self.fps
+            if is_due and self._is_clear(size):
                 self._draw()
                 return
             if count >= MOST_WATCHED:
                 break
         if size is None or len(self.watched) < 2:
             raise UsageError("Nothing was seen of parts that pass: there are no pictures.")
-        self._learn(size, white_level)
+        self.fps = _rate(taken_ns) if is_live else 0.0
+        self._learn(size)
         self._draw()
 
     def each(self, items: Iterator[Item], white_level: int, *, is_live: bool) -> Iterator[Item]:
@@ -200,14 +202,14 @@ class Passed:
         assert self.window is not None
         return shrink(picture, self.window, step_of(self.window), white_level)
 
-    def _is_clear(self, size: tuple[int, int], white_level: int) -> bool:
+    def _is_clear(self, size: tuple[int, int]) -> bool:
         try:
-            self._learn(size, white_level)
+            self._learn(size)
         except UsageError:
             return False
         return self.learnt is not None and len(self.learnt.parts) >= ENOUGH
 
-    def _learn(self, size: tuple[int, int], white_level: int) -> None:
+    def _learn(self, size: tuple[int, int]) -> None:
         assert self.window is not None
         step = step_of(self.window)
         self.learnt = learn_presence(self.watched, size, self.window, step, self._empties, self.fps)

@@ -88,6 +88,14 @@ def test_pictures_come_with_the_time_at_which_they_were_taken(camera: list[subpr
 
 
 @needs_aravis
+def test_a_camera_that_is_slower_than_its_heartbeat_stays_ours(camera: list[subprocess.Popen[bytes]]) -> None:
+    grabber = opened(fps=0.5, read_timeout_ms=6000.0)
+    taken = [next_picture(grabber).captured_ns for _ in range(4)]
+    assert (np.diff(taken)[1:] > 1.5e9).all(), "the first comes whenever the camera began"
+    assert grabber._device.is_controller()
+
+
+@needs_aravis
 def test_features_are_set_read_back_and_what_the_camera_does_not_take_is_said(
     camera: list[subprocess.Popen[bytes]],
 ) -> None:

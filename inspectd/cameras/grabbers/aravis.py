@@ -104,11 +104,8 @@ class AravisGrabber:
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return the next picture, or that there is none; CameraError when the camera is gone."""
-        if self._is_lost:
-            raise CameraError(f"the camera {self._serial} does not answer any more")
-        self._keep_alive()
         waits_ms = 1000 if self._settings.is_triggered else PATIENT * self._settings.read_timeout_ms
-        buffer = self._stream.timeout_pop_buffer(int(waits_ms * 1000))
+        buffer = self._next_buffer(time.monotonic() + waits_ms / 1000)
         now_ns = time.monotonic_ns()
         if buffer is None and self._settings.is_triggered:
             return Nothing(is_waiting=True)
@@ -118,6 +115,17 @@ class AravisGrabber:
             return self._taken(buffer, now_ns)
         finally:
             self._stream.push_buffer(buffer)
+
+    def _next_buffer(self, until_s: float) -> Any:
+        """Return the next buffer, or None; the camera hears from us however long it takes."""
+        while True:
+            if self._is_lost:
+                raise CameraError(f"the camera {self._serial} does not answer any more")
+            self._keep_alive()
+            waits_s = min(BEAT_S, max(0.0, until_s - time.monotonic()))
+            buffer = self._stream.timeout_pop_buffer(int(waits_s * 1e6))
+            if buffer is not None or time.monotonic() >= until_s:
+                return buffer
 
     def _keep_alive(self) -> None:
         """Show a GigE Vision camera that its program still runs: else it is free for the next one that soon."""
