@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,17 +49,30 @@ def anonymous_mb(pid: int) -> float:
     raise AssertionError(f"the kernel says nothing of the memory of process {pid}")
 
 
+def forker_of(pid: int) -> psutil.Process | None:
+    """Return the process that forks a program's capture children; None: there is none now."""
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.Error):
+            if CAPTURE in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                return child
+    return None
+
+
+def captures_of(pid: int) -> list[int]:
+    """Return the numbers of a program's capture children that run."""
+    forker = forker_of(pid)
+    with suppress(psutil.Error):
+        found = [] if forker is None else forker.children()
+        return [child.pid for child in found if child.status() != psutil.STATUS_ZOMBIE]
+    return []
+
+
 def capture_of(pid: int, than: int | None = None) -> int:
     """Wait for a daemon's capture child, another one than the last, and return its number."""
     give_up = time.monotonic() + PATIENCE_S
     while time.monotonic() < give_up:
-        for child in psutil.Process(pid).children():
-            try:
-                line = " ".join(child.cmdline())
-            except psutil.Error:
-                continue
-            if CAPTURE in line and child.pid != than and child.status() != psutil.STATUS_ZOMBIE:
-                return child.pid
+        if others := [child for child in captures_of(pid) if child != than]:
+            return others[0]
         time.sleep(0.02)
     raise AssertionError("the camera did not come back")
 

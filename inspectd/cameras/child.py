@@ -1,4 +1,4 @@
-"""A capture child, seen from the parent: spawn it, listen to it, kill it.
+"""A capture child, seen from the parent: start it, listen to it, kill it.
 
 It has its own process, channel and ring. When it ends the ring is retired; pictures that are still in use
 keep the memory mapped until the last of them is released.
@@ -10,18 +10,15 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from contextlib import suppress
 
 from inspectd.cameras import protocol
+from inspectd.cameras.process import END_S, FORKER
 from inspectd.cameras.protocol import Captured, CaptureSettings, Failed, Message, Opened
 from inspectd.cameras.ring import Pin, Ring
 from inspectd.errors import CameraError
 from inspectd.records import Frame, Stamp
-
-KILL_WAIT_S = 2.0
 
 
 class Child:
@@ -36,12 +33,12 @@ class Child:
         self._held = 0
         self._lock = threading.Lock()
         self._channel, theirs = protocol.pair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "inspectd.cameras.capture", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
+        try:
+            with theirs:
+                self._process = FORKER.start(theirs)
+        except OSError:
+            self._channel.close()
+            raise
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -93,17 +90,13 @@ class Child:
         """End the child at once; False when the kernel does not let it go (its device is stuck)."""
         with self._lock:
             self._channel.close()
-        self._process.send_signal(signal.SIGKILL)
-        try:
-            self._process.wait(KILL_WAIT_S)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        self._process.kill()
+        return self._process.wait(END_S) is not None
 
     @property
     def is_gone(self) -> bool:
         """Whether the process has ended."""
-        return self._process.poll() is not None
+        return self._process.wait(0) is not None
 
     def _release(self, slot: int) -> None:
         with self._lock:
@@ -119,9 +112,8 @@ class Child:
             raise CameraError(f"the capture process spoke nonsense: {error}") from error
 
     def _how_it_ended(self) -> str:
-        try:
-            code = self._process.wait(KILL_WAIT_S)
-        except subprocess.TimeoutExpired:
+        code = self._process.wait(END_S)
+        if code is None:
             return "it closed its link"
         if code < 0:
             return f"signal {signal.Signals(-code).name}"

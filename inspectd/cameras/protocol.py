@@ -1,7 +1,7 @@
-"""The protocol between a capture child and its parent: msgpack over a SOCK_SEQPACKET pair, a packet for each message.
+"""What a capture child, its parent and the process that forks it tell each other: msgpack over SOCK_SEQPACKET pairs.
 
 The parent sends the settings once and gives slots back; the child says what it opened, hands slots over, and says why
-it ends. A closed socket means: end.
+it ends. A closed socket means: end. Of the child's own start and end its forker tells, over another pair.
 """
 
 from __future__ import annotations
@@ -131,8 +131,29 @@ class Ended(_Message, frozen=True, tag=6):
     """A finite source has been read to its end; the child ends when all slots are back."""
 
 
+class Started(_Message, frozen=True, tag=1):
+    """A child has been forked; its pidfd travels with this message."""
+
+    pid: int
+
+
+class NotStarted(_Message, frozen=True, tag=2):
+    """No child could be forked."""
+
+    why: str
+
+
+class Exited(_Message, frozen=True, tag=3):
+    """The child has ended."""
+
+    code: int
+    """Its exit code, or the negative number of the signal that killed it."""
+
+
+Report = Started | NotStarted | Exited
 Message = Opened | Captured | Alive | Unreadable | Failed | Ended
 _ENCODER = msgspec.msgpack.Encoder()
+_REPORTS: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 _MESSAGES: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _RELEASES: msgspec.msgpack.Decoder[int] = msgspec.msgpack.Decoder(Count)
 
@@ -164,6 +185,16 @@ def decode(packet: bytes) -> Message:
         return _MESSAGES.decode(packet)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"a packet of {len(packet)} bytes is not a message: {error}") from error
+
+
+def encode_report(report: Report) -> bytes:
+    """Pack what is told of a child's start and end."""
+    return _ENCODER.encode(report)
+
+
+def decode_report(packet: bytes) -> Report:
+    """Unpack `encode_report`."""
+    return _REPORTS.decode(packet)
 
 
 def _sendable_texts(message: Message) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from inspectd.cameras.child import Child
+from inspectd.cameras.process import START_S
 from inspectd.cameras.protocol import Alive, Captured, CaptureSettings, Ended, Failed, Opened, Unreadable
 from inspectd.cameras.ring import Pin
 from inspectd.errors import CameraError
@@ -30,8 +31,6 @@ RETRY_S = (0.25, 0.5, 1.0)
 LISTEN_S = 0.25
 FILE_READ_TIMEOUT_S = 30.0
 """A file is given longer than a camera: nobody waits for it, and a large picture takes time to decode."""
-CHILD_START_S = 60.0
-"""How long a capture process may take to start: on a busy PC that is no fault of the camera."""
 RATE_FRAMES = 30
 
 
@@ -302,7 +301,7 @@ class _Watch:
     def _limit_s(self) -> float:
         opened = self._child.opened
         if not self._has_begun:
-            return CHILD_START_S
+            return START_S
         if opened is None:
             return self._settings.open_timeout_ms / 1000
         fps = self._settings.fps or opened.fps

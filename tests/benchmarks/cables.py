@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cameras_on_loopback import SERVER, SYSTEM_PYTHON, free_port, has_rtsp
 from conftest import write_small_model
 from numbered import encode
+from reconnecting import captures_of
 
 from inspectd.cameras.grabbers.aravis import missing
 from inspectd.client import Message, Subscription
@@ -155,9 +156,7 @@ def measure(ear: Ear, harm: Callable[[], None], mend: Callable[[], None], away_s
 
 def child_of(daemon: int) -> int:
     """Return the process that reads the camera on the network: the other one was not started since."""
-    found = [int(p) for p in Path(f"/proc/{daemon}/task").glob("*/children") for p in p.read_text().split()]
-    of_net = [pid for pid in found if b"capture" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return max(of_net)
+    return max(captures_of(daemon))
 
 
 def run(folder: Path, kind: str) -> None:

@@ -13,6 +13,7 @@ import cv2
 import pytest
 from conftest import ROOT, write_small_model
 from daemon_process import DaemonProcess
+from reconnecting import captures_of
 
 from inspectd.model.calibration import CameraRecord
 
@@ -61,11 +62,6 @@ def good(daemon: DaemonProcess) -> int:
     return sum(v["verdict"] == "ok" for v in daemon.verdicts)
 
 
-def children(pid: int) -> list[int]:
-    """Return a process's children."""
-    return [int(p) for p in Path(f"/proc/{pid}/task").glob("*/children") for p in p.read_text().split()]
-
-
 @pytest.mark.parametrize(
     ("trap", "reason"),
     [("hang", "camera_lost"), ("stale", "camera_lost"), ("unplugged", "camera_lost"), ("frozen", "camera_frozen")],
@@ -75,13 +71,13 @@ def test_a_camera_that_fails_is_replaced_and_comes_back(
 ) -> None:
     with start(tmp_path, small_model, camera) as daemon:
         daemon.listen(lambda d: good(d) >= 3)
-        first_child = children(daemon.process.pid)
+        first_child = captures_of(daemon.process.pid)
         camera.be(trap)
         daemon.listen(lambda d: any(v["verdict"] == "fault" for v in d.verdicts))
         before = len(daemon.verdicts)
         camera.be("ok")
         daemon.listen(lambda d: len(d.verdicts) >= before + 3)
-        assert children(daemon.process.pid) != first_child
+        assert captures_of(daemon.process.pid) != first_child
         assert daemon.stop() == 0
 
     outcomes = [v["verdict"] for v in daemon.verdicts]
@@ -159,7 +155,7 @@ def test_the_daemon_killed_takes_its_children_with_it(tmp_path: Path, small_mode
     with start(tmp_path, small_model, camera) as daemon:
         daemon.listen(lambda d: good(d) >= 1)
         camera.be("hang")  # the child cannot notice by itself that its parent is gone
-        (child,) = children(daemon.process.pid)
+        (child,) = captures_of(daemon.process.pid)
         pidfd = os.pidfd_open(child)
         daemon.process.kill()
         daemon.process.wait()

@@ -72,7 +72,7 @@ def test_a_child_that_does_not_start_in_time_is_a_camera_that_does_not_open(
     write_pictures(tmp_path / "p", 2)
     events = Events()
     events.frames = 1
-    monkeypatch.setattr(supervisor_module, "CHILD_START_S", 0.01)
+    monkeypatch.setattr(supervisor_module, "START_S", 0.0)
     late = Supervisor("top", settings(tmp_path / "p", open_timeout_ms=60_000), events, is_finite=True)
     late.start()
     give_up_s = time.monotonic() + 30
@@ -85,7 +85,7 @@ def test_a_child_that_does_not_start_in_time_is_a_camera_that_does_not_open(
 
 
 def test_a_child_lives_with_a_large_descriptor_number(tmp_path: Path) -> None:
-    """A daemon with a thousand subscribers gives its children numbers that select() does not take."""
+    """A daemon with a thousand subscribers has numbers that select() does not take."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

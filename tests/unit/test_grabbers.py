@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import write_pictures
 
-from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.grabbers.folder import FolderGrabber
+from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.grabbers.simulated import SimulatedGrabber
 from inspectd.cameras.grabbers.video import VideoGrabber
 from inspectd.cameras.protocol import CaptureSettings

@@ -18,8 +18,8 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
-from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings, Feature
 from inspectd.cameras.sources import ARAVIS
 from inspectd.errors import CameraError

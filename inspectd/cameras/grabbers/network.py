@@ -9,8 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import public_address
 from inspectd.cameras.streams.clock import StreamClock

@@ -7,9 +7,9 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.grabbers.belt import BeltGrabber
+from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import simulation_numbers
 from inspectd.errors import CameraError, UsageError

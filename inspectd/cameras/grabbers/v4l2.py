@@ -15,8 +15,8 @@ from typing import cast
 import cv2
 
 from inspectd.cameras import jpeg
-from inspectd.cameras.freshness import Freshness
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import MANUAL_EXPOSURE, CaptureSettings
 from inspectd.errors import CameraError
 from inspectd.records import Picture
