@@ -23,6 +23,24 @@ def tell(channel: socket.socket, message: protocol.Message) -> None:
     channel.send(protocol.encode(message))
 
 
+class Flood:
+    """Notices a live camera that sends far more pictures than it says, or than anybody expects."""
+
+    USUAL_FPS = 60.0
+
+    def __init__(self, fps: float) -> None:
+        """`fps`: as configured, or as the camera says; 0: nobody has said."""
+        self.fps = 2 * max(fps, self.USUAL_FPS)
+        self._room = self._most = self.fps / 2  # what a stall of a second lets pile up may come at once
+        self._last_s = 0.0
+
+    def is_full(self, now_s: float) -> bool:
+        """Count a picture; return whether it was one too many."""
+        self._room = min(self._most, self._room + (now_s - self._last_s) * self.fps) - 1
+        self._last_s = now_s
+        return self._room < 0
+
+
 class Hand:
     """Owns the ring and its free slots: fills one, hands it over, takes others back."""
 
@@ -32,22 +50,25 @@ class Hand:
         self._free: deque[int] = deque()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
-        fps = settings.fps if settings.kind in ("video", "folder") else None
-        self._period_s = 1 / fps if fps else 0.0
+        self._fps = settings.fps or 0.0
+        self._period_s = 1 / self._fps if self._fps and settings.kind in ("video", "folder") else 0.0
         self._due_s = time.monotonic()
         self._number = 0
         self._missed = 0
         self._last: tuple[tuple[int, ...], str] | None = None
+        self._flood: Flood | None = None
 
     def pass_on(self, grabber: Grabber) -> None:
         """Grab until the source ends. A live source is never kept waiting, a finite one never loses."""
         self._open_ring(grabber, grabber.slot_bytes)
+        self._flood = Flood(max(self._fps, grabber.fps)) if grabber.is_live else None
         while True:
             self._take_back(wait=not grabber.is_live and not self._free)
             self._keep_pace()
             grabbed = grabber.grab(self._buffer())
             if grabbed is None:
                 return
+            self._look_for_flood(grabbed)
             if isinstance(grabbed, Nothing):
                 # Of an old picture handed out again nothing is said: it is silence.
                 if grabbed.is_repeat or grabbed.is_waiting:
@@ -56,6 +77,16 @@ class Hand:
                 self._tell_of(grabbed, is_live=grabber.is_live)
             else:
                 self._hand_over(grabber, grabbed)
+
+    def _look_for_flood(self, grabbed: Grabbed | Nothing | Broken) -> None:
+        """Give a camera up that has lost its measure: judging what it sends would take the others' time."""
+        if self._flood is None or (isinstance(grabbed, Nothing) and not grabbed.is_repeat):
+            return
+        if self._flood.is_full(time.monotonic()):
+            raise CameraError(
+                f"it sends more than {self._flood.fps:.0f} pictures a second; lower its frame rate, or, if it is "
+                "meant to be so fast, set `fps`"
+            )
 
     def _open_ring(self, grabber: Grabber, slot_bytes: int) -> None:
         """Make a ring, and tell the parent of it. An earlier one must have all its slots back."""

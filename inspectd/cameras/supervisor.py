@@ -27,7 +27,9 @@ from inspectd.records import Frame, Reason, Stamp
 LOG = logging.getLogger(__name__)
 
 RETRY_S = (0.25, 0.5, 1.0)
-"""Pauses between children that bring nothing: first, second, every later one; jittered by a fifth."""
+"""Pauses after children that do not live long: first, second, every later one; jittered by a fifth."""
+WELL_S = 5.0
+"""A child whose source was open for longer was well: after it the pauses begin anew."""
 LISTEN_S = 0.25
 FILE_READ_TIMEOUT_S = 30.0
 """A file is given longer than a camera: nobody waits for it, and a large picture takes time to decode."""
@@ -111,6 +113,7 @@ class Supervisor:
         self._detail: str | None = None
         self._opened: Opened | None = None
         self._was_opened = False
+        self._opened_s: float | None = None
         self._last_frame = last_frame
         self._taken = 0  # frames of all children
         self._arrivals: deque[int] = deque(maxlen=RATE_FRAMES)
@@ -145,7 +148,7 @@ class Supervisor:
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            taken = self._taken
+            self._opened_s = None
             try:
                 gone = self._run_child()
                 if gone is None:
@@ -154,7 +157,8 @@ class Supervisor:
             except Exception as error:  # a thread's top: this camera is restarted, the others go on
                 LOG.exception("camera %s: unexpected error; it is restarted", self.name)
                 self._state, self._detail = State.LOST, f"an unexpected error ({type(error).__name__}); see the log"
-            failures = 0 if self._taken > taken else failures + 1
+            was_well = self._opened_s is not None and time.monotonic() - self._opened_s > WELL_S
+            failures = 0 if was_well else failures + 1
             pause_s = RETRY_S[min(failures, len(RETRY_S) - 1)] * random.uniform(0.8, 1.2)
             self._stop.wait(pause_s)
         why = "the daemon is stopping" if self._stop.is_set() else "the source was read to its end"
@@ -195,6 +199,7 @@ class Supervisor:
                     if message.caveat and not self._was_opened:
                         LOG.warning("camera %s: %s", self.name, message.caveat)
                     self._opened, self._was_opened = message, True
+                    self._opened_s = self._opened_s or time.monotonic()
                     if self._settings.is_triggered:  # it is there, whether a part is or not
                         self._set(State.RUNNING, None)
                     self._events.on_opened(message)

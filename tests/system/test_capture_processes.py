@@ -97,6 +97,20 @@ def test_who_kills_or_stops_the_process_that_forks_gets_another_one(
     assert second.kill()
 
 
+def test_a_child_that_leaks_ends_before_others_suffer() -> None:
+    code = (
+        "from inspectd.cameras.capture import limit_memory\n"
+        "import numpy as np\n"
+        "limit_memory()\n"
+        "kept = []\n"
+        "try:\n"
+        "    while len(kept) < 100: kept.append(np.empty(100 << 20, np.uint8))\n"
+        "except MemoryError: print(len(kept))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 2 <= int(told) <= 41, "of 100 MB each, where 4 GB are allowed"
+
+
 def test_many_threads_may_ask_at_once(forker: Forker) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

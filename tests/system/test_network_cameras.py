@@ -77,6 +77,16 @@ def test_mjpeg_is_handed_over_as_it_comes() -> None:
     assert seen.count(Unreadable) == 0
 
 
+def test_a_camera_that_floods_is_given_up_before_it_takes_the_others_time() -> None:
+    with mjpeg_server(PICTURES, fps=1e6) as port:
+        seen = Seen(f"http://127.0.0.1:{port}/", lambda s: len(s.numbers) >= 1000)
+    assert isinstance(seen.last, Failed)
+    assert seen.last.why == (
+        "it sends more than 120 pictures a second; lower its frame rate, or, if it is meant to be so fast, set `fps`"
+    )
+    assert 60 <= sum(isinstance(m, Captured | Unreadable) for m in seen.messages) <= 120
+
+
 @pytest.mark.parametrize("length", [True, False], ids=["with lengths", "without lengths"])
 def test_a_cut_jpeg_is_no_picture_and_no_rows_of_another_are_in_it(length: bool) -> None:
     cut = [data if i % 3 else data[: len(data) * 55 // 100] for i, data in enumerate(PICTURES)]

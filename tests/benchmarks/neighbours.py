@@ -1,0 +1,145 @@
+"""What other cameras feel of one that misbehaves.
+
+    python tests/benchmarks/neighbours.py
+
+A daemon with two cameras: one that is simulated and well, and an MJPEG camera that is well and misbehaves in turns, as
+short stretches that follow each other, so that a machine's moods fall on all of them. Printed for each stretch's kind:
+the good camera's latency from capture to publication, p50 and p99, over all its stretches, and that to the well ones'.
+The server of the bad camera runs with idle priority: a camera has a processor of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import psutil
+from cameras_on_loopback import free_port
+from conftest import write_small_model
+from reconnecting import captures_of
+
+from inspectd.client import Subscription
+from inspectd.model.calibration import CameraRecord
+from inspectd.percentiles import percentile
+
+SIZE = (320, 240)
+WAYS = ("well", "flaps", "floods", "torn", "half", "endless", "killed", "stopped", "away")
+SETTLE_S = 2.0
+START_S = 6.0
+SERVER = Path(__file__).resolve().parents[1] / "servers" / "mjpeg.py"
+
+
+class BadCamera:
+    """The server, and what is done to it or to its capture child."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._good: int | None = None
+        self._script = folder / "word"
+        self._script.write_text("well")
+        command = [sys.executable, str(SERVER), str(self.port), *map(str, SIZE), "25", str(self._script)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        os.sched_setscheduler(self.process.pid, os.SCHED_IDLE, os.sched_param(0))
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def be(self, way: str, daemon: int) -> None:
+        """Begin to misbehave in a way, or to be well."""
+        self.process.send_signal(signal.SIGSTOP if way == "away" else signal.SIGCONT)
+        scratch = self._script.with_suffix(".new")
+        scratch.write_text(way if way in ("flaps", "floods", "torn", "half", "endless") else "well")
+        scratch.rename(self._script)
+
+    def harm_child(self, way: str, daemon: int) -> None:
+        """Kill or stop the capture child again and again, as soon as there is one."""
+        if way in ("killed", "stopped"):
+            for child in set(captures_of(daemon)) - {self._other(daemon)}:
+                os.kill(child, signal.SIGKILL if way == "killed" else signal.SIGSTOP)
+
+    def _other(self, daemon: int) -> int:
+        """Return the good camera's capture child, which has no connection."""
+        if self._good is None:
+            self._good = next(pid for pid in captures_of(daemon) if not psutil.Process(pid).net_connections("tcp"))
+        return self._good
+
+
+def main() -> None:
+    """Print the table."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--rounds", type=int, default=10)
+    ask.add_argument("--seconds", type=float, default=6.0, help="of each stretch, beside what it needs to settle")
+    ask.add_argument("--ways", default=",".join(WAYS))
+    given = ask.parse_args()
+    found: dict[str, list[float]] = defaultdict(list)
+    verdicts: dict[str, int] = defaultdict(int)
+    with tempfile.TemporaryDirectory(prefix="inspectd-neighbours-") as name:
+        folder = Path(name)
+        bad = BadCamera(folder)
+        model = write_small_model(folder / "model", 1e6, camera=CameraRecord("fit", None, *SIZE))
+        config, endpoint = folder / "inspectd.yaml", f"ipc://{folder}/p"
+        config.write_text(
+            "cameras:\n"
+            f'  - {{name: bad, source: "http://127.0.0.1:{bad.port}/", model: {model}}}\n'
+            f'  - {{name: good, source: "sim://line?fps=20&width=320&height=240&ahead=12", model: {model}}}\n'
+            f'publish: {{bind: "{endpoint}"}}\ncontrol: {{bind: "ipc://{folder}/c"}}\n'
+            'metrics: {listen: "127.0.0.1:0"}\njournal: {path: null}\narchive: {max_gb: 0}\n'
+        )
+        command = [sys.executable, "-m", "inspectd", "run", "--config", str(config)]
+        with (
+            subprocess.Popen(command, stderr=subprocess.DEVNULL) as daemon,
+            Subscription(endpoint, high_water=0) as ear,
+        ):
+            try:
+                _listen(ear, START_S, lambda: None)
+                for _ in range(given.rounds):
+                    for way in given.ways.split(","):
+                        bad.be(way, daemon.pid)
+                        harm = lambda way=way: bad.harm_child(way, daemon.pid)  # noqa: E731
+                        _listen(ear, SETTLE_S, harm)
+                        of_good, of_bad = _listen(ear, given.seconds, harm)
+                        found[way] += of_good
+                        verdicts[way] += of_bad
+                        bad.be("well", daemon.pid)
+                        _listen(ear, SETTLE_S, lambda: None)
+            finally:
+                daemon.terminate()
+                bad.process.send_signal(signal.SIGCONT)
+                bad.process.kill()
+    usual = percentile(found["well"], 0.99)
+    print("| the bad camera | its verdicts a second | pictures of the good one | p50, ms | p99, ms | p99 to well |")
+    print("|---|---|---|---|---|---|")
+    for way, took in found.items():
+        seconds = given.rounds * given.seconds
+        p99 = percentile(took, 0.99)
+        print(
+            f"| {way} | {verdicts[way] / seconds:.0f} | {len(took)} | {percentile(took, 0.5):.1f} | {p99:.1f} | "
+            f"{p99 / usual:.2f} |"
+        )
+
+
+def _listen(ear: Subscription, seconds: float, harm: object) -> tuple[list[float], int]:
+    """Listen for a while: the good camera's latencies in ms, and how many verdicts the bad one had."""
+    took, of_bad, until_s, next_s = [], 0, time.monotonic() + seconds, 0.0
+    while time.monotonic() < until_s:
+        if time.monotonic() > next_s:
+            harm()  # type: ignore[operator]
+            next_s = time.monotonic() + 0.25
+        message = ear.receive(0.05)
+        if message is None or (verdict := message.verdict) is None:
+            continue
+        of_bad += verdict.camera == "bad"
+        if verdict.camera == "good" and verdict.t.captured is not None:
+            took.append((verdict.t.published - verdict.t.captured) / 1e6)
+    return took, of_bad
+
+
+if __name__ == "__main__":
+    main()
