@@ -131,6 +131,8 @@ class CameraConfig(Frozen, frozen=True):
     looks: LooksConfig = LooksConfig()
     triggered_by: Literal["command", "camera"] = "command"
     allow_arrival_time: bool = False
+    synchronized: bool = False
+    """An RTSP camera's wall clock follows the same time server as this machine's."""
     areas: dict[Label, AreaConfig] | None = None
     recipes: dict[Label, RecipeConfig] | None = None
     ignore: Ignore = ()

@@ -54,6 +54,8 @@ def _camera(camera: CameraConfig, where: str) -> list[str]:
         found.append(f"{where}.shadow is for a camera with one model; expected it without areas and recipes")
     found += _triggers(camera, where)
     found += _looks(camera, where)
+    if camera.synchronized and not str(camera.source).lower().startswith(("rtsp://", "rtsps://")):
+        found.append(f"{where}.synchronized is for RTSP cameras (rtsp://…); expected such a source, or nothing")
     if camera.features and not str(camera.source).startswith("aravis://"):
         found.append(f"{where}.features is for GenICam cameras (aravis://…); expected such a source, or nothing")
     return found

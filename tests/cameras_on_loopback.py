@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,22 +36,53 @@ def free_port() -> int:
 class RtspServer:
     """Serves one video, from its beginning for each client. A context."""
 
-    def __init__(self, video: Path, codec: str, port: int | None = None) -> None:
+    def __init__(self, video: Path, codec: str, port: int | None = None, *, login: Sequence[str] = ()) -> None:
+        """`login`: basic or digest, a user and a password."""
         self.port = port or free_port()
-        self.process = subprocess.Popen(
-            [SYSTEM_PYTHON, str(SERVER), str(self.port), str(video), codec], stdout=subprocess.PIPE
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"ready\n"
+        asks = ["--login", *login] if login else []
+        self._server = Server([SYSTEM_PYTHON, str(SERVER), str(self.port), str(video), codec, *asks])
 
     def __enter__(self) -> RtspServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._server.end()
+
+
+class Server:
+    """A process that says when it is ready, and serves until it is ended."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def end(self) -> None:
+        """Kill it."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+@contextmanager
+def multicast_camera(video: Path, group: str = "239.255.71.7") -> Iterator[int]:
+    """Send a video (H.264) to a group on the loopback, which is joined here; gives out the RTSP port.
+
+    FFmpeg joins it where the routes lead, and Linux hands a group's pictures to all who listen to it, on every network
+    on which one of them has joined.
+    """
+    port, group_port = free_port(), 2 * (free_port() // 2)
+    script = SERVER.with_name("multicast.py")
+    server = Server([sys.executable, str(script), str(port), str(video), group, str(group_port)])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as joined:
+        joined.setsockopt(
+            socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + socket.inet_aton("127.0.0.1")
+        )
+        try:
+            yield port
+        finally:
+            server.end()
 
 
 @contextmanager

@@ -44,6 +44,8 @@ class CaptureSettings(msgspec.Struct, frozen=True):
     loop: bool = False
     refuse_repeats: bool = True
     """A raw camera's picture that equals the one before bit for bit is not new."""
+    synchronized: bool = False
+    """A network camera's wall clock is kept together with this machine's."""
     is_triggered: bool = False
     """The camera takes pictures when its own input says so: that none comes means nothing."""
 

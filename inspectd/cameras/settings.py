@@ -24,5 +24,6 @@ def capture_settings(camera: CameraConfig, source: Source, slots: int) -> Captur
         read_timeout_ms=camera.read_timeout_ms,
         loop=camera.loop,
         refuse_repeats=camera.frozen_ms > 0,
+        synchronized=camera.synchronized,
         is_triggered=camera.mode == "trigger" and camera.triggered_by == "camera",
     )

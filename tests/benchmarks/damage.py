@@ -28,7 +28,7 @@ from cameras_on_loopback import RtspServer, mjpeg_server
 from numbered import encode, jpegs, look
 from proxy import Harm, Proxy
 
-from inspectd.cameras.grabbers.network import options_for, torn_at_its_end
+from inspectd.cameras.grabbers.network import torn_at_its_end, way_to
 from inspectd.cameras.streams.damage import Witness, listen_to_ffmpeg
 from inspectd.cameras.streams.decoders import decoder_for
 from inspectd.cameras.streams.mjpeg import open_mjpeg
@@ -49,7 +49,7 @@ SHARES = {"rtsp-tcp": 0.004, "rtsp-udp": 0.01, "http": 0.02, "http-no-length": 0
 def read(address: str, codec: str, tally: Counter[str], wanted: int, give_up_s: float) -> None:
     """Read one connection, until it breaks or enough was seen."""
     stream: Coded = open_mjpeg(address, address, 5.0) or Packets(
-        address, address, Witness(), options_for(address), (5.0, 3.0)
+        (at := way_to(address))[0], address, Witness(), at[1], (5.0, 3.0)
     )
     decoder = decoder_for(stream, Witness())
     reader = Reader(stream.next)

@@ -111,7 +111,7 @@ def test_a_pattern_means_what_it_means_in_a_shell(pattern: str, text: str) -> No
     assert matches(pattern, text) == fnmatch.fnmatchcase(text, pattern)
 
 
-SHORT = ["".join(letters) for length in range(6) for letters in product("abx", repeat=length)]
+SHORT = ["".join(letters) for length in range(7) for letters in product("abx", repeat=length)]
 
 
 @given(st.text("ab*?", max_size=4), st.text("ab*?", max_size=4))

@@ -13,7 +13,7 @@ from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Nothing
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import public_address
-from inspectd.cameras.streams.clock import StreamClock
+from inspectd.cameras.streams.clock import StreamClock, WallClock
 from inspectd.cameras.streams.damage import Witness, listen_to_ffmpeg
 from inspectd.cameras.streams.decoders import Decoded, decoder_for
 from inspectd.cameras.streams.mjpeg import Mjpeg, open_mjpeg
@@ -38,6 +38,9 @@ OPTIONS = {
     "analyzeduration": "300000",
     "fpsprobesize": "0",
 }
+RTSP_WAYS = {"udp": {"rtsp_transport": "udp"}, "multicast": {"rtsp_transport": "udp_multicast"}}
+# Over TCP FFmpeg looks for gaps in the packets' numbers only if it is told to put them in order.
+_OVER_TCP = {"reorder_queue_size": "2"}
 _RTSP_OPTIONS = {"analyzeduration": "1", "probesize": "32"}  # the camera's description says what there is to find out
 
 
@@ -53,13 +56,18 @@ def torn_at_its_end(codec: str, arrival: Arrival, reader: Reader) -> str | None:
     return None
 
 
-def options_for(address: str) -> dict[str, str]:
-    """Return how FFmpeg opens an address."""
+def way_to(address: str) -> tuple[str, dict[str, str]]:
+    """Return an address as the camera knows it, and how FFmpeg opens it.
+
+    `udp` or `multicast` in an RTSP address's query are words to us, which the camera does not see.
+    """
     if not address.lower().startswith("rtsp"):
-        return OPTIONS
-    # Over TCP FFmpeg looks for gaps in the packets' numbers only if it is told to put them in order.
-    over = {"rtsp_transport": "udp"} if address.endswith("?udp") else {"reorder_queue_size": "2"}
-    return OPTIONS | _RTSP_OPTIONS | over
+        return address, OPTIONS
+    place, question, query = address.partition("?")
+    asked = query.split("&")
+    its_own = "&".join(word for word in asked if word not in RTSP_WAYS)
+    way = next((options for word, options in RTSP_WAYS.items() if word in asked), _OVER_TCP)
+    return place + (question and its_own and f"?{its_own}"), OPTIONS | _RTSP_OPTIONS | way
 
 
 class NetworkGrabber:
@@ -67,8 +75,6 @@ class NetworkGrabber:
 
     is_live = True
     total = 0
-    has_driver_time = False
-    """How long the quickest picture was under way nobody knows."""
     read_back = NO_SETTINGS
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
@@ -76,8 +82,9 @@ class NetworkGrabber:
         self._public = public_address(settings.source)
         listen_to_ffmpeg()
         open_s, read_s = settings.open_timeout_ms / 1000, settings.read_timeout_ms / 1000 + 1
-        self._packets: Coded = open_mjpeg(settings.source, self._public, open_s) or Packets(
-            settings.source, self._public, Witness(), options_for(settings.source), (open_s, read_s)
+        address, options = way_to(settings.source)
+        self._packets: Coded = open_mjpeg(address, self._public, open_s) or Packets(
+            address, self._public, Witness(), options, (open_s, read_s)
         )
         alive()
         self.format = {"mjpeg": "MJPG", "h264": "H264", "hevc": "HEVC"}.get(self._packets.codec, "")
@@ -90,6 +97,9 @@ class NetworkGrabber:
             )
         self._tick_s = self._packets.tick_s
         self._clock = StreamClock()
+        self._wall_clock = WallClock() if settings.synchronized else None
+        # Else how long the quickest picture was under way nobody knows.
+        self.has_driver_time = settings.synchronized
         self._decoder = decoder_for(self._packets, Witness())
         self._reader = Reader(self._packets.next)
         self._ready: deque[Decoded] = deque()
@@ -109,7 +119,7 @@ class NetworkGrabber:
             if not self._ready:
                 return Nothing()
         decoded = self._ready.popleft()
-        captured_ns = self._captured_ns(decoded, self._arrival)
+        captured_ns, is_arrival_time = self._taken(decoded, self._arrival)
         damage = decoded.damage or self._delay(self._arrival)
         picture = decoded.render(into) if damage is None and decoded.render is not None else None
         if picture is not None:
@@ -122,7 +132,7 @@ class NetworkGrabber:
                 f"to {picture.shape[1]}x{picture.shape[0]}"
             )
         nothing = self._freshness.look(picture, self._time_ms(decoded))
-        return nothing or Grabbed(picture, captured_ns, is_arrival_time=True)
+        return nothing or Grabbed(picture, captured_ns, is_arrival_time=is_arrival_time)
 
     def _catch_up(self, alive: Callable[[], None]) -> Picture:
         """Read what has piled up; return the first clean picture behind it."""
@@ -160,6 +170,7 @@ class NetworkGrabber:
         try:
             arrival = self._reader.next()
             if arrival.packet is not None:
+                self._hear_time(arrival.packet.pts, arrival.reported_us)
                 return arrival
             broken = CameraError(f"{self._public} has ended its stream")
         except CameraError as error:
@@ -170,6 +181,18 @@ class NetworkGrabber:
                 "(rtsp://… or MJPEG over http://…)"
             )
         raise broken
+
+    def _hear_time(self, time: int | None, wall_us: int | None) -> None:
+        if self._wall_clock is not None and time is not None and wall_us is not None:
+            self._wall_clock.tell(time * self._tick_s, wall_us)
+
+    def _taken(self, decoded: Decoded, arrival: Arrival) -> tuple[int, bool]:
+        """Return when a picture was taken, and whether that only says when it came."""
+        captured_ns = self._captured_ns(decoded, arrival)
+        if self._wall_clock is None or decoded.time is None:
+            return captured_ns, True
+        told_ns = self._wall_clock.captured_ns(decoded.time * self._tick_s, captured_ns)
+        return (captured_ns, True) if told_ns is None else (told_ns, False)
 
     def _captured_ns(self, decoded: Decoded, arrival: Arrival) -> int:
         is_timed = self._packets.has_clock and decoded.time is not None

@@ -6,9 +6,11 @@ notice, and the child dies of it.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 import av
@@ -36,6 +38,8 @@ class Arrival:
     arrived_ns: int
     damage: str | None
     """What the demuxer found missing before or in it."""
+    reported_us: int | None = None
+    """When it was taken by the camera's own wall clock, in µs since 1970, where an RTCP sender report came with it."""
 
 
 class Coded(Protocol):
@@ -156,7 +160,7 @@ class Packets:
         damage = self._witness.take() or self._opening_damage
         if packet is not None and packet.is_corrupt:
             damage = damage or "a part of the stream is missing"
-        return Arrival(packet, now_ns - began_ns < BUFFERED_NS, now_ns, damage)
+        return Arrival(packet, now_ns - began_ns < BUFFERED_NS, now_ns, damage, _reported_us(packet))
 
     def rewind(self) -> None:
         """Go back to the first picture."""
@@ -172,6 +176,16 @@ class Packets:
         return (packet for packet in self._container.demux(self.stream) if packet.size)
 
 
+def _reported_us(packet: Packet[VideoStream] | None) -> int | None:
+    """Return FFmpeg's AVProducerReferenceTime of the packet that a sender report came with."""
+    if packet is None or not (packet.has_sidedata("rtcp_sr") and packet.has_sidedata("prft")):
+        return None
+    return int.from_bytes(bytes(packet.get_sidedata("prft"))[:8], sys.byteorder, signed=True)
+
+
 def why(error: Exception) -> str:
     """Return an error of FFmpeg in words, without the address that may hold a secret."""
+    if isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError):  # RTSP's answers have HTTP's numbers
+        code = 401 if isinstance(error, av.HTTPUnauthorizedError) else 403
+        return f"it answers {code} {HTTPStatus(code).phrase}; check the user and the password"
     return str(getattr(error, "strerror", None) or type(error).__name__)
