@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 
 RETRY_S = (0.25, 0.5, 1.0)
 """Pauses after children that do not live long: first, second, every later one; jittered by a fifth."""
-WELL_S = 5.0
+WELL_S = 2.0
 """A child whose source was open for longer was well: after it the pauses begin anew."""
 LISTEN_S = 0.25
 FILE_READ_TIMEOUT_S = 30.0
