@@ -18,7 +18,7 @@ from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.framing import APART
 from inspectd.model.geometry import Geometry
-from inspectd.model.optics import Limits, Optics, look_through, thinned
+from inspectd.model.optics import Limits, Optics, ends_blank, look_through, thinned
 from inspectd.model.presence import Presence
 from inspectd.records import Finding, Picture, Reason, fault
 
@@ -106,6 +106,8 @@ def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool, beyond: B
     """
     beyond = beyond or Beyond()
     height, width = picture.shape[:2]
+    if is_camera and (why := transfer_problem(recipe, picture)) is not None:
+        return fault(Reason.PICTURE, why)
     looked_at = set[str]()  # what a model knows of the whole picture is looked at once
     few = thinned(picture, SAMPLES) if is_camera else picture
     for area in recipe.areas:
@@ -194,6 +196,17 @@ def size_mismatch(area: Area, width: int, height: int) -> str | None:
             "camera to that size, or calibrate again"
         )
     return None
+
+
+def transfer_problem(recipe: Recipe, picture: Picture) -> str | None:
+    """Return that a picture's last rows never came, where no good picture ended like that."""
+    facts = [area.model.calibration.statistics for area in recipe.areas if area.model.calibration is not None]
+    if not facts or any(one.get("blank_ends", 1.0) > 0 for one in facts) or not ends_blank(picture):
+        return None
+    return (
+        "the picture breaks off: its last row is blank, which no good picture's was; check the camera's cable, hub and "
+        "bandwidth"
+    )
 
 
 def light_problem(area: Area, picture: Picture, beyond: Beyond | None = None) -> str | None:

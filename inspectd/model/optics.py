@@ -109,6 +109,11 @@ def places(picture: Picture, area: Rect, white_level: int) -> Places:
     return np.asarray(small.reshape(-1) * scale, np.float32)
 
 
+def ends_blank(picture: Picture) -> bool:
+    """Whether all pixels of the last row are the same: a sensor's never are, what was never transferred is."""
+    return bool((picture[-1] == picture[-1, 0]).all())
+
+
 def thinned(picture: Picture, least: int) -> Picture:
     """Return every n-th pixel of a picture, so that at least so many are left of its shorter side."""
     height, width = picture.shape[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,10 +14,19 @@ from conftest import small_artefact, small_calibration
 from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import parse_source
 from inspectd.config import CameraConfig
-from inspectd.line.fitness import Beyond, camera_mismatch, light_problem, scene_mismatch, setting_mismatch
-from inspectd.line.recipe import Area, recipe_for
+from inspectd.line.fitness import (
+    Beyond,
+    camera_mismatch,
+    find_problem,
+    light_problem,
+    scene_mismatch,
+    setting_mismatch,
+    transfer_problem,
+)
+from inspectd.line.recipe import Area, Recipe, recipe_for
 from inspectd.model.calibration import CameraRecord
 from inspectd.model.framing import Tint, find_framing, find_tint, shrink, tint
+from inspectd.records import Reason
 from inspectd.sim.line import Line
 
 PARTS = [Line(4).render(i) for i in range(1, 40)]
@@ -75,6 +85,25 @@ def test_another_size_is_another_camera(tmp_path: Path, source: str, sizes: floa
     model = area(camera=record, statistics={**STATISTICS, "sizes": sizes})
     found = camera_mismatch(model, parse_source(source), Opened(4, 4096, 64, 48, 30.0, True, "H264"))
     assert (found is None) if says is None else (says in (found or ""))
+
+
+@pytest.mark.parametrize("fill", [0, 128, 255, (0, 135, 0)], ids=["black", "grey", "white", "green"])
+@pytest.mark.parametrize("rows", [1, 5, 24])
+def test_a_picture_whose_last_rows_never_came_is_told_where_no_good_one_ends_like_that(fill: Any, rows: int) -> None:
+    def recipe(**known: float) -> Recipe:
+        return recipe_for(CAMERA, small_artefact(statistics={**STATISTICS, "grey_lowest": 0.0, **known}))
+
+    broken = PARTS[0].copy()
+    broken[-rows:] = fill
+    assert transfer_problem(recipe(blank_ends=0.0), PARTS[0]) is None
+    assert "breaks off" in (transfer_problem(recipe(blank_ends=0.0), broken) or "")
+    assert "breaks off" in (transfer_problem(recipe(blank_ends=0.0), broken[:, :, 0]) or ""), "a grey camera's"
+    assert transfer_problem(recipe(blank_ends=1.0), broken) is None, "a good picture ended so"
+    assert transfer_problem(recipe(), broken) is None, "an older model, which does not know"
+    found = find_problem(recipe(blank_ends=0.0), broken, is_camera=True)
+    assert found is not None
+    assert found.reason is Reason.PICTURE
+    assert find_problem(recipe(blank_ends=0.0), broken, is_camera=False) is None, "a file's pictures are what they are"
 
 
 @pytest.fixture(scope="module")
