@@ -147,7 +147,7 @@ class Pictures:
         return hashlib.sha256(b"".join(self._digests)).hexdigest()
 
     def statistics(self) -> dict[str, float]:
-        """Return mean grey level, its range, mean contrast (0 … 255), how many sizes there are, and how many blank ends."""
+        """Return grey levels and contrast (0 … 255) of the pictures, and how many sizes and blank ends they have."""
         means = torch.stack([pixels.float().mean() for pixels in self._scaled])
         spreads = torch.stack([pixels.float().std() for pixels in self._scaled])
         return {

@@ -105,6 +105,7 @@ class Hand:
             grabber.caveat,
             grabber.has_driver_time,
             dict(grabber.read_back),
+            grabber.known_as,
         )
         try:
             socket.send_fds(self._channel, [protocol.encode(opened)], [fd])

@@ -44,6 +44,8 @@ class CaptureSettings(msgspec.Struct, frozen=True):
     loop: bool = False
     refuse_repeats: bool = True
     """A raw camera's picture that equals the one before bit for bit is not new."""
+    known_as: str = ""
+    """What an earlier child found it by."""
     synchronized: bool = False
     """A network camera's wall clock is kept together with this machine's."""
     is_triggered: bool = False
@@ -80,6 +82,8 @@ class Opened(_Message, frozen=True, tag=1):
     """The camera, or its driver, says when a picture was taken."""
     settings: dict[str, float] = msgspec.field(default_factory=dict)
     """Exposure, gain and white balance as read back from the camera, by the names of the configuration."""
+    known_as: str = ""
+    """What the next child finds it by at once."""
 
 
 class Captured(_Message, frozen=True, tag=2):

@@ -27,7 +27,10 @@ from inspectd.records import Frame, Reason, Stamp
 LOG = logging.getLogger(__name__)
 
 RETRY_S = (0.25, 0.5, 1.0)
-"""Pauses after children that do not live long: first, second, every later one; jittered by a fifth."""
+"""From one child's start to the next one's, while they do not live long: first, second, every later one."""
+PAUSE_S, JITTER = 0.1, 0.2
+"""The shortest pause after a child, and the share by which each varies: cameras that return at once do not start at
+once."""
 WELL_S = 2.0
 """A child whose source was open for longer was well: after it the pauses begin anew."""
 LISTEN_S = 0.25
@@ -114,6 +117,7 @@ class Supervisor:
         self._opened: Opened | None = None
         self._was_opened = False
         self._opened_s: float | None = None
+        self._known_as = ""
         self._last_frame = last_frame
         self._taken = 0  # frames of all children
         self._arrivals: deque[int] = deque(maxlen=RATE_FRAMES)
@@ -148,9 +152,9 @@ class Supervisor:
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            self._opened_s = None
+            began_s, self._opened_s = time.monotonic(), None
             try:
-                gone = self._run_child()
+                gone = self._run_child("" if failures % 2 else self._known_as)
                 if gone is None:
                     break
                 self._report_gone(gone)
@@ -159,20 +163,24 @@ class Supervisor:
                 self._state, self._detail = State.LOST, f"an unexpected error ({type(error).__name__}); see the log"
             was_well = self._opened_s is not None and time.monotonic() - self._opened_s > WELL_S
             failures = 0 if was_well else failures + 1
-            pause_s = RETRY_S[min(failures, len(RETRY_S) - 1)] * random.uniform(0.8, 1.2)
-            self._stop.wait(pause_s)
+            left_s = RETRY_S[min(failures, len(RETRY_S) - 1)] - (time.monotonic() - began_s)
+            self._stop.wait(max(PAUSE_S, left_s) * random.uniform(1 - JITTER, 1 + JITTER))
         why = "the daemon is stopping" if self._stop.is_set() else "the source was read to its end"
         self._set(State.STOPPED, why)
 
-    def _run_child(self) -> _Gone | None:
-        """Start a child and listen to it; whatever goes wrong in handling this camera costs only its child."""
+    def _run_child(self, known_as: str) -> _Gone | None:
+        """Start a child and listen to it; whatever goes wrong in handling this camera costs only its child.
+
+        `known_as`: what an earlier one found its source by, where that is to be tried; it may be somewhere else by now.
+        """
         if self._stuck is not None and not self._stuck.is_gone:
             return _Gone(
                 Reason.CAMERA_LOST,
                 f"its last capture process ({self._stuck.pid}) is stuck in the kernel; re-plug the camera",
             )
         try:
-            child = Child(msgspec.structs.replace(self._settings, first=self._taken), self._pin)
+            settings = msgspec.structs.replace(self._settings, first=self._taken, known_as=known_as)
+            child = Child(settings, self._pin)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             return _Gone(Reason.CAMERA_LOST, f"no capture process could be started: {why}")
@@ -200,6 +208,7 @@ class Supervisor:
                         LOG.warning("camera %s: %s", self.name, message.caveat)
                     self._opened, self._was_opened = message, True
                     self._opened_s = self._opened_s or time.monotonic()
+                    self._known_as = message.known_as
                     if self._settings.is_triggered:  # it is there, whether a part is or not
                         self._set(State.RUNNING, None)
                     self._events.on_opened(message)

@@ -11,14 +11,14 @@ import importlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import numpy as np
 
-from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings, Feature
 from inspectd.cameras.sources import ARAVIS
@@ -30,10 +30,13 @@ BUFFERS = 4
 INSTALL = "sudo apt install gir1.2-aravis-0.8 python3-gi"
 LATENCY_S, JUMP_S = 10.0, 5.0
 """So long the quickest buffer is remembered; a camera's clock that is off by more has been set anew."""
+GIGE_VISION = "GigEVision"
 HEARTBEAT_REGISTER, PRIVILEGE_REGISTER = 0x0938, 0x0A00
 """GigE Vision's: how long a camera waits for a sign of its program; whose it is, which is read as that sign."""
 HEARTBEAT_MS, BEAT_S = 1000, 0.25
 """A camera that hears nothing for so long takes another program. So often it hears from us."""
+STOP_S = 0.1
+"""A camera that was in the middle of a picture ends it."""
 FIRST_PICTURES = 3
 """May come damaged."""
 PATIENT = 0.9
@@ -52,13 +55,10 @@ PLAIN |= {"Mono16": (1, np.uint16)}
 SETTINGS = {"exposure": ("ExposureTime", "ExposureTimeAbs"), "gain": ("Gain", "GainRaw", "GainAbs")}
 
 
-class AravisGrabber:
+class AravisGrabber(Grabber):
     """`aravis://SERIAL`, one camera."""
 
     is_live = True
-    total = 0
-    caveat = ""
-    has_driver_time = True
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Open the camera and begin to take pictures; CameraError says why that cannot be."""
@@ -72,9 +72,11 @@ class AravisGrabber:
             raise CameraError(f"the camera {self._serial} cannot be opened: {self._why_not(error)}") from None
 
     def _open(self, alive: Callable[[], None]) -> None:
-        device = self._find()
+        self.known_as = self._settings.known_as or self._find()
         alive()
-        self._camera = self._aravis.Camera.new(device)
+        self._camera = self._aravis.Camera.new(self.known_as)
+        if (serial := self._camera.get_device_serial_number()) != self._serial:
+            raise CameraError(f"at {self.known_as} there is now the camera {serial}, and not {self._serial}")
         self._device = self._camera.get_device()
         self._device.connect("control-lost", self._on_lost)
         self._is_network = isinstance(self._device, self._aravis.GvDevice)
@@ -83,8 +85,10 @@ class AravisGrabber:
             raise CameraError(f"the camera {self._serial} cannot be opened: another program holds it; end that one")
         if self._is_network:
             self._device.write_register(HEARTBEAT_REGISTER, HEARTBEAT_MS)
+        self._camera.stop_acquisition()  # for a program that was killed it still runs, to where that one listened
+        time.sleep(STOP_S)
         self._tell()
-        self.read_back: Mapping[str, float] = self._read_back()
+        self.read_back = self._read_back()
         self.format = str(self._camera.get_pixel_format_as_string())
         if self.format not in COLOURED | PLAIN:
             raise CameraError(
@@ -237,16 +241,20 @@ class AravisGrabber:
     # Finding it
 
     def _find(self) -> str:
+        """Return what Aravis opens it by, which takes a second."""
         kinds = self._aravis
         kinds.update_device_list()
-        known = {kinds.get_device_serial_nbr(i): kinds.get_device_id(i) for i in range(kinds.get_n_devices())}
+        known = {kinds.get_device_serial_nbr(i): i for i in range(kinds.get_n_devices())}
         if self._serial not in known:
             there = f"there are: {', '.join(sorted(map(str, known)))}" if known else "there is none"
             raise CameraError(
                 f"no GigE Vision or USB3 Vision camera has the serial number {self._serial}; {there}. Is it powered, "
                 "and in this network?"
             )
-        return str(known[self._serial])
+        # By its address the system's routes say on which network it is; one of this PC may answer on several.
+        number = known[self._serial]
+        is_on_network = kinds.get_device_protocol(number) == GIGE_VISION
+        return str(kinds.get_device_address(number) if is_on_network else kinds.get_device_id(number))
 
     def _why_not(self, error: Exception) -> str:
         text = _said(error)

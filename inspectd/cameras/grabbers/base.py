@@ -43,22 +43,24 @@ class Broken:
 
 
 class Grabber(Protocol):
-    """An open source."""
+    """An open source. What has a value here is what most of them say."""
 
     width: int
     height: int
     fps: float
     is_live: bool
-    format: str
     slot_bytes: int
-    total: int
+    format: str = ""
+    total: int = 0
     """Pictures of a finite source; 0: not known."""
-    caveat: str
-    """What cannot be promised of its pictures, in a sentence; mostly empty."""
-    has_driver_time: bool
+    caveat: str = ""
+    """What cannot be promised of its pictures, in a sentence."""
+    has_driver_time: bool = True
     """Somebody nearer to the camera than we are says when a picture was taken."""
-    read_back: Mapping[str, float]
+    read_back: Mapping[str, float] = NO_SETTINGS
     """Exposure, gain and white balance as the camera has them, by the names of the configuration."""
+    known_as: str = ""
+    """What the next child finds it by at once; empty: its source is enough."""
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return what comes next, decoded into `into` where that fits; None at the end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from inspectd.cameras.grabbers.base import NO_SETTINGS, Grabbed
+from inspectd.cameras.grabbers.base import Grabbed, Grabber
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import simulation_numbers
 from inspectd.errors import CameraError, UsageError
@@ -16,17 +16,12 @@ RATE = 30.0
 SECOND = 1_000_000_000
 
 
-class BeltGrabber:
+class BeltGrabber(Grabber):
     """`sim://belt?seed=1&fps=30&defects=0.3&width=640&height=480&speed=0.5&unrest=1`: parts that pass by themselves.
 
     With `fps` the belt runs by the machine's monotonic clock, so that whoever knows the seed knows what was in front of
     the camera when. Without it the belt is read like a video, 30 pictures for each of its seconds, `pictures` at most.
     """
-
-    format = ""
-    caveat = ""
-    has_driver_time = True
-    read_back = NO_SETTINGS
 
     def __init__(self, settings: CaptureSettings) -> None:
         try:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber
 from inspectd.cameras.image_files import list_pictures, part_name, read_picture, shown
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.errors import CameraError, UsageError
 from inspectd.records import Picture
 
 
-class FolderGrabber:
+class FolderGrabber(Grabber):
     """The pictures below a folder in name order; sizes and depths may differ."""
 
     is_live = False
-    caveat = ""
     has_driver_time = False
-    read_back = NO_SETTINGS
     fps = 0.0
-    format = ""
     width = height = 0
     slot_bytes = 1  # room is made when a picture needs it
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import public_address
@@ -70,12 +70,10 @@ def way_to(address: str) -> tuple[str, dict[str, str]]:
     return place + (question and its_own and f"?{its_own}"), OPTIONS | _RTSP_OPTIONS | way
 
 
-class NetworkGrabber:
+class NetworkGrabber(Grabber):
     """RTSP, HTTP (MJPEG and others), RTMP, UDP, TCP."""
 
     is_live = True
-    total = 0
-    read_back = NO_SETTINGS
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Connect, and read on until a clean picture comes as it is made; CameraError says why not."""

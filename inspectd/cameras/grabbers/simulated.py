@@ -7,7 +7,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed, Grabber, Nothing
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.grabbers.belt import BeltGrabber
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
@@ -21,7 +21,7 @@ FOR_EVER_S = 3600.0
 BELT = "sim://belt"
 
 
-class SimulatedGrabber:
+class SimulatedGrabber(Grabber):
     """`sim://line?seed=1&fps=10&parts=100&defects=0.3&width=640&height=480`, one part in every frame.
 
     Without `fps` it is read like a folder: nothing is ever lost. `hang=N`, `unplug=N` and `freeze=N` make
@@ -30,12 +30,6 @@ class SimulatedGrabber:
     `faults=SEED` makes it misbehave again and again, on the script of that seed (`inspectd.sim.faults`): every `every`
     seconds for `longest` at most.
     """
-
-    format = ""
-    total = 0
-    caveat = ""
-    has_driver_time = True
-    read_back = NO_SETTINGS
 
     def __init__(self, settings: CaptureSettings) -> None:
         try:

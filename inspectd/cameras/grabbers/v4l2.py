@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 import cv2
 
 from inspectd.cameras import jpeg
-from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import MANUAL_EXPOSURE, CaptureSettings
 from inspectd.errors import CameraError
@@ -41,12 +40,10 @@ FIRST_READS = 10
 """A JPEG camera may begin with a damaged picture or two."""
 
 
-class DeviceGrabber:
+class DeviceGrabber(Grabber):
     """A V4L2 camera. Every property is set anew at each opening."""
 
     is_live = True
-    total = 0
-    caveat = ""
 
     def __init__(self, settings: CaptureSettings) -> None:
         """Open the device and read one picture; CameraError says why that cannot be."""
@@ -77,7 +74,7 @@ class DeviceGrabber:
         self.fps = fps if math.isfinite(fps) and 0 < fps < 10_000 else 0.0
         self._check_size()
         self._freshness = Freshness(self.format in ("H264", "HEVC"), settings.refuse_repeats)
-        self.read_back: Mapping[str, float] = self._read_back()
+        self.read_back = self._read_back()
         self.caveat = "; ".join(filter(None, (self.caveat, *self._not_taken())))
         self._next_look_s = time.monotonic() + LOOK_EVERY_S
         self._is_unproven = first is None

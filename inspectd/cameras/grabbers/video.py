@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from inspectd.cameras.grabbers.base import NO_SETTINGS, Broken, Grabbed
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.streams.damage import REGULAR, UNEVEN, Witness, listen_to_ffmpeg
 from inspectd.cameras.streams.decoders import Decoded, decoder_for
@@ -25,13 +25,11 @@ _COUNTED = "mov,mp4,m4a,3gp,3g2,mj2"
 """The format whose index says for certain how many pictures there are."""
 
 
-class VideoGrabber:
+class VideoGrabber(Grabber):
     """A video file; `part` is the picture's place in the stream, from 0."""
 
     is_live = False
-    caveat = ""
     has_driver_time = False
-    read_back = NO_SETTINGS
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Open the file; CameraError says why not."""
