@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import click
+
+# Before numpy is loaded: its matrices are small here, and threads that wait for each other cost more than they save.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @click.command(epilog="Example: inspectd run --config /etc/inspectd/inspectd.yaml")

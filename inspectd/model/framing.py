@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.model.optics import grey_of, thinned
+from inspectd.model.optics import averaged, grey_of, thinned
 from inspectd.records import Picture
 
 SIDE = 32
@@ -75,9 +75,7 @@ class Framing(msgspec.Struct, frozen=True, dict=True):
 def shrink(picture: Picture) -> Small:
     """Return the picture in grey, float32 [SIDE · SIDE]; of a 16-bit one only the proportions count."""
     sparse = grey_of(thinned(picture, 4 * SIDE))  # neighbours say the same; a whole large picture takes 8 ms
-    small = cv2.resize(sparse, (SIDE * 2, SIDE * 2), interpolation=cv2.INTER_AREA)
-    resized = cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(resized, np.float32).reshape(-1)
+    return averaged(sparse, SIDE, SIDE).reshape(-1)
 
 
 def find_framing(small: Sequence[Small]) -> Framing | None:
@@ -131,7 +129,7 @@ def tint(picture: Picture) -> Small:
     if picture.ndim == 2:
         return np.zeros(2 * TINT_SIDE * TINT_SIDE, np.float32)
     sparse = thinned(thinned(picture, 4 * SIDE), 8 * TINT_SIDE).astype(np.float32)
-    blue, green, red = np.moveaxis(cv2.resize(sparse, (TINT_SIDE, TINT_SIDE), interpolation=cv2.INTER_AREA), 2, 0)
+    blue, green, red = np.moveaxis(averaged(sparse, TINT_SIDE, TINT_SIDE), 2, 0)
     brightness = float(sparse.mean()) + 1e-6
     colours = np.concatenate([(blue - red).ravel(), (green - (blue + red) / 2).ravel()])
     return np.asarray(colours / brightness, np.float32)

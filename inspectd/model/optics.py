@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple, cast
 
 import cv2
@@ -38,7 +38,7 @@ BANDS, ROWS = 8, 16
 """Bands of rows that noise and sharpness are measured in, at the camera's own resolution …"""
 PIXELS, FEWEST_ROWS = 80_000, 5
 """… of fewer rows in a wide picture: this takes its time for every part."""
-PIXELS_OF_WIDE, FEWEST_BANDS = 48_000, 4
+PIXELS_OF_WIDE, FEWEST_BANDS = 40_000, 4
 """And of fewer bands where they have the fewest rows."""
 STEEPEST = 0.01
 """Share of a picture's steps that its sharpness is measured by."""
@@ -104,7 +104,7 @@ def places(picture: Picture, area: Rect, white_level: int) -> Places:
     """Return the grey level 0 … 255 of each place of what is inspected, float32 [PLACES · PLACES]."""
     x, y, w, h = area
     sparse = thinned(picture[y : y + h, x : x + w], PER_PLACE * PLACES)
-    small = cv2.resize(grey_of(sparse), (PLACES, PLACES), interpolation=cv2.INTER_AREA)
+    small = averaged(grey_of(sparse), PLACES, PLACES)
     scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
     return np.asarray(small.reshape(-1) * scale, np.float32)
 
@@ -127,6 +127,26 @@ def grey_of(picture: Picture) -> NDArray[np.float32]:
     if picture.ndim == 2:
         return picture.astype(np.float32)
     return np.asarray(cv2.transform(picture.astype(np.float32), THIRDS), np.float32)
+
+
+def averaged(levels: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """Return the means of equal areas of levels [H, W] or [H, W, C], float32 [rows, columns] or [rows, columns, C].
+
+    As OpenCV's INTER_AREA, which takes three times as long.
+    """
+    height, width = levels.shape[:2]
+    down = _shares(height, rows) @ levels.reshape(height, -1)
+    if levels.ndim == 2:
+        return np.asarray(down @ _shares(width, columns).T, np.float32)
+    return np.asarray(_shares(width, columns) @ down.reshape(rows, width, -1), np.float32)
+
+
+@lru_cache(maxsize=64)
+def _shares(length: int, parts: int) -> NDArray[np.float32]:
+    """Return how much of each of `length` pixels belongs to each of equal parts, [parts, length]; their sums are 1."""
+    edges, pixels = np.arange(parts + 1) * length / parts, np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.clip(overlap, 0, None) * parts / length).astype(np.float32)
 
 
 def brighter(seen: Places, usual: Places) -> float:
