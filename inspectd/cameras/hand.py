@@ -10,6 +10,7 @@ from collections import deque
 from typing import Literal
 
 from inspectd.cameras import protocol
+from inspectd.cameras.flood import Flood
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.ring import MAX_SLOT_BYTES, Ring
@@ -21,24 +22,6 @@ from inspectd.secrets import redact
 def tell(channel: socket.socket, message: protocol.Message) -> None:
     """Send a message, however long the parent takes to listen."""
     channel.send(protocol.encode(message))
-
-
-class Flood:
-    """Notices a live camera that sends far more pictures than it says, or than anybody expects."""
-
-    USUAL_FPS = 60.0
-
-    def __init__(self, fps: float) -> None:
-        """`fps`: as configured, or as the camera says; 0: nobody has said."""
-        self.fps = 2 * max(fps, self.USUAL_FPS)
-        self._room = self._most = self.fps / 2  # what a stall of a second lets pile up may come at once
-        self._last_s = 0.0
-
-    def is_full(self, now_s: float) -> bool:
-        """Count a picture; return whether it was one too many."""
-        self._room = min(self._most, self._room + (now_s - self._last_s) * self.fps) - 1
-        self._last_s = now_s
-        return self._room < 0
 
 
 class Hand:
@@ -83,10 +66,7 @@ class Hand:
         if self._flood is None or (isinstance(grabbed, Nothing) and not grabbed.is_repeat):
             return
         if self._flood.is_full(time.monotonic()):
-            raise CameraError(
-                f"it sends more than {self._flood.fps:.0f} pictures a second; lower its frame rate, or, if it is "
-                "meant to be so fast, set `fps`"
-            )
+            raise CameraError(self._flood.why)
 
     def _open_ring(self, grabber: Grabber, slot_bytes: int) -> None:
         """Make a ring, and tell the parent of it. An earlier one must have all its slots back."""

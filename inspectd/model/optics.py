@@ -146,7 +146,7 @@ def _shares(length: int, parts: int) -> NDArray[np.float32]:
     """Return how much of each of `length` pixels belongs to each of equal parts, [parts, length]; their sums are 1."""
     edges, pixels = np.arange(parts + 1) * length / parts, np.arange(length)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.clip(overlap, 0, None) * parts / length).astype(np.float32)
+    return np.asarray(np.clip(overlap, 0, None) * parts / length, np.float32)
 
 
 def brighter(seen: Places, usual: Places) -> float:

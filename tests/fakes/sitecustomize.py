@@ -6,6 +6,7 @@ The camera is steered through the file that FAKE_CAMERA names; it holds one word
     hang        read() never returns
     stale       read() answers True at once, with the last picture and its old time (the cable is out)
     frozen      new times, and the same picture bit for bit
+    ahead       the driver's time is an hour ahead
     unplugged   read() fails and the device cannot be opened
     triggered   a new picture only when the file beside the script, with the ending .trigger, is there; it is taken away
     cut         a JPEG camera's pictures lack their second half (with FAKE_FORMAT=MJPG)
@@ -70,7 +71,7 @@ class FakeCapture:
         if now == "stale" and self.picture is not None:
             return True, self.picture
         time.sleep(0.02)
-        self.time_ms = time.monotonic() * 1000
+        self.time_ms = time.monotonic() * 1000 + (3_600_000 if now == "ahead" else 0)
         if now != "frozen" or self.picture is None:
             self.count += 1
             noise = np.random.default_rng([os.getpid(), self.count]).integers(0, 20, (48, 64, 3), np.uint8)

@@ -94,6 +94,21 @@ def test_a_camera_that_fails_is_replaced_and_comes_back(
     assert [s["state"] for s in daemon.states if s["state"] in ("lost", "frozen")]
 
 
+def test_a_driver_whose_clock_jumps_and_comes_back_costs_no_verdict_and_makes_no_picture_old_or_new(
+    tmp_path: Path, small_model: Path, camera: FakeCamera
+) -> None:
+    with start(tmp_path, small_model, camera) as daemon:
+        for mode in ("ahead", "ok"):
+            daemon.listen(lambda d: good(d) >= 5)
+            camera.be(mode)
+            before = good(daemon)
+            daemon.listen(lambda d, before=before: good(d) >= before + 10)
+        daemon.stop()
+    assert {v["verdict"] for v in daemon.verdicts if v["reason"] != "shutdown"} == {"ok"}
+    ages_ms = [(v["t"]["published"] - v["t"]["captured"]) / 1e6 for v in daemon.verdicts if v["verdict"] == "ok"]
+    assert all(0 <= age < 5000 for age in ages_ms)
+
+
 def test_a_hung_read_is_noticed_within_its_deadline(tmp_path: Path, small_model: Path, camera: FakeCamera) -> None:
     """The times are the daemon's own: last picture, and the fault's publication. The slack is for a busy machine."""
     with start(tmp_path, small_model, camera) as daemon:

@@ -36,7 +36,7 @@ def test_a_camera_that_floods_is_given_up_before_it_takes_the_others_time() -> N
     assert seen.last.why == (
         "it sends more than 120 pictures a second; lower its frame rate, or, if it is meant to be so fast, set `fps`"
     )
-    assert 60 <= sum(isinstance(m, Captured | Unreadable) for m in seen.messages) <= 120
+    assert sum(isinstance(m, Captured | Unreadable) for m in seen.messages) <= 120
 
 
 @pytest.mark.parametrize("length", [True, False], ids=["with lengths", "without lengths"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,53 @@ def test_a_child_that_does_not_start_in_time_is_a_camera_that_does_not_open(
     late.stop()
     late.join()
     assert "could not be opened" in events.gone[0]
+
+
+def test_a_child_that_cannot_be_killed_blocks_its_own_camera_until_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL waits until the kernel lets go of the device: no second child may touch it meanwhile."""
+    write_pictures(tmp_path / "p", 6)
+    started: list[Child] = []
+    is_stuck = threading.Event()
+    is_stuck.set()
+    real_kill, really_gone = Child.kill, Child.is_gone.fget
+
+    class Stuck(Child):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            started.append(self)
+
+        def kill(self) -> bool:
+            return False if is_stuck.is_set() else real_kill(self)
+
+        @property
+        def is_gone(self) -> bool:
+            if is_stuck.is_set():
+                return False
+            return real_kill(self) or bool(really_gone(self))  # type: ignore[misc]
+
+    monkeypatch.setattr(supervisor_module, "Child", Stuck)
+    events = Events()
+    supervisor = Supervisor("top", settings(tmp_path / "p"), events, is_finite=True)
+    supervisor.start()
+    wait_until(lambda: "stuck in the kernel; re-plug" in (supervisor.health.detail or ""))
+    time.sleep(2.5)
+    assert len(started) == 1, "another child was started for a device that is stuck"
+    assert supervisor.health.state is State.LOST
+    is_stuck.clear()
+    wait_until(lambda: supervisor.health.state is State.STOPPED)
+    supervisor.join()
+    assert len(started) == 2
+    assert events.frames == 6
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    give_up_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
 
 
 def test_a_child_lives_with_a_large_descriptor_number(tmp_path: Path) -> None:

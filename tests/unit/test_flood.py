@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inspectd.cameras.hand import Flood
+from inspectd.cameras.flood import Flood
 
 
 def pictures_until_full(fps: float, rate: float, most: int = 5000) -> int | None:

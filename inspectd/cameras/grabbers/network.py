@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from inspectd.cameras.flood import Flood
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
@@ -30,6 +31,8 @@ HOLD_S = 0.1
 waits for the next one to vouch for it, at most so long: one period of latency at 10 pictures a second and more."""
 LAG_NS = 5_000_000
 """By so much a picture may be younger than the one before: more, and a backlog is still being read."""
+BACKLOG_S = 5.0
+"""Of so long a time pictures may come at once when a camera is opened: it may send what it has kept."""
 FIRST_PICTURE_S = 15.0
 """How long the first picture may take once the camera answers: the longest usual distance of two key frames."""
 OPTIONS = {
@@ -93,6 +96,7 @@ class NetworkGrabber(Grabber):
                 f"{self._public} sends JPEGs without times in a way that only FFmpeg reads: each picture comes one "
                 "period late. Use MJPEG over HTTP (multipart), or RTSP"
             )
+        self._asked_fps = settings.fps or 0.0
         self._tick_s = self._packets.tick_s
         self._clock = StreamClock()
         self._wall_clock = WallClock() if settings.synchronized else None
@@ -138,9 +142,15 @@ class NetworkGrabber(Grabber):
         first: Picture | None = None
         pictures, age_ns = 0, 0
         damage: str | None = None
+        flood = Flood(max(self._asked_fps, self.fps), BACKLOG_S)
         while time.monotonic() < give_up_s:
             arrival = self._next(is_first=pictures == 1)
             alive()
+            if flood.is_full(time.monotonic()):
+                raise CameraError(flood.why)
+            if arrival.was_waiting and not self._packets.has_clock and self._packets.codec == "mjpeg":
+                pictures += 1  # it is an old one, and no later one needs it
+                continue
             for decoded in self._decoder.decode(arrival, None):
                 pictures += 1
                 damage = decoded.damage if self._decoder.has_begun else None
