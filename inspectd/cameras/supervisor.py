@@ -150,17 +150,19 @@ class Supervisor:
         return Health(self._state, self._detail, fps, last_ns, self._opened, self._was_opened)
 
     def _run(self) -> None:
-        failures = 0
+        failures, was_not_there = 0, False
         while not self._stop.is_set():
             began_s, self._opened_s = time.monotonic(), None
+            known_as = "" if was_not_there else self._known_as
             try:
-                gone = self._run_child("" if failures % 2 else self._known_as)
+                gone = self._run_child(known_as)
                 if gone is None:
                     break
                 self._report_gone(gone)
             except Exception as error:  # a thread's top: this camera is restarted, the others go on
                 LOG.exception("camera %s: unexpected error; it is restarted", self.name)
                 self._state, self._detail = State.LOST, f"an unexpected error ({type(error).__name__}); see the log"
+            was_not_there = bool(known_as) and self._opened_s is None
             was_well = self._opened_s is not None and time.monotonic() - self._opened_s > WELL_S
             failures = 0 if was_well else failures + 1
             left_s = RETRY_S[min(failures, len(RETRY_S) - 1)] - (time.monotonic() - began_s)

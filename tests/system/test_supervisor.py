@@ -14,7 +14,7 @@ from conftest import write_pictures
 
 from inspectd.cameras import supervisor as supervisor_module
 from inspectd.cameras.child import Child
-from inspectd.cameras.protocol import Captured, CaptureSettings
+from inspectd.cameras.protocol import Captured, CaptureSettings, Failed, Message, Opened
 from inspectd.cameras.supervisor import State, Supervisor
 
 
@@ -123,6 +123,40 @@ def test_a_child_that_cannot_be_killed_blocks_its_own_camera_until_it_is_gone(
     supervisor.join()
     assert len(started) == 2
     assert events.frames == 6
+
+
+def test_a_source_is_looked_for_where_it_was_and_then_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera on the network answers at once by its address; with another one it is found by its serial number."""
+    asked: list[str] = []
+    opened = Opened(2, 4096, 64, 48, 30.0, True, "", known_as="10.0.0.5")
+
+    class Scripted:
+        pid, is_full, is_gone = 0, False, True
+
+        def __init__(self, settings: CaptureSettings, _: object) -> None:
+            asked.append(settings.known_as)
+            self.says = [opened, Failed("it is gone")] if len(asked) == 1 else [Failed("it is not there")]
+            self.opened: Opened | None = None
+
+        def receive(self, _: float) -> Message:
+            message = self.says.pop(0)
+            self.opened = message if isinstance(message, Opened) else self.opened
+            return message
+
+        def kill(self) -> bool:
+            return True
+
+    monkeypatch.setattr(supervisor_module, "Child", Scripted)
+    monkeypatch.setattr(supervisor_module, "RETRY_S", (0.0,))
+    monkeypatch.setattr(supervisor_module, "PAUSE_S", 0.01)
+    events = Events()
+    events.gone.append("the first one would be a mistake of ours")
+    supervisor = Supervisor("top", CaptureSettings("aravis://S", "aravis", 2), events)
+    supervisor.start()
+    wait_until(lambda: len(asked) >= 5)
+    supervisor.stop()
+    supervisor.join()
+    assert asked[:5] == ["", "10.0.0.5", "", "10.0.0.5", ""]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

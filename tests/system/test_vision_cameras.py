@@ -19,7 +19,7 @@ from daemon_process import DaemonProcess
 from run_here import run_here
 
 from inspectd.cameras.grabbers.aravis import AravisGrabber, CameraClock, missing
-from inspectd.cameras.grabbers.base import Grabbed
+from inspectd.cameras.grabbers.base import Grabbed, Nothing
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.client import Control
 from inspectd.errors import CameraError
@@ -130,6 +130,21 @@ def test_a_camera_that_is_not_there_or_that_another_program_holds_is_told(
                 opened()
         finally:
             holder.kill()
+
+
+@needs_aravis
+def test_a_camera_is_opened_where_it_was_unless_another_one_is_there_now(
+    camera: list[subprocess.Popen[bytes]],
+) -> None:
+    first = opened()
+    assert first.known_as == "127.0.0.1"
+    del first
+    camera[0].kill()
+    camera[0].wait()
+    camera[0] = serve()
+    assert isinstance(opened(known_as="127.0.0.1").grab(None), Grabbed | Nothing)
+    with pytest.raises(CameraError, match=f"at 127.0.0.1 there is now the camera {SERIAL}, and not OTHER"):
+        AravisGrabber(CaptureSettings("aravis://OTHER", "aravis", 4, known_as="127.0.0.1"), lambda: None)
 
 
 HOLDER = """
