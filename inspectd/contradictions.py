@@ -56,6 +56,11 @@ def _camera(camera: CameraConfig, where: str) -> list[str]:
     found += _looks(camera, where)
     if camera.synchronized and not str(camera.source).lower().startswith(("rtsp://", "rtsps://")):
         found.append(f"{where}.synchronized is for RTSP cameras (rtsp://…); expected such a source, or nothing")
+    if camera.synchronized and camera.mode == "trigger":
+        found.append(
+            f"{where}.synchronized cannot be used with mode: trigger; a clock that is a little off cannot be told, and "
+            "pictures would be those of other parts. Expected nothing"
+        )
     if camera.features and not str(camera.source).startswith("aravis://"):
         found.append(f"{where}.features is for GenICam cameras (aravis://…); expected such a source, or nothing")
     return found

@@ -16,7 +16,7 @@ from inspectd.errors import UsageError
 from inspectd.model.framing import Small, shrink, tint
 from inspectd.model.geometry import Geometry
 from inspectd.model.ignored import Ignored
-from inspectd.model.optics import Lens, Places, ends_blank, look_through, places
+from inspectd.model.optics import Lens, Places, end_spread, look_through, places
 from inspectd.records import Picture, Rect
 from inspectd.simplenet.preprocess import crop, scale
 
@@ -58,8 +58,8 @@ class Pictures:
     """Width and height of the first picture to the geometry of all; None: `geometry` is it."""
     sizes: set[tuple[int, ...]] = field(default_factory=set)
     """Heights and widths that occurred."""
-    blank_ends: list[bool] = field(default_factory=list)
-    """Of each picture: whether its last row is blank by nature."""
+    end_spreads: list[float] = field(default_factory=list)
+    """Of each picture: how much the pixels of its last row differ."""
     copies: dict[int, tuple[str, str]] = field(default_factory=dict)
     """By position: name of a picture that is bit for bit an earlier one, and that one's name."""
     _known: dict[bytes, str] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Pictures:
         self.smalls.append(shrink(picture))
         self.tints.append(tint(picture))
         self.sizes.add(picture.shape[:2])
-        self.blank_ends.append(ends_blank(picture))
+        self.end_spreads.append(end_spread(picture))
         self.taken.append(name)
         self._digests.append(digest)
         for number, (pixels, where) in enumerate(zip(scaled, self._places(), strict=True), start=1):
@@ -117,7 +117,7 @@ class Pictures:
 
     def drop(self, position: int) -> None:
         """Leave out a picture that was taken, in all its places."""
-        for kept in (self.taken, self.smalls, self.tints, self.blank_ends, self._digests):
+        for kept in (self.taken, self.smalls, self.tints, self.end_spreads, self._digests):
             del kept[position]
         each = max(1, len(self.rois))
         for of_places in (self.names, self.places, self.lenses, self._scaled):
@@ -147,7 +147,7 @@ class Pictures:
         return hashlib.sha256(b"".join(self._digests)).hexdigest()
 
     def statistics(self) -> dict[str, float]:
-        """Return grey levels and contrast (0 … 255) of the pictures, and how many sizes and blank ends they have."""
+        """Return grey levels and contrast (0 … 255) of the pictures, how many sizes there are, the evenest last row."""
         means = torch.stack([pixels.float().mean() for pixels in self._scaled])
         spreads = torch.stack([pixels.float().std() for pixels in self._scaled])
         return {
@@ -156,7 +156,7 @@ class Pictures:
             "grey_highest": float(means.max()),
             "contrast_mean": float(spreads.mean()),
             "sizes": float(len(self.sizes)),
-            "blank_ends": float(sum(self.blank_ends)),
+            "end_spread": min(self.end_spreads),
         }
 
 

@@ -9,6 +9,7 @@ is lost. When the link is closed, all of them end.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import importlib
 import os
@@ -79,26 +80,35 @@ class Nursery:
         packet, fds, _, _ = socket.recv_fds(self._link, 64, 2)
         if not packet:
             return False
-        sockets = [socket.socket(fileno=fd) for fd in fds]
-        if len(sockets) != 2:  # there were no descriptors left
-            for one in sockets:
-                one.close()
-            return True
-        channel, report = sockets
+        sockets = [socket.socket(fileno=fd) for fd in fds]  # fewer where there are no descriptors left
         try:
-            child = os.fork()
+            self._fork(sockets)
         except OSError as error:
-            self._answer(report, protocol.NotStarted(error.strerror or type(error).__name__))
-            report.close()
-        else:
-            if child == 0:
-                self._be_child(channel, report)
-            pidfd = os.pidfd_open(child)
-            self._reports[pidfd] = child, report
-            self._poll.register(pidfd, select.POLLIN)
-            self._answer(report, protocol.Started(child), pidfd)
-        channel.close()
+            for report in sockets[:1]:
+                self._answer(report, protocol.NotStarted(error.strerror or type(error).__name__))
+                report.close()
+        for channel in sockets[1:]:
+            channel.close()
         return True
+
+    def _fork(self, sockets: list[socket.socket]) -> None:
+        """Fork a child, and say so; OSError: there is none."""
+        if len(sockets) < 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        report, channel = sockets
+        forker = os.getpid()
+        child = os.fork()
+        if child == 0:
+            self._be_child(channel, report, forker)
+        try:
+            pidfd = os.pidfd_open(child)
+        except OSError:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+        self._reports[pidfd] = child, report
+        self._poll.register(pidfd, select.POLLIN)
+        self._answer(report, protocol.Started(child), pidfd)
 
     def _tell_end(self, pidfd: int) -> None:
         child, report = self._reports.pop(pidfd)
@@ -112,11 +122,11 @@ class Nursery:
         with suppress(OSError):  # who asked has gone
             socket.send_fds(report, [protocol.encode_report(word)], [] if pidfd is None else [pidfd])
 
-    def _be_child(self, channel: socket.socket, report: socket.socket) -> None:
+    def _be_child(self, channel: socket.socket, report: socket.socket, forker: int) -> None:
         """Close what is the others', capture, and end this process."""
         code = 1
         try:
-            die_with_parent()
+            die_with_parent(forker)
             for other, (_, to) in self._reports.items():
                 os.close(other)
                 to.close()
@@ -184,9 +194,12 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (min(MOST_MEMORY, installed // 2), hard))
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process with its parent, however that one dies."""
-    parent = os.getppid()
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to end this process with its parent, however that one dies.
+
+    `parent`: its number; None: whoever that is now.
+    """
+    parent = parent or os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked
         os._exit(0)

@@ -18,6 +18,9 @@ from inspectd.errors import CameraError
 from inspectd.records import Picture
 from inspectd.secrets import redact
 
+STALL_S = 0.5
+"""A camera may be silent for a little longer than `read_timeout_ms`, and bring what piled up."""
+
 
 def tell(channel: socket.socket, message: protocol.Message) -> None:
     """Send a message, however long the parent takes to listen."""
@@ -39,12 +42,15 @@ class Hand:
         self._number = 0
         self._missed = 0
         self._last: tuple[tuple[int, ...], str] | None = None
+        self._is_triggered = settings.is_triggered
+        self._stall_s = STALL_S + settings.read_timeout_ms / 1000
         self._flood: Flood | None = None
 
     def pass_on(self, grabber: Grabber) -> None:
         """Grab until the source ends. A live source is never kept waiting, a finite one never loses."""
         self._open_ring(grabber, grabber.slot_bytes)
-        self._flood = Flood(max(self._fps, grabber.fps)) if grabber.is_live else None
+        if grabber.is_live and not self._is_triggered:
+            self._flood = Flood(max(self._fps, grabber.fps), self._stall_s)
         while True:
             self._take_back(wait=not grabber.is_live and not self._free)
             self._keep_pace()

@@ -7,6 +7,7 @@ closed, which the kernel does however this program dies, and its children end wi
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import select
 import signal
@@ -21,6 +22,10 @@ from inspectd.cameras.protocol import Exited, Started
 
 START_S = 60.0
 """How long a capture process may take to start: on a busy PC that is no fault of the camera."""
+ANSWER_S = 5.0
+"""How long one that has loaded everything may take to fork a child."""
+ENDS_S = 0.1
+"""How long one whose link was closed takes to be gone."""
 END_S = 2.0
 REQUEST = b"child"
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -65,15 +70,20 @@ class Forker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
+        self._has_answered = False
 
     def start(self, channel: socket.socket) -> CaptureProcess:
         """Start a capture child on its end of a channel; OSError says why that cannot be."""
         link = self._running()
         try:
-            return _ask(link, channel)
-        except (BrokenPipeError, ConnectionResetError, TimeoutError):  # somebody has killed it, or it hangs
+            return self._ask(link, channel)
+        except TimeoutError:  # it hangs
             self._end(link)
-        return _ask(self._running(), channel)
+        except (BrokenPipeError, ConnectionResetError):
+            if self._runs():  # the request did not get through: there are no descriptors left there
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
+            self._end(link)
+        return self._ask(self._running(), channel)
 
     def close(self) -> None:
         """End the process that forks, and with it the children that are left."""
@@ -93,33 +103,43 @@ class Forker:
                     )
             return self._link
 
+    def _runs(self) -> bool:
+        with self._lock, suppress(subprocess.TimeoutExpired):
+            return self._process is not None and self._process.wait(ENDS_S) is None
+        return True
+
     def _end(self, link: socket.socket) -> None:
         with self._lock:
             if link is not self._link or self._process is None:
                 return  # another thread was faster
-            self._link = None
+            self._link, self._has_answered = None, False
             link.close()
             self._process.kill()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(END_S)
 
+    def _ask(self, link: socket.socket, channel: socket.socket) -> CaptureProcess:
+        report, theirs = protocol.pair()
+        try:
+            with theirs:
+                socket.send_fds(link, [REQUEST], [theirs.fileno(), channel.fileno()])
+            return self._answer(report)
+        except OSError:
+            report.close()
+            raise
 
-def _ask(link: socket.socket, channel: socket.socket) -> CaptureProcess:
-    report, theirs = protocol.pair()
-    with theirs:
-        socket.send_fds(link, [REQUEST], [channel.fileno(), theirs.fileno()])
-    if not _is_readable(report.fileno(), START_S):
-        report.close()
-        raise TimeoutError(f"none has been forked within {START_S:g} s")
-    packet, fds, _, _ = socket.recv_fds(report, 1024, 1)
-    if not packet:
-        report.close()
-        raise BrokenPipeError("the process that forks them has ended")
-    answer = protocol.decode_report(packet)
-    if not isinstance(answer, Started):
-        report.close()
-        raise OSError(answer.why if isinstance(answer, protocol.NotStarted) else "it ended at once")
-    return CaptureProcess(answer.pid, fds[0], report)
+    def _answer(self, report: socket.socket) -> CaptureProcess:
+        patience_s = ANSWER_S if self._has_answered else START_S
+        if not _is_readable(report.fileno(), patience_s):
+            raise TimeoutError(f"none has been forked within {patience_s:g} s")
+        packet, fds, _, _ = socket.recv_fds(report, 1024, 1)
+        if not packet:
+            raise BrokenPipeError("the process that forks them has ended")
+        self._has_answered = True
+        answer = protocol.decode_report(packet)
+        if isinstance(answer, Started) and fds:
+            return CaptureProcess(answer.pid, fds[0], report)
+        raise OSError(answer.why if isinstance(answer, protocol.NotStarted) else os.strerror(errno.EMFILE))
 
 
 def _is_readable(fd: int, timeout_s: float) -> bool:

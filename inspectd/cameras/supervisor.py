@@ -32,7 +32,7 @@ PAUSE_S, JITTER = 0.1, 0.2
 """The shortest pause after a child, and the share by which each varies: cameras that return at once do not start at
 once."""
 WELL_S = 2.0
-"""A child whose source was open for longer was well: after it the pauses begin anew."""
+"""A child that gave pictures for longer was well: after it the next one is started at once."""
 LISTEN_S = 0.25
 FILE_READ_TIMEOUT_S = 30.0
 """A file is given longer than a camera: nobody waits for it, and a large picture takes time to decode."""
@@ -116,7 +116,8 @@ class Supervisor:
         self._detail: str | None = None
         self._opened: Opened | None = None
         self._was_opened = False
-        self._opened_s: float | None = None
+        self._is_open = False  # and the next: of the present child, or the last
+        self._running_s: float | None = None
         self._known_as = ""
         self._last_frame = last_frame
         self._taken = 0  # frames of all children
@@ -152,7 +153,7 @@ class Supervisor:
     def _run(self) -> None:
         failures, was_not_there = 0, False
         while not self._stop.is_set():
-            began_s, self._opened_s = time.monotonic(), None
+            began_s, self._is_open, self._running_s = time.monotonic(), False, None
             known_as = "" if was_not_there else self._known_as
             try:
                 gone = self._run_child(known_as)
@@ -162,10 +163,11 @@ class Supervisor:
             except Exception as error:  # a thread's top: this camera is restarted, the others go on
                 LOG.exception("camera %s: unexpected error; it is restarted", self.name)
                 self._state, self._detail = State.LOST, f"an unexpected error ({type(error).__name__}); see the log"
-            was_not_there = bool(known_as) and self._opened_s is None
-            was_well = self._opened_s is not None and time.monotonic() - self._opened_s > WELL_S
+            was_not_there = bool(known_as) and not self._is_open
+            was_well = self._running_s is not None and time.monotonic() - self._running_s > WELL_S
             failures = 0 if was_well else failures + 1
-            left_s = RETRY_S[min(failures, len(RETRY_S) - 1)] - (time.monotonic() - began_s)
+            every_s = RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else 0.0
+            left_s = every_s - (time.monotonic() - began_s)
             self._stop.wait(max(PAUSE_S, left_s) * random.uniform(1 - JITTER, 1 + JITTER))
         why = "the daemon is stopping" if self._stop.is_set() else "the source was read to its end"
         self._set(State.STOPPED, why)
@@ -209,10 +211,9 @@ class Supervisor:
                     if message.caveat and not self._was_opened:
                         LOG.warning("camera %s: %s", self.name, message.caveat)
                     self._opened, self._was_opened = message, True
-                    self._opened_s = self._opened_s or time.monotonic()
-                    self._known_as = message.known_as
+                    self._is_open, self._known_as = True, message.known_as
                     if self._settings.is_triggered:  # it is there, whether a part is or not
-                        self._set(State.RUNNING, None)
+                        self._set_running()
                     self._events.on_opened(message)
                 case Captured():
                     self._give_up(message.missed)
@@ -240,8 +241,7 @@ class Supervisor:
         self._arrivals.append(captured.captured_ns)
         number = self._last_frame + self._taken
         stamp = Stamp(self.name, number, captured.captured_ns, captured.part, captured.is_arrival_time)
-        if self._state is not State.RUNNING:
-            self._set(State.RUNNING, None)
+        self._set_running()
         self._events.on_frame(child.frame(captured, stamp))
 
     def _give_up(self, missed: int) -> None:
@@ -263,6 +263,11 @@ class Supervisor:
         if is_transition:
             LOG.warning("camera %s is %s: %s", self.name, state, gone.why)
             self._events.on_gone(gone.reason, gone.why)
+
+    def _set_running(self) -> None:
+        self._running_s = self._running_s or time.monotonic()
+        if self._state is not State.RUNNING:
+            self._set(State.RUNNING, None)
 
     def _set(self, state: State, detail: str | None) -> None:
         if state is State.RUNNING and self._state in (State.LOST, State.FROZEN):

@@ -134,12 +134,11 @@ def untriggerable(config: CameraConfig, source: Source) -> str | None:
         return "mode: trigger needs a source without an end; this one has mode: stream"
     if source.kind is Kind.URL and config.triggered_by == "camera":
         return "triggered_by: camera needs a camera with an input of its own, plugged into this machine"
-    if source.kind is Kind.URL and not (config.allow_arrival_time or config.synchronized):
+    if source.kind is Kind.URL and not config.allow_arrival_time:
         return (
             "mode: trigger needs pictures with the time at which they were taken, which a camera on the network does "
-            "not give: one that was long under way could show the part before. Use a camera whose driver does, have an "
-            "RTSP camera's clock follow this PC's time server (synchronized: true), or accept that "
-            "(allow_arrival_time: true)"
+            "not give: one that was long under way could show the part before. Use a camera whose driver does, or "
+            "accept that (allow_arrival_time: true)"
         )
     return None
 

@@ -18,7 +18,7 @@ from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.framing import APART
 from inspectd.model.geometry import Geometry
-from inspectd.model.optics import Limits, Optics, ends_blank, look_through, thinned
+from inspectd.model.optics import Limits, Optics, end_spread, look_through, thinned
 from inspectd.model.presence import Presence
 from inspectd.records import Finding, Picture, Reason, fault
 
@@ -33,6 +33,9 @@ LEAST_CONTRAST = 0.25
 BLAND = 4.0
 """Grey levels of contrast below which a scene shows nothing anyway."""
 
+CLEAR_END = 2.0
+"""Levels by which the pixels of each good picture's last row differed at least, where a blank one tells something: JPEG
+makes even rows of what differs by less."""
 RETURNS = 0.25
 """Of the way from a limit to what good pictures reach: so far a picture must be inside again after one was beyond."""
 SLOWEST = 0.6
@@ -201,7 +204,9 @@ def size_mismatch(area: Area, width: int, height: int) -> str | None:
 def transfer_problem(recipe: Recipe, picture: Picture) -> str | None:
     """Return that a picture's last rows never came, where no good picture ended like that."""
     facts = [area.model.calibration.statistics for area in recipe.areas if area.model.calibration is not None]
-    if not facts or any(one.get("blank_ends", 1.0) > 0 for one in facts) or not ends_blank(picture):
+    if not facts or any(one.get("end_spread", 0.0) < CLEAR_END for one in facts):
+        return None
+    if end_spread(picture) > 0 or end_spread(picture[:1]) == 0:  # where nothing is seen at all, it is the light
         return None
     return (
         "the picture breaks off: its last row is blank, which no good picture's was; check the camera's cable, hub and "

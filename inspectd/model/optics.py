@@ -109,9 +109,10 @@ def places(picture: Picture, area: Rect, white_level: int) -> Places:
     return np.asarray(small.reshape(-1) * scale, np.float32)
 
 
-def ends_blank(picture: Picture) -> bool:
-    """Whether all pixels of the last row are the same: a sensor's never are, what was never transferred is."""
-    return bool((picture[-1] == picture[-1, 0]).all())
+def end_spread(picture: Picture) -> float:
+    """Return how much the pixels of the last row differ, in the picture's levels: 0 if it was never transferred."""
+    _, spread = cv2.meanStdDev(cast("cv2.typing.MatLike", picture[-1:]))
+    return float(spread.max())
 
 
 def thinned(picture: Picture, least: int) -> Picture:

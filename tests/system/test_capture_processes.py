@@ -97,6 +97,29 @@ def test_who_kills_or_stops_the_process_that_forks_gets_another_one(
     assert second.kill()
 
 
+@pytest.mark.parametrize("free", [1, 2])
+def test_where_descriptors_run_out_no_other_child_dies(forker: Forker, free: int) -> None:
+    import resource
+
+    first = Child(LINE)
+    wait_for(first, Captured)
+    assert forker._process is not None
+    pid = forker._process.pid
+    held = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}  # noqa: PTH208
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    most = next(limit for limit in range(100) if len(set(range(limit)) - held) == free)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, before[1]))
+    with pytest.raises(OSError, match="Too many open files"):
+        Child(LINE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    second = Child(LINE)
+    wait_for(second, Captured)
+    wait_for(first, Captured)
+    assert forker._process.pid == pid
+    assert first.kill()
+    assert second.kill()
+
+
 def test_a_child_that_leaks_ends_before_others_suffer() -> None:
     code = (
         "from inspectd.cameras.capture import limit_memory\n"
@@ -137,11 +160,11 @@ def test_a_child_that_nobody_waits_for_any_more_ends(forker: Forker) -> None:
 
 
 def test_where_no_process_can_be_forked_the_reason_is_told(forker: Forker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(link: socket.socket, channel: socket.socket) -> CaptureProcess:
-        raise BrokenPipeError("the process that forks them has ended")
+    def refuse(_: Forker, link: socket.socket, channel: socket.socket) -> CaptureProcess:
+        raise TimeoutError("none has been forked")
 
-    monkeypatch.setattr(process, "_ask", refuse)
-    with pytest.raises(BrokenPipeError, match="has ended"):
+    monkeypatch.setattr(Forker, "_ask", refuse)
+    with pytest.raises(TimeoutError, match="none has been forked"):
         Child(LINE)
 
 

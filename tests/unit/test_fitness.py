@@ -95,15 +95,16 @@ def test_a_picture_whose_last_rows_never_came_is_told_where_no_good_one_ends_lik
 
     broken = PARTS[0].copy()
     broken[-rows:] = fill
-    assert transfer_problem(recipe(blank_ends=0.0), PARTS[0]) is None
-    assert "breaks off" in (transfer_problem(recipe(blank_ends=0.0), broken) or "")
-    assert "breaks off" in (transfer_problem(recipe(blank_ends=0.0), broken[:, :, 0]) or ""), "a grey camera's"
-    assert transfer_problem(recipe(blank_ends=1.0), broken) is None, "a good picture ended so"
+    assert transfer_problem(recipe(end_spread=2.5), PARTS[0]) is None
+    assert "breaks off" in (transfer_problem(recipe(end_spread=2.5), broken) or "")
+    assert "breaks off" in (transfer_problem(recipe(end_spread=2.5), broken[:, :, 0]) or ""), "a grey camera's"
+    assert transfer_problem(recipe(end_spread=1.0), broken) is None, "good pictures ended nearly so"
     assert transfer_problem(recipe(), broken) is None, "an older model, which does not know"
-    found = find_problem(recipe(blank_ends=0.0), broken, is_camera=True)
+    assert transfer_problem(recipe(end_spread=2.5), np.zeros_like(broken)) is None, "the light is out"
+    found = find_problem(recipe(end_spread=2.5), broken, is_camera=True)
     assert found is not None
     assert found.reason is Reason.PICTURE
-    assert find_problem(recipe(blank_ends=0.0), broken, is_camera=False) is None, "a file's pictures are what they are"
+    assert find_problem(recipe(end_spread=2.5), broken, is_camera=False) is None, "a file's pictures are what they are"
 
 
 @pytest.fixture(scope="module")

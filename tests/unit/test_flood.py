@@ -9,7 +9,7 @@ from inspectd.cameras.flood import Flood
 
 def pictures_until_full(fps: float, rate: float, most: int = 5000) -> int | None:
     """Return after how many pictures, `rate` a second, it is a flood; None: it is none."""
-    flood = Flood(fps)
+    flood = Flood(fps, 1.5)
     return next((count for count in range(most) if flood.is_full(100 + count / rate)), None)
 
 
@@ -27,6 +27,6 @@ def test_more_than_twice_what_is_said_is_a_flood(fps: float, rate: float) -> Non
 
 @pytest.mark.parametrize("fps", [25, 60, 200])
 def test_what_piled_up_in_a_second_may_come_at_once_and_again_a_second_later(fps: float) -> None:
-    flood = Flood(fps)
+    flood = Flood(fps, 1.5)
     times = [second + number / 1e6 for second in range(10) for number in range(fps)]
     assert not any(flood.is_full(100 + time) for time in times)

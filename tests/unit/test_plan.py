@@ -106,6 +106,22 @@ def test_what_is_for_triggers_is_no_use_to_a_stream(key: str) -> None:
         parse(f"cameras: [{{name: top, source: 0, model: m, {key}}}]")
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("source: 0", "synchronized is for RTSP cameras"),
+        ('source: "http://cam/x"', "synchronized is for RTSP cameras"),
+        (
+            'source: "rtsp://cam/x", mode: trigger, allow_arrival_time: true',
+            "synchronized cannot be used with mode: trigger; a clock that is a little off cannot be told",
+        ),
+    ],
+)
+def test_a_clock_that_nobody_can_prove_matches_no_triggers(keys: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse(f"cameras: [{{name: top, {keys}, model: m, synchronized: true}}]")
+
+
 @given(st.text("ab*?", max_size=5), st.text("abc", max_size=6))
 def test_a_pattern_means_what_it_means_in_a_shell(pattern: str, text: str) -> None:
     assert matches(pattern, text) == fnmatch.fnmatchcase(text, pattern)

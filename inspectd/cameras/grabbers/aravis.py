@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,11 +73,15 @@ class AravisGrabber(Grabber):
             raise CameraError(f"the camera {self._serial} cannot be opened: {self._why_not(error)}") from None
 
     def _open(self, alive: Callable[[], None]) -> None:
-        self.known_as = self._settings.known_as or self._find()
+        at, _, who = self._settings.known_as.partition(" ")
+        at = at or self._find()
         alive()
-        self._camera = self._aravis.Camera.new(self.known_as)
-        if (serial := self._camera.get_device_serial_number()) != self._serial:
-            raise CameraError(f"at {self.known_as} there is now the camera {serial}, and not {self._serial}")
+        self._camera = self._aravis.Camera.new(at)
+        now = self._called()
+        if who not in ("", now):
+            self._let_go()
+            raise CameraError(f"at {at} there is now the camera {now}, and not {self._serial}")
+        self.known_as = f"{at} {now}" if now else ""
         self._device = self._camera.get_device()
         self._device.connect("control-lost", self._on_lost)
         self._is_network = isinstance(self._device, self._aravis.GvDevice)
@@ -85,7 +90,8 @@ class AravisGrabber(Grabber):
             raise CameraError(f"the camera {self._serial} cannot be opened: another program holds it; end that one")
         if self._is_network:
             self._device.write_register(HEARTBEAT_REGISTER, HEARTBEAT_MS)
-        self._camera.stop_acquisition()  # for a program that was killed it still runs, to where that one listened
+        with suppress(self._error):  # for a program that was killed it still runs, to where that one listened
+            self._camera.stop_acquisition()
         time.sleep(STOP_S)
         self._tell()
         self.read_back = self._read_back()
@@ -239,6 +245,18 @@ class AravisGrabber(Grabber):
             return 0.0
 
     # Finding it
+
+    def _called(self) -> str:
+        """Return the serial number as the camera itself tells it, which may be spelt in another way; or nothing."""
+        try:
+            return str(self._camera.get_device_serial_number() or "")
+        except self._error:
+            return ""
+
+    def _let_go(self) -> None:
+        """Give up control at once: it is another program's camera, or will be."""
+        with suppress(self._error, AttributeError):
+            self._camera.get_device().leave_control()
 
     def _find(self) -> str:
         """Return what Aravis opens it by, which takes a second."""

@@ -60,23 +60,30 @@ def torn_at_its_end(codec: str, arrival: Arrival, reader: Reader) -> str | None:
 
 
 def way_to(address: str) -> tuple[str, dict[str, str]]:
-    """Return an address as the camera knows it, and how FFmpeg opens it.
+    """Return an address as the camera knows it, and how FFmpeg opens it; CameraError: it asks for two ways.
 
     `udp` or `multicast` in an RTSP address's query are words to us, which the camera does not see.
     """
     if not address.lower().startswith("rtsp"):
         return address, OPTIONS
-    place, question, query = address.partition("?")
-    asked = query.split("&")
-    its_own = "&".join(word for word in asked if word not in RTSP_WAYS)
-    way = next((options for word, options in RTSP_WAYS.items() if word in asked), _OVER_TCP)
-    return place + (question and its_own and f"?{its_own}"), OPTIONS | _RTSP_OPTIONS | way
+    login, at, rest = address.rpartition("@")
+    place, _, query = rest.partition("?")
+    words = query.split("&")
+    asked = [word.lower() for word in words if word.lower() in RTSP_WAYS]
+    if len(asked) > 1:
+        raise CameraError(f"the address asks for {' and '.join(asked)}; expected one of {' and '.join(RTSP_WAYS)}")
+    if not asked:
+        return address, OPTIONS | _RTSP_OPTIONS | _OVER_TCP
+    its_own = "&".join(word for word in words if word.lower() not in RTSP_WAYS)
+    return login + at + place + (its_own and f"?{its_own}"), OPTIONS | _RTSP_OPTIONS | RTSP_WAYS[asked[0]]
 
 
 class NetworkGrabber(Grabber):
     """RTSP, HTTP (MJPEG and others), RTMP, UDP, TCP."""
 
     is_live = True
+    has_driver_time = False
+    """How long the quickest picture was under way nobody knows, or it cannot be proved."""
 
     def __init__(self, settings: CaptureSettings, alive: Callable[[], None]) -> None:
         """Connect, and read on until a clean picture comes as it is made; CameraError says why not."""
@@ -100,8 +107,6 @@ class NetworkGrabber(Grabber):
         self._tick_s = self._packets.tick_s
         self._clock = StreamClock()
         self._wall_clock = WallClock() if settings.synchronized else None
-        # Else how long the quickest picture was under way nobody knows.
-        self.has_driver_time = settings.synchronized
         self._decoder = decoder_for(self._packets, Witness())
         self._reader = Reader(self._packets.next)
         self._ready: deque[Decoded] = deque()
@@ -121,7 +126,7 @@ class NetworkGrabber(Grabber):
             if not self._ready:
                 return Nothing()
         decoded = self._ready.popleft()
-        captured_ns, is_arrival_time = self._taken(decoded, self._arrival)
+        captured_ns = self._taken_ns(decoded, self._arrival)
         damage = decoded.damage or self._delay(self._arrival)
         picture = decoded.render(into) if damage is None and decoded.render is not None else None
         if picture is not None:
@@ -134,7 +139,7 @@ class NetworkGrabber(Grabber):
                 f"to {picture.shape[1]}x{picture.shape[0]}"
             )
         nothing = self._freshness.look(picture, self._time_ms(decoded))
-        return nothing or Grabbed(picture, captured_ns, is_arrival_time=is_arrival_time)
+        return nothing or Grabbed(picture, captured_ns, is_arrival_time=True)
 
     def _catch_up(self, alive: Callable[[], None]) -> Picture:
         """Read what has piled up; return the first clean picture behind it."""
@@ -194,13 +199,13 @@ class NetworkGrabber(Grabber):
         if self._wall_clock is not None and time is not None and wall_us is not None:
             self._wall_clock.tell(time * self._tick_s, wall_us)
 
-    def _taken(self, decoded: Decoded, arrival: Arrival) -> tuple[int, bool]:
-        """Return when a picture was taken, and whether that only says when it came."""
+    def _taken_ns(self, decoded: Decoded, arrival: Arrival) -> int:
+        """Return when a picture was taken, by the camera's wall clock where that is known."""
         captured_ns = self._captured_ns(decoded, arrival)
         if self._wall_clock is None or decoded.time is None:
-            return captured_ns, True
+            return captured_ns
         told_ns = self._wall_clock.captured_ns(decoded.time * self._tick_s, captured_ns)
-        return (captured_ns, True) if told_ns is None else (told_ns, False)
+        return captured_ns if told_ns is None else told_ns
 
     def _captured_ns(self, decoded: Decoded, arrival: Arrival) -> int:
         is_timed = self._packets.has_clock and decoded.time is not None

@@ -52,8 +52,9 @@ class WallClock:
 
     AHEAD_NS = 50_000_000
     """By so much two clocks that are kept together may differ."""
-    BEHIND_NS = 2_000_000_000
-    """Longer than this no camera takes for its quickest picture: its clock is another one."""
+    BEHIND_NS = 1_000_000_000
+    """Longer than this no camera takes for its quickest picture: its clock is another one. By less than this it may be
+    behind and nobody can tell: then pictures are taken to be older than they are, never newer."""
 
     REPORTS = 5
     """So many are remembered; a picture is as old as the one says that makes it oldest."""
