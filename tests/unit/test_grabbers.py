@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from conftest import write_pictures
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.grabbers.folder import FolderGrabber
 from inspectd.cameras.grabbers.freshness import Freshness
+from inspectd.cameras.grabbers.opening import open_grabber
 from inspectd.cameras.grabbers.simulated import SimulatedGrabber
 from inspectd.cameras.grabbers.video import VideoGrabber
 from inspectd.cameras.protocol import CaptureSettings
@@ -115,3 +117,13 @@ def test_a_folder_that_is_looped_has_no_end(tmp_path: Path) -> None:
 def test_a_simulated_line_that_cannot_be_says_why(source: str) -> None:
     with pytest.raises(CameraError, match="sim://"):
         SimulatedGrabber(settings(source, "simulated"))
+
+
+@pytest.mark.parametrize(("source", "kind"), [("rtsp://cam/x", "url"), ("a.mp4", "video")])
+def test_a_missing_pyav_is_a_sentence_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, source: str, kind: str
+) -> None:
+    for name in ("network", "video"):
+        monkeypatch.setitem(sys.modules, f"inspectd.cameras.grabbers.{name}", None)
+    with pytest.raises(CameraError, match=r"need PyAV, which cannot be loaded here \(.*\); pip install av"):
+        open_grabber(settings(source, kind), lambda: None)

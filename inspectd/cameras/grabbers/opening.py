@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from inspectd.cameras.grabbers.base import Grabber
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import Kind
+from inspectd.errors import CameraError
 
 
 def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabber:
@@ -21,11 +23,13 @@ def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabbe
 
             return open_simulation(settings)
         case Kind.VIDEO:
-            from inspectd.cameras.grabbers.video import VideoGrabber
+            with _pyav():
+                from inspectd.cameras.grabbers.video import VideoGrabber
 
             return VideoGrabber(settings, alive)
         case Kind.URL:
-            from inspectd.cameras.grabbers.network import NetworkGrabber
+            with _pyav():
+                from inspectd.cameras.grabbers.network import NetworkGrabber
 
             return NetworkGrabber(settings, alive)
         case Kind.ARAVIS:
@@ -36,3 +40,14 @@ def open_grabber(settings: CaptureSettings, alive: Callable[[], None]) -> Grabbe
             from inspectd.cameras.grabbers.v4l2 import DeviceGrabber
 
             return DeviceGrabber(settings)
+
+
+@contextmanager
+def _pyav() -> Iterator[None]:
+    """Say what is to be installed where PyAV cannot be loaded."""
+    try:
+        yield
+    except ImportError as error:
+        raise CameraError(
+            f"network cameras and videos need PyAV, which cannot be loaded here ({error}); pip install av"
+        ) from None
