@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import write_pictures, write_small_model
 from daemon_process import DaemonProcess, metrics_port
+from reconnecting import captures_of
 
 from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
 from inspectd import SimpleNet, config
@@ -284,8 +285,7 @@ def test_a_crashing_capture_child_costs_only_its_camera(tmp_path: Path, small_mo
     camera = f"{{name: top, source: {LINE}, model: {small_model}, deadline_ms: 5000}}"
     with DaemonProcess(tmp_path / "daemon", camera) as daemon:
         daemon.listen(lambda d: len(d.verdicts) >= 3)
-        children = Path(f"/proc/{daemon.process.pid}/task").glob("*/children")
-        for pid in (int(p) for c in children for p in c.read_text().split()):
+        for pid in captures_of(daemon.process.pid):
             os.kill(pid, signal.SIGSEGV)
         daemon.listen(lambda d: any(v["reason"] == "camera_lost" for v in d.verdicts))
         seen = len(daemon.verdicts)
