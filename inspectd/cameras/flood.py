@@ -8,14 +8,15 @@ class Flood:
 
     USUAL_FPS = 60.0
 
-    def __init__(self, fps: float, stall_s: float) -> None:
+    def __init__(self, fps: float, stall_s: float, *, opening_s: float = 0.25) -> None:
         """`fps`: as configured, or as the camera says; 0: nobody has said.
 
-        `stall_s`: what piled up in a stall so long may come at once.
+        `stall_s`: what piled up in a stall so long may come at once, from a camera that has been well for so long;
+        `opening_s`: at the beginning only what piled up in this.
         """
         self._limit_fps = 2 * max(fps, self.USUAL_FPS)
-        self._room = self._most = stall_s * self._limit_fps
-        self._last_s = 0.0
+        self._most, self._room = stall_s * self._limit_fps, opening_s * self._limit_fps
+        self._last_s: float | None = None
 
     @property
     def why(self) -> str:
@@ -27,6 +28,7 @@ class Flood:
 
     def is_full(self, now_s: float) -> bool:
         """Count a picture; return whether it was one too many."""
-        self._room = min(self._most, self._room + (now_s - self._last_s) * self._limit_fps) - 1
+        since_s = now_s - self._last_s if self._last_s is not None else 0.0
+        self._room = min(self._most, self._room + since_s * self._limit_fps) - 1
         self._last_s = now_s
         return self._room < 0

@@ -22,11 +22,19 @@ def test_no_rate_that_may_be_meant_is_a_flood(fps: float, rate: float) -> None:
 def test_more_than_twice_what_is_said_is_a_flood(fps: float, rate: float) -> None:
     count = pictures_until_full(fps, rate)
     assert count is not None
-    assert count >= max(fps, 60), "what a stall of a second lets pile up may come at once"
+    assert count >= max(fps, 60) / 2
+
+
+def test_a_camera_that_was_well_may_send_more_at_once_than_one_that_has_just_been_opened() -> None:
+    new, known = Flood(0, 1.5), Flood(0, 1.5)
+    assert not any(known.is_full(100 + number / 25) for number in range(100))
+    after = [sum(not flood.is_full(105 + number / 1e6) for number in range(1000)) for flood in (new, known)]
+    assert after == [30, 180]
 
 
 @pytest.mark.parametrize("fps", [25, 60, 200])
 def test_what_piled_up_in_a_second_may_come_at_once_and_again_a_second_later(fps: float) -> None:
     flood = Flood(fps, 1.5)
-    times = [second + number / 1e6 for second in range(10) for number in range(fps)]
+    times = [number / fps for number in range(3 * fps)]
+    times += [4 + second + number / 1e6 for second in range(10) for number in range(fps)]
     assert not any(flood.is_full(100 + time) for time in times)

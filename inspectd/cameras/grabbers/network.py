@@ -31,7 +31,7 @@ HOLD_S = 0.1
 waits for the next one to vouch for it, at most so long: one period of latency at 10 pictures a second and more."""
 LAG_NS = 5_000_000
 """By so much a picture may be younger than the one before: more, and a backlog is still being read."""
-BACKLOG_S = 5.0
+BACKLOG_S = 2.0
 """Of so long a time pictures may come at once when a camera is opened: it may send what it has kept."""
 FIRST_PICTURE_S = 15.0
 """How long the first picture may take once the camera answers: the longest usual distance of two key frames."""
@@ -147,7 +147,7 @@ class NetworkGrabber(Grabber):
         first: Picture | None = None
         pictures, age_ns = 0, 0
         damage: str | None = None
-        flood = Flood(max(self._asked_fps, self.fps), BACKLOG_S)
+        flood = Flood(max(self._asked_fps, self.fps), BACKLOG_S, opening_s=BACKLOG_S)
         while time.monotonic() < give_up_s:
             arrival = self._next(is_first=pictures == 1)
             alive()
