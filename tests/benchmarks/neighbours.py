@@ -11,6 +11,7 @@ The server of the bad camera runs with idle priority: a camera has a processor o
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -102,7 +104,7 @@ def main() -> None:
                 for _ in range(given.rounds):
                     for way in given.ways.split(","):
                         bad.be(way, daemon.pid)
-                        harm = lambda way=way: bad.harm_child(way, daemon.pid)  # noqa: E731
+                        harm = functools.partial(bad.harm_child, way, daemon.pid)
                         _listen(ear, SETTLE_S, harm)
                         of_good, of_bad = _listen(ear, given.seconds, harm)
                         found[way] += of_good
@@ -125,12 +127,12 @@ def main() -> None:
         )
 
 
-def _listen(ear: Subscription, seconds: float, harm: object) -> tuple[list[float], int]:
+def _listen(ear: Subscription, seconds: float, harm: Callable[[], None]) -> tuple[list[float], int]:
     """Listen for a while: the good camera's latencies in ms, and how many verdicts the bad one had."""
     took, of_bad, until_s, next_s = [], 0, time.monotonic() + seconds, 0.0
     while time.monotonic() < until_s:
         if time.monotonic() > next_s:
-            harm()  # type: ignore[operator]
+            harm()
             next_s = time.monotonic() + 0.25
         message = ear.receive(0.05)
         if message is None or (verdict := message.verdict) is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from reconnecting import captures_of, forker_of
 
 from inspectd.cameras import process, protocol
 from inspectd.cameras.child import Child
-from inspectd.cameras.process import CaptureProcess, Forker
+from inspectd.cameras.process import Forker
 from inspectd.cameras.protocol import Captured, CaptureSettings, Failed, Opened
 
 LINE = CaptureSettings(source="sim://line?fps=50&width=64&height=64", kind="simulated", slots=4)
@@ -157,15 +156,6 @@ def test_a_child_that_nobody_waits_for_any_more_ends(forker: Forker) -> None:
         started = forker.start(theirs)
     ours.close()
     assert started.wait(10) == 0
-
-
-def test_where_no_process_can_be_forked_the_reason_is_told(forker: Forker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Forker, link: socket.socket, channel: socket.socket) -> CaptureProcess:
-        raise TimeoutError("none has been forked")
-
-    monkeypatch.setattr(Forker, "_ask", refuse)
-    with pytest.raises(TimeoutError, match="none has been forked"):
-        Child(LINE)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

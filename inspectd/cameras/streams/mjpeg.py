@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from av.packet import Packet
 
 from inspectd.cameras import jpeg
-from inspectd.cameras.streams.packets import BUFFERED_NS, Arrival
+from inspectd.cameras.streams.packets import BUFFERED_NS, Arrival, refusal
 from inspectd.errors import CameraError
 
 if TYPE_CHECKING:
@@ -198,8 +198,7 @@ def open_mjpeg(address: str, name: str, timeout_s: float) -> Mjpeg | None:
         answer = _ask(address, timeout_s)
     except HTTPError as error:
         error.close()
-        hint = "; check the user and the password" if error.code in (401, 403) else ""
-        raise CameraError(f"{name} cannot be opened: it answers {error.code} {_words(error.code)}{hint}") from None
+        raise CameraError(f"{name} cannot be opened: {refusal(error.code)}") from None
     except (http.client.HTTPException, ValueError, IndexError):
         return None  # some cameras do not quite speak HTTP; FFmpeg may understand them
     except OSError as error:
@@ -313,10 +312,6 @@ def _read(answer: http.client.HTTPResponse, name: str) -> bytes:
         return answer.read1(CHUNK)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise CameraError(f"{name} breaks off: {_why(error)}") from None
-
-
-def _words(code: int) -> str:
-    return http.client.responses.get(code, "")
 
 
 def _why(error: object) -> str:

@@ -6,11 +6,11 @@ notice, and the child dies of it.
 
 from __future__ import annotations
 
+import http.client
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 import av
@@ -186,6 +186,11 @@ def _reported_us(packet: Packet[VideoStream] | None) -> int | None:
 def why(error: Exception) -> str:
     """Return an error of FFmpeg in words, without the address that may hold a secret."""
     if isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError):  # RTSP's answers have HTTP's numbers
-        code = 401 if isinstance(error, av.HTTPUnauthorizedError) else 403
-        return f"it answers {code} {HTTPStatus(code).phrase}; check the user and the password"
+        return refusal(401 if isinstance(error, av.HTTPUnauthorizedError) else 403)
     return str(getattr(error, "strerror", None) or type(error).__name__)
+
+
+def refusal(code: int) -> str:
+    """Return what an answer of HTTP or RTSP that is no stream means."""
+    hint = "; check the user and the password" if code in (401, 403) else ""
+    return f"it answers {code} {http.client.responses.get(code, '')}{hint}"
