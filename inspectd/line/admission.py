@@ -52,8 +52,7 @@ class _OfFrames(ABC):
         return () if entry is None else (Owed(entry, frame),)
 
     def opened(self) -> None:
-        """Each frame is by itself: nothing else follows from it."""
-        self.trouble = None
+        """Each frame is by itself: nothing follows from it."""
 
     @abstractmethod
     def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:

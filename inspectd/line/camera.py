@@ -98,7 +98,7 @@ class Camera:
         self._opened: Opened | None = None
         self._duty = _Duty(products)
         self._beyond = Beyond()
-        self._trouble: str | None = None
+        self._trouble = self._admission.trouble
         """Why no part would be noticed."""
         self._silence: str | None = None
         """Why a camera that is triggered by its own input is taken for dead: an announced trigger brought nothing."""
@@ -212,7 +212,7 @@ class Camera:
         """Check that this is a camera that the recipes were made for."""
         with self._lock:
             self._admission.opened()
-            self._opened = opened
+            self._trouble, self._opened = self._admission.trouble, opened
             found = {
                 recipe.name: why
                 for recipe in self._duty.products.all

@@ -24,6 +24,7 @@ SHORTEST_GAP_NS = 250_000_000
 FEWEST_PERIODS, MOST_PERIODS = 5, 30
 """Between pictures, of which the usual one is known."""
 UNSEEN = "a part may have passed unseen"
+UNWATCHED = "no picture was looked at yet; parts are noticed from the first one on"
 
 
 class Parts:
@@ -53,7 +54,7 @@ class Parts:
         self._taken_ns = 0
         self._periods_ns: deque[int] = deque(maxlen=MOST_PERIODS)
         self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        self.trouble: str | None = None
+        self.trouble: str | None = UNWATCHED
         """Why no part would be noticed at present."""
 
     def admit(self, frame: Frame, recipe: Judged) -> Sequence[Owed]:
@@ -115,6 +116,7 @@ class Parts:
         """Take what is in front of the camera for new: nobody saw what happened before."""
         self._lose_sight()
         self._periods_ns.clear()
+        self.trouble = self.trouble or UNWATCHED
 
     def _presence(self, recipe: Judged) -> Presence | None:
         return recipe.presence if isinstance(recipe, Recipe) else None
@@ -178,7 +180,7 @@ class Parts:
 
     def _say(self, finding: Finding | None) -> None:
         why = finding.detail if finding is not None else None
-        is_new = why is not None and self.trouble is None
+        is_new = why is not None and self.trouble in (None, UNWATCHED)
         self.trouble = why
         if is_new and finding is not None:
             self._ledger.publish_fault(self._camera, finding)

@@ -223,6 +223,19 @@ def test_what_keeps_parts_from_being_noticed_is_said_once_and_stands_in_the_stat
     assert place.is_all_given_back
 
 
+def test_until_the_first_picture_after_each_opening_nothing_is_claimed_to_be_inspected() -> None:
+    place = Place()
+    place.camera.on_opened(OPENED)
+    for _ in range(2):
+        assert not place.camera.is_inspecting
+        assert "no picture was looked at yet" in place.camera.caveats[-1]
+        place.show()
+        assert place.camera.is_inspecting
+        assert place.camera.caveats == []
+        place.camera.on_opened(OPENED)
+    assert place.said == [], "it is no fault"
+
+
 def test_a_place_that_looks_wholly_different_for_long_is_said_and_so_is_its_end() -> None:
     place = Place()
     place.show()
