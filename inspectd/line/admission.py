@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -41,7 +40,7 @@ class Admission(Protocol):
         """Say once that the camera gives no frames any more."""
 
 
-class _OfFrames(ABC):
+class _OfFrames(Admission):
     """What is alike where a frame owes one verdict, or none."""
 
     trouble: str | None = None
@@ -53,10 +52,6 @@ class _OfFrames(ABC):
 
     def opened(self) -> None:
         """Each frame is by itself: nothing follows from it."""
-
-    @abstractmethod
-    def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
-        """Return the entry of a frame, whether its picture is seen or not."""
 
 
 class Stream(_OfFrames):
