@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,7 +125,8 @@ def plan_acquisition(
             f"{public_address(source.address)} is a folder; parts that pass are looked for in the pictures of a camera "
             "or a video, which follow each other."
         )
-    settings = capture_settings(camera, source, SLOTS)
+    # Nobody triggers it here: a camera that takes a picture when it is told is told again and again.
+    settings = msgspec.structs.replace(capture_settings(camera, source, SLOTS), is_commanded=False)
     if (
         passing is not None
         and passing.empty is not None

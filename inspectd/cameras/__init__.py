@@ -6,7 +6,7 @@ Never: torch, zmq, or an opinion on a part.
 
 supervisor, child, protocol   one camera's child is kept alive; one such child, seen from the parent; their messages
 capture, ring                 the child's program, and the shared memory that pictures lie in
-grabbers, streams             who reads which kind of source; coded pictures
+grabbers, streams, vision     who reads which kind of source; coded pictures; GigE Vision and USB3 Vision
 jpeg, freshness               whether a picture is whole, and whether it is a new one
 sources, settings, image_files, discovery, snapshot   what a `source` may be; files; what is plugged in
 """

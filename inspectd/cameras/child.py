@@ -20,9 +20,13 @@ from inspectd.cameras.ring import Pin, Ring
 from inspectd.errors import CameraError
 from inspectd.records import Frame, Stamp
 
+MOST_UNHEARD = 64
+"""Pictures asked for since the child's last word: more would fill the channel of one that does not listen, and what it
+must hear, that slots are free again, would not fit."""
+
 
 class Child:
-    """A running capture child. `receive`, `kill` belong to one thread; frames may be released from any."""
+    """A running capture child. `receive`, `kill` belong to one thread; `want` and the release of frames to any."""
 
     def __init__(self, settings: CaptureSettings, pin: Pin | None = None) -> None:
         """Start the child. `pin`: what the engine wants done with the ring. OSError when no process can be started."""
@@ -31,6 +35,7 @@ class Child:
         self.opened: Opened | None = None
         self._ring: Ring | None = None
         self._held = 0
+        self._unheard = 0
         self._lock = threading.Lock()
         self._channel, theirs = protocol.pair()
         try:
@@ -66,6 +71,8 @@ class Child:
         if not packet:
             return Failed(f"the capture process ended by itself ({self._how_it_ended()})")
         message = self._decode(packet)
+        with self._lock:
+            self._unheard = 0
         if isinstance(message, Opened):
             if len(fds) != 1:
                 raise CameraError("the capture process offered no ring")
@@ -86,6 +93,15 @@ class Child:
         picture = self._ring.view(captured.slot, captured.shape, captured.dtype)
         return Frame(stamp, picture, lambda: self._release(captured.slot))
 
+    def want(self, at_ns: int) -> None:
+        """Have a picture taken after this time, where the camera takes one when it is told."""
+        if self.opened is None or not self.opened.on_demand:
+            return
+        with self._lock:
+            self._unheard += 1
+            if self._unheard <= MOST_UNHEARD:
+                self._order(protocol.Wanted(at_ns))
+
     def kill(self) -> bool:
         """End the child at once; False when the kernel does not let it go (its device is stuck)."""
         with self._lock:
@@ -101,9 +117,13 @@ class Child:
     def _release(self, slot: int) -> None:
         with self._lock:
             self._held -= 1
-            if self._channel.fileno() >= 0:
-                with suppress(OSError):  # the child has died: its ring is retired
-                    self._channel.send(protocol.encode_release(slot), socket.MSG_DONTWAIT)
+            self._order(protocol.Freed(slot))
+
+    def _order(self, order: protocol.Order) -> None:
+        """Say something to the child, if it still listens; the lock is held."""
+        if self._channel.fileno() >= 0:
+            with suppress(OSError):  # it has died: its ring is retired
+                self._channel.send(protocol.encode_order(order), socket.MSG_DONTWAIT)
 
     def _decode(self, packet: bytes) -> Message:
         try:

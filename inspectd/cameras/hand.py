@@ -1,4 +1,7 @@
-"""A capture child's hand: puts pictures into the ring's free slots, hands them over, and takes the slots back."""
+"""A capture child's hand: puts pictures into the ring's free slots, hands them over, and takes orders.
+
+The parent orders that a slot is free again, or that a picture is taken.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Literal
 
 from inspectd.cameras import protocol
 from inspectd.cameras.flood import Flood
-from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
+from inspectd.cameras.grabbers.base import REPEATED, Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.ring import MAX_SLOT_BYTES, Ring
 from inspectd.errors import CameraError
@@ -49,18 +52,20 @@ class Hand:
     def pass_on(self, grabber: Grabber) -> None:
         """Grab until the source ends. A live source is never kept waiting, a finite one never loses."""
         self._open_ring(grabber, grabber.slot_bytes)
-        if grabber.is_live and not self._is_triggered:
+        if grabber.is_live and not self._is_triggered and not grabber.on_demand:
             self._flood = Flood(max(self._fps, grabber.fps), self._stall_s)
         while True:
-            self._take_back(wait=not grabber.is_live and not self._free)
+            self._take_orders(grabber, None if not grabber.is_live and not self._free else grabber.idle_s())
             self._keep_pace()
             grabbed = grabber.grab(self._buffer())
             if grabbed is None:
                 return
             self._look_for_flood(grabbed)
             if isinstance(grabbed, Nothing):
+                if grabbed.is_repeat and self._is_triggered:  # a part was there, and nobody has seen it
+                    self._tell_of(Broken(None, REPEATED, time.monotonic_ns()), is_live=True)
                 # Of an old picture handed out again nothing is said: it is silence.
-                if grabbed.is_repeat or grabbed.is_waiting:
+                elif grabbed.is_repeat or grabbed.is_waiting:
                     self._say_alive(is_repeat=grabbed.is_repeat)
             elif isinstance(grabbed, Broken):
                 self._tell_of(grabbed, is_live=grabber.is_live)
@@ -92,6 +97,7 @@ class Hand:
             grabber.has_driver_time,
             dict(grabber.read_back),
             grabber.known_as,
+            grabber.on_demand,
         )
         try:
             socket.send_fds(self._channel, [protocol.encode(opened)], [fd])
@@ -101,7 +107,7 @@ class Hand:
     def _make_room(self, grabber: Grabber, picture: Picture) -> None:
         """Replace the ring by one with larger slots: pictures of files may have any size."""
         while len(self._free) < self._slots:
-            self._take_back(wait=True)
+            self._take_orders(grabber, None)
         grabber.height, grabber.width = picture.shape[:2]
         self._open_ring(grabber, picture.nbytes)
 
@@ -166,15 +172,19 @@ class Hand:
             return False
         return True
 
-    def _take_back(self, wait: bool) -> None:
-        while True:
-            if not self._poll.poll(None if wait else 0):
-                return
+    def _take_orders(self, grabber: Grabber, longest_s: float | None) -> None:
+        """Take what the parent has said, and wait for its next word for so long; None: until it comes."""
+        waits_ms = None if longest_s is None else longest_s * 1000
+        while self._poll.poll(waits_ms):
             packet = self._channel.recv(64)
             if not packet:
                 raise BrokenPipeError
-            self._free.append(protocol.decode_release(packet))
-            wait = False
+            order = protocol.decode_order(packet)
+            if isinstance(order, protocol.Wanted):
+                grabber.want(order.at_ns)
+            else:
+                self._free.append(order.slot)
+            waits_ms = 0
 
     def _keep_pace(self) -> None:
         if self._period_s:

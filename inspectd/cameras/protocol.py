@@ -1,7 +1,8 @@
 """What a capture child, its parent and the process that forks it tell each other: msgpack over SOCK_SEQPACKET pairs.
 
-The parent sends the settings once and gives slots back; the child says what it opened, hands slots over, and says why
-it ends. A closed socket means: end. Of the child's own start and end its forker tells, over another pair.
+The parent sends the settings once, gives slots back, and asks for pictures where a camera takes them when it is told.
+The child says what it opened, hands slots over, and says why it ends. A closed socket means: end. Of the child's own
+start and end its forker tells, over another pair.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class CaptureSettings(msgspec.Struct, frozen=True):
     """A network camera's wall clock is kept together with this machine's."""
     is_triggered: bool = False
     """The camera takes pictures when its own input says so: that none comes means nothing."""
+    is_commanded: bool = False
+    """The parent says when a picture is wanted. Of a camera that takes one when it is told no others are."""
 
     @property
     def select_s(self) -> int:
@@ -84,6 +87,8 @@ class Opened(_Message, frozen=True, tag=1):
     """Exposure, gain and white balance as read back from the camera, by the names of the configuration."""
     known_as: str = ""
     """What the next child finds it by at once."""
+    on_demand: bool = False
+    """It takes a picture when `Wanted` says so, and no others."""
 
 
 class Captured(_Message, frozen=True, tag=2):
@@ -137,6 +142,19 @@ class Ended(_Message, frozen=True, tag=6):
     """A finite source has been read to its end; the child ends when all slots are back."""
 
 
+class Freed(_Message, frozen=True, tag=1):
+    """The parent's word: a slot is free again."""
+
+    slot: Count
+
+
+class Wanted(_Message, frozen=True, tag=2):
+    """The parent's word: a picture is wanted of a camera that is `on_demand`."""
+
+    at_ns: Count
+    """CLOCK_MONOTONIC: it is to be taken as soon as that is past."""
+
+
 class Started(_Message, frozen=True, tag=1):
     """A child has been forked; its pidfd travels with this message."""
 
@@ -158,10 +176,11 @@ class Exited(_Message, frozen=True, tag=3):
 
 Report = Started | NotStarted | Exited
 Message = Opened | Captured | Alive | Unreadable | Failed | Ended
+Order = Freed | Wanted
 _ENCODER = msgspec.msgpack.Encoder()
 _REPORTS: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 _MESSAGES: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
-_RELEASES: msgspec.msgpack.Decoder[int] = msgspec.msgpack.Decoder(Count)
+_ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 
 
 def encode_settings(settings: CaptureSettings) -> bytes:
@@ -216,11 +235,11 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def encode_release(slot: int) -> bytes:
-    """Pack the parent's only word after the settings: this slot is free again."""
-    return _ENCODER.encode(slot)
+def encode_order(order: Order) -> bytes:
+    """Pack a word of the parent, after the settings."""
+    return _ENCODER.encode(order)
 
 
-def decode_release(packet: bytes) -> int:
-    """Unpack `encode_release`; ValueError when it is none."""
-    return _RELEASES.decode(packet)
+def decode_order(packet: bytes) -> Order:
+    """Unpack `encode_order`; ValueError when it is none."""
+    return _ORDERS.decode(packet)

@@ -26,4 +26,5 @@ def capture_settings(camera: CameraConfig, source: Source, slots: int) -> Captur
         refuse_repeats=camera.frozen_ms > 0,
         synchronized=camera.synchronized,
         is_triggered=camera.mode == "trigger" and camera.triggered_by == "camera",
+        is_commanded=camera.mode == "trigger" and camera.triggered_by == "command",
     )

@@ -122,6 +122,7 @@ class Supervisor:
         self._last_frame = last_frame
         self._taken = 0  # frames of all children
         self._arrivals: deque[int] = deque(maxlen=RATE_FRAMES)
+        self._child: Child | None = None
         self._stuck: Child | None = None
 
         self._stop = threading.Event()
@@ -140,6 +141,15 @@ class Supervisor:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def want(self, at_ns: int) -> None:
+        """Have a picture taken after this time (CLOCK_MONOTONIC), where the camera takes one when it is told.
+
+        May be called from any thread. Where the camera is gone meanwhile `CameraEvents` tell.
+        """
+        child = self._child
+        if child is not None:
+            child.want(at_ns)
 
     @property
     def health(self) -> Health:
@@ -188,6 +198,7 @@ class Supervisor:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             return _Gone(Reason.CAMERA_LOST, f"no capture process could be started: {why}")
+        self._child = child
         try:
             return self._listen(child)
         except CameraError as error:
@@ -196,6 +207,7 @@ class Supervisor:
             LOG.exception("camera %s: unexpected error while handling its messages", self.name)
             return _Gone(Reason.CAMERA_LOST, "an unexpected error; the log has the details")
         finally:
+            self._child = None
             self._stuck = None if child.kill() else child
             self._opened = None
 
@@ -212,7 +224,7 @@ class Supervisor:
                         LOG.warning("camera %s: %s", self.name, message.caveat)
                     self._opened, self._was_opened = message, True
                     self._is_open, self._known_as = True, message.known_as
-                    if self._settings.is_triggered:  # it is there, whether a part is or not
+                    if self._settings.is_triggered or message.on_demand:  # it is there, whether a part is or not
                         self._set_running()
                     self._events.on_opened(message)
                 case Captured():

@@ -19,7 +19,7 @@ def command(snapshot: Path | None) -> None:
     GigE Vision and USB3 Vision cameras that answer are listed by their serial numbers.
     """
     from inspectd.cameras.discovery import Device, discover
-    from inspectd.cameras.grabbers import aravis
+    from inspectd.cameras.vision import library
     from inspectd.errors import InspectdError
 
     def show(device: Device) -> None:
@@ -30,7 +30,7 @@ def command(snapshot: Path | None) -> None:
             click.echo(f"    {device.problem}")
 
     try:
-        vision = aravis.found()
+        vision = library.found()
     except InspectdError as error:
         vision, why = [], f" {error}."
     else:

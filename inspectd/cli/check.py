@@ -100,8 +100,8 @@ def notes_of_triggers(settings: Config) -> list[str]:
 
 def problems_of_devices(settings: Config) -> list[str]:
     """Return which local cameras are absent or not permitted, and whether the engine's device exists."""
-    from inspectd.cameras.grabbers.aravis import missing
     from inspectd.cameras.sources import Kind, parse_source
+    from inspectd.cameras.vision.library import missing
     from inspectd.engine.devices import check_engine
     from inspectd.errors import UsageError
 

@@ -43,6 +43,9 @@ class Capture(Protocol):
     def join(self, timeout_s: float) -> bool:
         """Wait until it has ended; False when it has not."""
 
+    def want(self, at_ns: int) -> None:
+        """Have a picture taken after this time, where the camera takes one when it is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Duty:
@@ -174,6 +177,8 @@ class Camera:
         finding = self._unseen() or self._unjudged(duty, recipe)
         if finding is not None:
             self._ledger.close(entry, finding)
+        elif self._capture is not None and entry.is_open and entry.trigger_ns is not None:
+            self._capture.want(entry.trigger_ns + round(self.config.trigger_delay_ms * 1e6))
         return entry
 
     def check(self, recipe: Recipe) -> None:

@@ -31,7 +31,7 @@ from numbered import encode, look
 from proxy import Harm, Proxy
 from reconnecting import captures_of
 
-from inspectd.cameras.grabbers.aravis import missing
+from inspectd.cameras.vision.library import missing
 from inspectd.client import Message, Subscription
 from inspectd.history import pictures
 from inspectd.model.calibration import CameraRecord

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,9 +19,11 @@ from conftest import write_small_model
 from daemon_process import DaemonProcess
 from run_here import run_here
 
-from inspectd.cameras.grabbers.aravis import AravisGrabber, CameraClock, missing
-from inspectd.cameras.grabbers.base import Grabbed, Nothing
+from inspectd.cameras.grabbers.aravis import AravisGrabber
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.protocol import CaptureSettings
+from inspectd.cameras.vision.clock import CameraClock
+from inspectd.cameras.vision.library import missing
 from inspectd.client import Control
 from inspectd.errors import CameraError
 from inspectd.model.calibration import CameraRecord
@@ -113,6 +116,84 @@ def test_features_are_set_read_back_and_what_the_camera_does_not_take_is_said(
             opened(features=wrong)
 
 
+ON_DEMAND: dict[str, object] = {"features": {"TriggerMode": "On", "TriggerSource": "Software"}}
+
+
+def until(grabber: AravisGrabber, kind: type[Grabbed | Nothing | Broken], tries: int = 2000) -> Any:
+    """Grab as the child's hand does, until something of a kind is found."""
+    for _ in range(tries):
+        time.sleep(grabber.idle_s())
+        found = grabber.grab(None)
+        if isinstance(found, kind) and found != Nothing():
+            return found
+    raise AssertionError(f"no {kind.__name__} came")
+
+
+@needs_aravis
+def test_a_camera_that_takes_a_picture_when_it_is_told_takes_one_then_and_no_others(
+    camera: list[subprocess.Popen[bytes]],
+) -> None:
+    grabber = opened(is_commanded=True, **ON_DEMAND)
+    assert grabber.on_demand
+    for _ in range(6):
+        assert until(grabber, Nothing).is_waiting, "it says that it is there, and nothing comes"
+    for later_ns in (0, 300_000_000, 0):
+        wanted_ns = time.monotonic_ns() + later_ns
+        grabber.want(wanted_ns)
+        taken = until(grabber, Grabbed)
+        assert wanted_ns < taken.captured_ns < wanted_ns + 100_000_000
+        assert not taken.is_arrival_time
+    for at_ns in (1, 2, 3):
+        grabber.want(at_ns)
+    until(grabber, Grabbed)
+    for _ in range(3):
+        assert until(grabber, Nothing).is_waiting, "what was due together is answered by one picture"
+
+
+@needs_aravis
+def test_what_is_not_the_picture_that_it_was_told_to_take_is_never_taken_for_it(
+    camera: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grabber = opened(is_commanded=True, **ON_DEMAND)
+    with monkeypatch.context() as patch:
+        patch.setattr(grabber._freshness, "look", lambda *_: Nothing(is_repeat=True))
+        grabber.want(1)
+        broken = until(grabber, Broken)
+        assert "bit for bit a picture from before" in broken.why
+        assert broken.captured_ns > 1, "its trigger is answered by it"
+    with monkeypatch.context() as patch:
+        patch.setattr(grabber._clock, "taken_ns", lambda _, now_ns: now_ns - 200_000_000)
+        grabber.want(1)
+        with pytest.raises(CameraError, match="gave a picture from before it was told to take one"):
+            until(grabber, Grabbed)
+    grabber._device.set_features_from_string("TriggerMode=Off")  # by another program
+    with pytest.raises(CameraError, match="gives pictures without being told to"):
+        until(grabber, Grabbed)
+    del grabber
+    grabber = opened(is_commanded=True, read_timeout_ms=400.0, **ON_DEMAND)
+    grabber._device.set_features_from_string("TriggerSource=Line0")
+    grabber.want(1)
+    with pytest.raises(CameraError, match="was told to take a picture, and gave none for 360 ms"):
+        until(grabber, Grabbed)
+
+
+@needs_aravis
+def test_where_nobody_triggers_it_is_told_again_and_again(camera: list[subprocess.Popen[bytes]]) -> None:
+    grabber = opened(fps=10.0, **ON_DEMAND)
+    assert not grabber.on_demand
+    times = [until(grabber, Grabbed).captured_ns for _ in range(8)]
+    assert np.median(np.diff(times)) / 1e9 == pytest.approx(0.1, abs=0.02)
+
+
+@needs_aravis
+def test_triggers_that_do_not_fit_together_are_told(camera: list[subprocess.Popen[bytes]]) -> None:
+    with pytest.raises(CameraError, match="with `triggered_by: camera` nobody tells it; set triggered_by: command"):
+        opened(is_triggered=True, **ON_DEMAND)
+    grabber = opened(read_timeout_ms=300.0, features={"TriggerMode": "On", "TriggerSource": "Line0"})
+    with pytest.raises(CameraError, match=r"no picture for 270 ms; it waits for Line0 \(TriggerMode: On\)"):
+        until(grabber, Grabbed)
+
+
 @needs_aravis
 def test_a_camera_that_is_not_there_or_that_another_program_holds_is_told(
     camera: list[subprocess.Popen[bytes]],
@@ -187,6 +268,46 @@ def test_a_daemon_inspects_it_on_triggers_notices_its_loss_and_goes_on(
 
 
 @needs_aravis
+def test_a_daemon_tells_it_to_take_each_part_and_nothing_else(
+    camera: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    record = CameraRecord(f"aravis://{SERIAL}", f"aravis://{SERIAL}", *SIZE)
+    model = write_small_model(tmp_path / "m", threshold=1e6, camera=record)
+    text = (
+        f'{{name: top, source: "aravis://{SERIAL}", model: {model}, mode: trigger, deadline_ms: 3000, '
+        'read_timeout_ms: 600, trigger_delay_ms: 80, features: {TriggerMode: "On", TriggerSource: Software}}'
+    )
+    with DaemonProcess(tmp_path / "d", text) as daemon, Control(daemon.control) as control:
+        daemon.listen(lambda d: any(s["state"] == "running" for s in d.states))
+        time.sleep(1.5)  # longer than a camera may be silent
+        for number in range(8):
+            verdict = ask(control, TriggerRequest(camera="top", part=f"p-{number}", wait=True))
+            assert (verdict["verdict"], verdict["part"]) == ("ok", f"p-{number}")
+            assert 0.08 < (verdict["t"]["captured"] - verdict["t"]["trigger"]) / 1e9 < 1.0
+        for number in range(3):  # faster than it can
+            ask(control, TriggerRequest(camera="top", part=f"q-{number}"))
+        daemon.listen(lambda d: len(d.verdicts) == 11)
+        for verdict in daemon.verdicts[8:]:
+            assert (verdict["verdict"], verdict["reason"]) in {("ok", None), ("fault", "overload")}
+            assert verdict["verdict"] == "fault" or verdict["t"]["captured"] > verdict["t"]["trigger"] + 80_000_000
+        assert daemon.verdicts[-1]["verdict"] == "ok", "the last one is in front of the camera"
+        daemon.listen(lambda d: d.states[-1]["counts"]["triggers"] == 11)
+        counts = daemon.states[-1]["counts"]
+        assert counts["captured"] == counts["ok"], "it took no picture for nobody"
+        assert not [s for s in daemon.states if s["state"] == "lost"]
+        camera[0].send_signal(signal.SIGSTOP)
+        try:
+            silent = ask(control, TriggerRequest(camera="top", part="r-1", wait=True))
+            assert (silent["verdict"], silent["reason"]) == ("fault", "camera_lost")
+            daemon.listen(lambda d: d.states[-1]["state"] == "lost")
+        finally:
+            camera[0].send_signal(signal.SIGCONT)
+        daemon.listen(lambda d: d.states[-1]["state"] == "running")
+        again = ask(control, TriggerRequest(camera="top", part="r-2", wait=True))
+        assert (again["verdict"], again["part"]) == ("ok", "r-2")
+
+
+@needs_aravis
 def test_exposure_other_than_at_calibration_is_a_fault(camera: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
     record = CameraRecord(f"aravis://{SERIAL}", f"aravis://{SERIAL}", *SIZE, None, {"exposure": 5_000.0})
     model = write_small_model(tmp_path / "m", threshold=1e6, camera=record)
@@ -213,7 +334,7 @@ def test_where_aravis_is_missing_it_is_said_what_to_install(tmp_path: Path, monk
     def refuse(_name: str) -> object:
         raise ImportError
 
-    monkeypatch.setattr("inspectd.cameras.grabbers.aravis._import", refuse)
+    monkeypatch.setattr("inspectd.cameras.vision.library._import", refuse)
     with pytest.raises(CameraError, match=r"sudo apt install gir1\.2-aravis-0\.8 python3-gi"):
         opened()
     model = write_small_model(tmp_path / "m", threshold=1e6)

@@ -40,6 +40,7 @@ class FakeCapture:
         self.camera = camera
         self.frame = last_frame
         self.state = State.STARTING
+        self.wanted: list[int] = []
 
     @property
     def health(self) -> Health:
@@ -54,6 +55,9 @@ class FakeCapture:
 
     def join(self, _timeout_s: float) -> bool:
         return self.state is State.STOPPED
+
+    def want(self, at_ns: int) -> None:
+        self.wanted.append(at_ns)
 
 
 class Post:

@@ -24,9 +24,11 @@ from inspectd.cameras.protocol import (
     Captured,
     Ended,
     Failed,
+    Freed,
     Message,
     Opened,
     Unreadable,
+    Wanted,
 )
 from inspectd.cameras.ring import SEALS, Ring
 from inspectd.errors import CameraError
@@ -128,9 +130,15 @@ def test_pictures_that_cannot_be_are_refused(fields: list[object]) -> None:
         protocol.decode(msgspec.msgpack.encode(fields))
 
 
-@pytest.mark.parametrize("slot", [0, 5, U32])
-def test_a_slot_is_given_back_by_its_number(slot: int) -> None:
-    assert protocol.decode_release(protocol.encode_release(slot)) == slot
+@pytest.mark.parametrize("order", [Freed(0), Freed(5), Freed(U32), Wanted(0), Wanted(U64)], ids=str)
+def test_every_order_arrives_as_it_was_given(order: protocol.Order) -> None:
+    assert protocol.decode_order(protocol.encode_order(order)) == order
+
+
+@pytest.mark.parametrize("packet", [b"", b"\x05", protocol.encode(Ended()), b"\xff" * 9])
+def test_what_is_no_order_is_refused(packet: bytes) -> None:
+    with pytest.raises((msgspec.DecodeError, msgspec.ValidationError)):
+        protocol.decode_order(packet)
 
 
 @pytest.fixture

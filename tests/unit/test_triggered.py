@@ -147,6 +147,23 @@ def test_a_trigger_for_a_camera_that_is_not_there_is_answered_at_once(state: Sta
     assert line.heard == [("1", "A-1", None, reason)]
 
 
+def test_a_picture_is_wanted_for_each_trigger_that_waits_for_one_and_for_no_other() -> None:
+    line = Line(trigger_delay_ms=250.5)
+    began_ns = [line.camera.trigger(f"A-{number}").trigger_ns or 0 for number in range(3)]
+    wanted = line.captures[-1].wanted
+    assert wanted == [one + 250_500_000 for one in began_ns]
+    line.camera.pause("cleaning")
+    line.camera.trigger("A-4")
+    line.camera.resume()
+    line.captures[-1].state = State.LOST
+    line.camera.trigger("A-5")
+    assert len(wanted) == 3, "what is answered at once needs none"
+    line.captures[-1].state = State.RUNNING
+    for number in range(200):
+        line.camera.trigger(f"B-{number}")
+    assert len(wanted) == 100, "nor what comes faster than anything is taken"
+
+
 def test_a_trigger_for_a_camera_that_was_never_started() -> None:
     line = Line(is_open=False)
     line.camera.trigger("A-1")

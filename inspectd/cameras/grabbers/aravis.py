@@ -2,35 +2,33 @@
 
 Runs in the capture child only. A camera is known by its serial number. It is told everything at each opening, and what
 it was told is read back. Its clock is its own: it is brought to this machine's by the quickest buffer of a while, since
-a buffer may be late and is never early.
+a buffer may be late and is never early. One that takes a picture when it is told (`TriggerSource: Software`) is told so
+for each trigger; where there are none, again and again.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, cast
 
 import cv2
 import numpy as np
 
-from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
+from inspectd.cameras.grabbers.base import REPEATED, Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.grabbers.freshness import Freshness
-from inspectd.cameras.protocol import CaptureSettings, Feature
+from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import ARAVIS
+from inspectd.cameras.vision.clock import CameraClock
+from inspectd.cameras.vision.demand import Demand
+from inspectd.cameras.vision.features import Features
+from inspectd.cameras.vision.library import load, said
 from inspectd.errors import CameraError
 from inspectd.records import Picture
 
-_import = importlib.import_module
 BUFFERS = 4
-INSTALL = "sudo apt install gir1.2-aravis-0.8 python3-gi"
-LATENCY_S, JUMP_S = 10.0, 5.0
-"""So long the quickest buffer is remembered; a camera's clock that is off by more has been set anew."""
 GIGE_VISION = "GigEVision"
 HEARTBEAT_REGISTER, PRIVILEGE_REGISTER = 0x0938, 0x0A00
 """GigE Vision's: how long a camera waits for a sign of its program; whose it is, which is read as that sign."""
@@ -40,10 +38,14 @@ STOP_S = 0.1
 """A camera that was in the middle of a picture ends it."""
 FIRST_PICTURES = 3
 """May come damaged."""
+SLICE_S = 0.002
+"""So long the next trigger may wait while a picture is under way."""
+EARLY_NS = 5_000_000
+"""A picture that was taken by so much before the camera was told to take it is another one: clocks drift by less."""
 PATIENT = 0.9
 """Of the time that a camera may be silent: then its reader ends by itself, before it is ended."""
-NEAR = 0.02
-"""As a share: cameras round what they are told."""
+SLOWEST_FPS = 1.0
+"""Of a camera that is told to take pictures by nobody else, and does not say how many it can."""
 COLOURED = {  # GenICam's names: what OpenCV makes of them (its Bayer names are of the second row)
     "RGB8": cv2.COLOR_RGB2BGR,
     "BayerRG8": cv2.COLOR_BayerBG2BGR,
@@ -53,7 +55,6 @@ COLOURED = {  # GenICam's names: what OpenCV makes of them (its Bayer names are 
 }
 PLAIN = {"Mono8": (1, np.uint8), "BGR8": (3, np.uint8), "Mono10": (1, np.uint16), "Mono12": (1, np.uint16)}
 PLAIN |= {"Mono16": (1, np.uint16)}
-SETTINGS = {"exposure": ("ExposureTime", "ExposureTimeAbs"), "gain": ("Gain", "GainRaw", "GainAbs")}
 
 
 class AravisGrabber(Grabber):
@@ -85,7 +86,9 @@ class AravisGrabber(Grabber):
         self._device = self._camera.get_device()
         self._device.connect("control-lost", self._on_lost)
         self._is_network = isinstance(self._device, self._aravis.GvDevice)
-        self._next_beat_s, self._first_left = 0.0, FIRST_PICTURES
+        self._patience_ms = PATIENT * self._settings.read_timeout_ms
+        self._beat_s = min(BEAT_S, self._settings.read_timeout_ms / 4000)
+        self._next_beat_s = 0.0
         if self._is_network and not self._device.is_controller():
             raise CameraError(f"the camera {self._serial} cannot be opened: another program holds it; end that one")
         if self._is_network:
@@ -93,8 +96,9 @@ class AravisGrabber(Grabber):
         with suppress(self._error):  # for a program that was killed it still runs, to where that one listened
             self._camera.stop_acquisition()
         time.sleep(STOP_S)
-        self._tell()
-        self.read_back = self._read_back()
+        self._features = Features(self._aravis, self._error, self._camera, self._serial)
+        self._features.tell(self._settings)
+        self.read_back = self._features.read_back(self._settings)
         self.format = str(self._camera.get_pixel_format_as_string())
         if self.format not in COLOURED | PLAIN:
             raise CameraError(
@@ -103,9 +107,12 @@ class AravisGrabber(Grabber):
             )
         _, _, self.width, self.height = self._camera.get_region()
         self.slot_bytes = self.width * self.height * (6 if self.format not in COLOURED else 3)
-        self.fps = self._fps()
+        self.fps = self._features.frame_rate()
         self._freshness = Freshness(False, self._settings.refuse_repeats)
         self._clock = CameraClock()
+        self._demand = self._demanded()
+        self.on_demand = self._demand is not None and self._settings.is_commanded
+        self._first_left = FIRST_PICTURES if self._demand is None else 0
         self._stream = self._camera.create_stream(None, None)
         payload = self._camera.get_payload()
         for _ in range(BUFFERS):
@@ -114,38 +121,97 @@ class AravisGrabber(Grabber):
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return the next picture, or that there is none; CameraError when the camera is gone."""
-        waits_ms = 1000 if self._settings.is_triggered else PATIENT * self._settings.read_timeout_ms
+        if self._demand is not None:
+            return self._grab_demanded(self._demand)
+        waits_ms = 1000 if self._settings.is_triggered else self._patience_ms
         buffer = self._next_buffer(time.monotonic() + waits_ms / 1000)
-        now_ns = time.monotonic_ns()
         if buffer is None and self._settings.is_triggered:
             return Nothing(is_waiting=True)
         if buffer is None:
-            raise CameraError(f"the camera {self._serial} has given no picture for {waits_ms:.0f} ms")
-        try:
-            return self._taken(buffer, now_ns)
-        finally:
-            self._stream.push_buffer(buffer)
+            source = self._features.trigger_source()
+            waiting = "" if source is None else f"; it waits for {source} (TriggerMode: On)"
+            raise CameraError(f"the camera {self._serial} has given no picture for {waits_ms:.0f} ms{waiting}")
+        return self._read(buffer)
+
+    def want(self, at_ns: int) -> None:
+        """Tell the camera to take a picture as soon as this time is past."""
+        if self._demand is not None:
+            self._demand.want(at_ns)
+
+    def idle_s(self) -> float:
+        """Return how long the camera need not be told anything, where it is told when to take a picture."""
+        if self._demand is None or self._demand.told_ns is not None:
+            return 0.0
+        due_ns = self._demand.due_in_ns(time.monotonic_ns())
+        beat_s = max(0.0, self._next_beat_s - time.monotonic())
+        return beat_s if due_ns is None else min(beat_s, due_ns / 1e9)
+
+    def _grab_demanded(self, demand: Demand) -> Grabbed | Nothing | Broken:
+        """Tell the camera to take a picture when one is due, or return what has come of that.
+
+        One that does not give what it was told to is given up: nobody would know what its next picture belongs to.
+        """
+        was_beat = self._keep_alive()
+        waits_s = 0.0 if demand.told_ns is None else SLICE_S if self.on_demand else BEAT_S
+        buffer = self._stream.timeout_pop_buffer(int(waits_s * 1e6)) if waits_s else self._stream.try_pop_buffer()
+        now_ns = time.monotonic_ns()
+        if demand.told_ns is None:
+            if buffer is not None:
+                raise CameraError(
+                    f"the camera {self._serial} gives pictures without being told to, although its TriggerSource is "
+                    "Software; it is set anew"
+                )
+            if demand.due_in_ns(now_ns) == 0:
+                demand.told(now_ns)
+                self._features.command("TriggerSoftware")
+        elif buffer is not None:
+            return self._answer(self._read(buffer), demand.came())
+        elif now_ns - demand.told_ns > self._patience_ms * 1e6:
+            raise CameraError(
+                f"the camera {self._serial} was told to take a picture, and gave none for {self._patience_ms:.0f} ms"
+            )
+        return Nothing(is_waiting=was_beat)
 
     def _next_buffer(self, until_s: float) -> Any:
         """Return the next buffer, or None; the camera hears from us however long it takes."""
         while True:
-            if self._is_lost:
-                raise CameraError(f"the camera {self._serial} does not answer any more")
             self._keep_alive()
             waits_s = min(BEAT_S, max(0.0, until_s - time.monotonic()))
             buffer = self._stream.timeout_pop_buffer(int(waits_s * 1e6))
             if buffer is not None or time.monotonic() >= until_s:
                 return buffer
 
-    def _keep_alive(self) -> None:
-        """Show a GigE Vision camera that its program still runs: else it is free for the next one that soon."""
-        if not self._is_network or time.monotonic() < self._next_beat_s:
-            return
-        self._next_beat_s = time.monotonic() + BEAT_S
+    def _keep_alive(self) -> bool:
+        """Show a GigE Vision camera that its program still runs: else it is free for the next one that soon.
+
+        Return whether it was time to; CameraError when the camera is gone.
+        """
+        if self._is_lost:
+            raise CameraError(f"the camera {self._serial} does not answer any more")
+        if time.monotonic() < self._next_beat_s:
+            return False
+        self._next_beat_s = time.monotonic() + self._beat_s
         try:
-            self._device.read_register(PRIVILEGE_REGISTER)
+            if self._is_network:
+                self._device.read_register(PRIVILEGE_REGISTER)
         except self._error:
             raise CameraError(f"the camera {self._serial} does not answer any more") from None
+        return True
+
+    def _answer(self, found: Grabbed | Nothing | Broken, told_ns: int) -> Grabbed | Broken:
+        """Return what the camera was told to take: that it is not older is known better than by the camera's clock."""
+        if not isinstance(found, Grabbed):
+            return Broken(None, found.why if isinstance(found, Broken) else REPEATED, told_ns)
+        if not found.is_arrival_time and found.captured_ns < told_ns - EARLY_NS:
+            raise CameraError(f"the camera {self._serial} gave a picture from before it was told to take one")
+        return replace(found, captured_ns=told_ns, is_arrival_time=False)
+
+    def _read(self, buffer: Any) -> Grabbed | Nothing | Broken:
+        """Return what a buffer holds, and give it back."""
+        try:
+            return self._taken(buffer, time.monotonic_ns())
+        finally:
+            self._stream.push_buffer(buffer)
 
     def _taken(self, buffer: Any, now_ns: int) -> Grabbed | Nothing | Broken:
         if buffer.get_status() != self._aravis.BufferStatus.SUCCESS:
@@ -176,73 +242,20 @@ class AravisGrabber(Grabber):
         code = COLOURED.get(self.format)
         return cast("Picture", raw if code is None else cv2.cvtColor(raw, code))
 
-    # What it is told
+    # When it takes a picture
 
-    def _tell(self) -> None:
-        """Set everything that is asked for; CameraError when the camera does not take it."""
-        asked = self._settings
-        for name, value in asked.features.items():
-            self._set(name, value)
-        if asked.size is not None:
-            self._set("Width", asked.size[0])
-            self._set("Height", asked.size[1])
-        if asked.format is not None:
-            self._set("PixelFormat", asked.format.strip())
-        for what, names in SETTINGS.items():
-            value = getattr(asked, what)
-            if value is not None:
-                feature = next((one for one in names if self._has(one)), None)
-                if feature is None:
-                    raise CameraError(f"the camera {self._serial} has no {' or '.join(names)}, which `{what}` sets")
-                self._set(feature, value)
-        if asked.fps is not None:
-            self._camera.set_frame_rate(asked.fps)
-
-    def _has(self, name: str) -> bool:
-        return self._device.get_feature(name) is not None
-
-    def _set(self, name: str, value: Feature) -> None:
-        if not self._has(name):
-            raise CameraError(f"the camera {self._serial} has no feature {name}; `arv-tool-0.8 features` lists them")
-        try:
-            self._device.set_features_from_string(f"{name}={_written(value, self._value(name))}")
-        except self._error as error:
-            raise CameraError(f"the camera {self._serial} does not take {name}: {value}: {_said(error)}") from None
-        now = self._value(name)
-        if not _is_same(now, value):
-            raise CameraError(f"the camera {self._serial} was told {name}: {value}, and has {now}")
-
-    def _value(self, name: str) -> Feature:
-        """Return what a feature is at present."""
-        node = self._device.get_feature(name)
-        kinds = self._aravis
-        if isinstance(node, kinds.GcBoolean):
-            return bool(self._device.get_boolean_feature_value(name))
-        if isinstance(node, kinds.GcEnumeration | kinds.GcStringRegNode):
-            return str(self._device.get_string_feature_value(name))
-        if isinstance(node, kinds.GcFloatNode | kinds.GcFloatRegNode | kinds.GcSwissKnifeNode | kinds.GcConverterNode):
-            return float(self._device.get_float_feature_value(name))
-        return int(self._device.get_integer_feature_value(name))
-
-    def _read_back(self) -> dict[str, float]:
-        found = {}
-        for what, names in SETTINGS.items():
-            name = next((one for one in names if self._has(one)), None)
-            if name is not None:
-                found[what] = self._number(name)
-        for name in self._settings.features:
-            found[name] = self._number(name)
-        return {name: value for name, value in found.items() if value is not None}
-
-    def _number(self, name: str) -> Any:
-        value = self._value(name)
-        return float(value) if isinstance(value, int | float) else None
-
-    def _fps(self) -> float:
-        try:
-            return float(self._camera.get_frame_rate())
-        except self._error:
-            return 0.0
+    def _demanded(self) -> Demand | None:
+        """Return when it is to be told to take a picture; None: it does so by itself, or by its input."""
+        if self._features.trigger_source() != "Software":
+            return None
+        if self._settings.is_triggered:
+            raise CameraError(
+                f"the camera {self._serial} takes a picture when it is told (TriggerSource: Software), and with "
+                "`triggered_by: camera` nobody tells it; set triggered_by: command, or TriggerSource to its input"
+            )
+        if self._settings.is_commanded:
+            return Demand()
+        return Demand(int(1e9 / (self._settings.fps or self.fps or SLOWEST_FPS)))
 
     # Finding it
 
@@ -275,90 +288,10 @@ class AravisGrabber(Grabber):
         return str(kinds.get_device_address(number) if is_on_network else kinds.get_device_id(number))
 
     def _why_not(self, error: Exception) -> str:
-        text = _said(error)
+        text = said(error)
         if "access" in text.lower() or "control" in text.lower():
             return f"another program holds it ({text}); end that one"
         return text
 
     def _on_lost(self, _device: object) -> None:
         self._is_lost = True
-
-
-class CameraClock:
-    """Brings a camera's clock to this machine's monotonic one, in nanoseconds."""
-
-    def __init__(self) -> None:
-        self._apart_ns: deque[tuple[int, int]] = deque()
-        """When, and how far this machine's clock was ahead then; of a while, the least of them last."""
-
-    def taken_ns(self, camera_ns: int, now_ns: int) -> int:
-        """Return when a picture was taken that arrived now: never later than now."""
-        apart = now_ns - camera_ns
-        if self._apart_ns and abs(apart - self._apart_ns[0][1]) > JUMP_S * 1e9:
-            self._apart_ns.clear()  # it was set anew
-        while self._apart_ns and self._apart_ns[-1][1] >= apart:
-            self._apart_ns.pop()
-        self._apart_ns.append((now_ns, apart))
-        while self._apart_ns[0][0] < now_ns - LATENCY_S * 1e9:
-            self._apart_ns.popleft()
-        return camera_ns + self._apart_ns[0][1]
-
-
-def load() -> tuple[Any, type[Exception]]:
-    """Return Aravis and its error; CameraError: it is not installed."""
-    version = f"python{sys.version_info.major}"
-    for folder in (None, Path(f"/usr/lib/{version}/dist-packages")):  # a virtual environment does not see Debian's own
-        if folder is not None and (folder / "gi").is_dir():
-            sys.path.append(str(folder))
-        try:
-            _import("gi").require_version("Aravis", "0.8")
-            loaded = _import("gi.repository.Aravis"), _import("gi.repository.GLib").Error
-        except (ImportError, ValueError, AttributeError):
-            continue
-        else:
-            return loaded
-        finally:
-            if folder is not None and str(folder) in sys.path:
-                sys.path.remove(str(folder))
-    raise CameraError(f"GigE Vision and USB3 Vision cameras need Aravis, which is not installed here: {INSTALL}")
-
-
-def missing() -> str | None:
-    """Return why no such camera can be read here, as a sentence without its full stop; None: they can."""
-    try:
-        load()
-    except CameraError as error:
-        return str(error)
-    return None
-
-
-def found() -> list[tuple[str, str]]:
-    """Return the address, and maker and model, of each camera that answers; CameraError: Aravis is not installed."""
-    aravis, _ = load()
-    aravis.update_device_list()
-    return [
-        (
-            f"{ARAVIS}{aravis.get_device_serial_nbr(i)}",
-            f"{aravis.get_device_vendor(i)} {aravis.get_device_model(i)}",
-        )
-        for i in range(aravis.get_n_devices())
-    ]
-
-
-def _said(error: Exception) -> str:
-    return str(getattr(error, "message", error))
-
-
-def _written(value: Feature, now: Feature) -> str:
-    """Write a value as features of the kind of its present one are written."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and isinstance(now, int) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _is_same(now: Feature, asked: Feature) -> bool:
-    if isinstance(now, str) or isinstance(asked, str):
-        return str(now) == str(asked)
-    return abs(float(now) - float(asked)) <= NEAR * abs(float(asked))

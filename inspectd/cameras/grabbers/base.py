@@ -8,6 +8,7 @@ from typing import Protocol
 
 from inspectd.records import Picture
 
+REPEATED = "it is bit for bit a picture from before: the camera shows an old one"
 NO_SETTINGS: Mapping[str, float] = {}
 """Of a source that has no lens."""
 
@@ -62,5 +63,16 @@ class Grabber(Protocol):
     known_as: str = ""
     """What the next child finds it by at once; empty: its source is enough."""
 
+    on_demand: bool = False
+    """It takes a picture when it is told, and no others."""
+
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return what comes next, decoded into `into` where that fits; None at the end."""
+
+    def want(self, at_ns: int) -> None:
+        """Have a picture taken after this time, where it is `on_demand`."""
+        return
+
+    def idle_s(self) -> float:
+        """Return how long `grab` has nothing to do, unless something is wanted meanwhile."""
+        return 0.0
