@@ -129,8 +129,9 @@ def tint(picture: Picture) -> Small:
     if picture.ndim == 2:
         return np.zeros(2 * TINT_SIDE * TINT_SIDE, np.float32)
     sparse = thinned(thinned(picture, 4 * SIDE), 8 * TINT_SIDE).astype(np.float32)
-    blue, green, red = np.moveaxis(averaged(sparse, TINT_SIDE, TINT_SIDE), 2, 0)
-    brightness = float(sparse.mean()) + 1e-6
+    places = averaged(sparse, TINT_SIDE, TINT_SIDE)
+    blue, green, red = np.moveaxis(places, 2, 0)
+    brightness = float(places.mean()) + 1e-6
     colours = np.concatenate([(blue - red).ravel(), (green - (blue + red) / 2).ravel()])
     return np.asarray(colours / brightness, np.float32)
 

@@ -152,7 +152,9 @@ def _shares(length: int, parts: int) -> NDArray[np.float32]:
 
 def brighter(seen: Places, usual: Places) -> float:
     """Return how many times as bright one picture's places are as another's, in the middle of them."""
-    return float(np.median((seen + DARKEST) / (usual + DARKEST)))
+    ratios, half = (seen + DARKEST) / (usual + DARKEST), len(seen) // 2
+    middle = np.partition(ratios, (half - 1, half))[half - 1 : half + 1]  # np.median takes four times as long
+    return float(middle.mean())
 
 
 def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
@@ -199,6 +201,8 @@ def _histogram(levels: cv2.typing.MatLike) -> NDArray[np.float64]:
 
 def _mean_of(histogram: NDArray[np.float64], share: float, levels: NDArray[np.float64] = LEVELS) -> float:
     """Return the mean of the first `share` of the values that a histogram counts, in its order."""
-    wanted = histogram.sum() * share
-    taken = np.diff(np.minimum(np.cumsum(histogram), wanted), prepend=0.0)
-    return float((taken * levels).sum() / wanted)
+    up_to = np.cumsum(histogram)
+    wanted = up_to[-1] * share
+    last = int(np.searchsorted(up_to, wanted))  # whose values are wanted in part
+    before = up_to[last - 1] if last else 0.0
+    return float((histogram[:last] @ levels[:last] + (wanted - before) * levels[last]) / wanted)

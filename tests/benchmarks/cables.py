@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,18 +33,24 @@ from proxy import Harm, Proxy
 from reconnecting import captures_of
 
 from inspectd.cameras.vision.library import missing
-from inspectd.client import Message, Subscription
+from inspectd.client import Control, Message, NoReplyError, Subscription
 from inspectd.history import pictures
 from inspectd.model.calibration import CameraRecord
 from inspectd.records import Outcome
+from inspectd.wire.requests import TriggerRequest
 
 SIZE, OTHER_SIZE = (320, 240), (480, 240)
 VISION_SIZE = (512, 512)
 FAKE, SERIAL = "arv-fake-gv-camera-0.8", "CABLES1"
+VISION = {  # by itself, and told to take each picture by a trigger
+    "aravis": "",
+    "aravis-told": ', mode: trigger, deadline_ms: 1000, features: {TriggerMode: "On", TriggerSource: Software}',
+}
 READ_TIMEOUT_MS = 1000
 CALM_S, AWAY_S, LONG_S = 2.0, 3.0, 20.0
 PATIENCE_S = 40.0
 LOST_PACKETS = 0.03
+TRIGGER_S = 0.1
 TROUBLES = {
     "torn": "torn JPEGs",
     "half": "connection closed in the middle of a part",
@@ -68,7 +75,7 @@ class Camera:
     @property
     def address(self) -> str:
         """What stands in the configuration."""
-        if self.kind == "aravis":
+        if self.kind in VISION:
             return f"aravis://{SERIAL}"
         if self._proxy is not None:
             return f"rtsp://127.0.0.1:{self._proxy.port}/line?udp"
@@ -76,7 +83,7 @@ class Camera:
 
     def start(self, size: tuple[int, int]) -> subprocess.Popen[bytes]:
         """Start it, with pictures of a size."""
-        if self.kind == "aravis":
+        if self.kind in VISION:
             fake = subprocess.Popen([FAKE, "-i", "127.0.0.1", "-s", SERIAL], stdout=subprocess.DEVNULL)
             time.sleep(0.3)
             return fake
@@ -134,7 +141,7 @@ class Camera:
             for word, called in TROUBLES.items():
                 harm = functools.partial(self.be, word)
                 found[f"{called}, for {AWAY_S:g} s"] = (harm, lambda: self.be("well"), AWAY_S)
-        if self.kind != "aravis":  # that one has but one size
+        if self.kind not in VISION:  # that one has but one size
             found["killed, started again with another size"] = (self.kill, lambda: self.again(OTHER_SIZE), AWAY_S)
         return found
 
@@ -223,22 +230,34 @@ def wrong_of(archive: Path) -> tuple[int, int]:
     return len(kept), sum(look(pictures.read(path).picture)[1] > 0 for path in kept)
 
 
+def trigger(control: str, is_over: threading.Event) -> None:
+    """Say, again and again, that a part is there."""
+    with Control(control) as line:
+        while not is_over.wait(TRIGGER_S):
+            with suppress(NoReplyError):
+                line.ask(TriggerRequest(camera="net"), 5.0)
+
+
 def run(folder: Path, kind: str) -> None:
     """Print the rows of one kind of camera."""
     folder.mkdir()
     camera = Camera(folder, kind)
-    size = VISION_SIZE if kind == "aravis" else SIZE
+    size = VISION_SIZE if kind in VISION else SIZE
     model = write_small_model(folder / "model", 1e6, camera=CameraRecord("fit", None, *size))
     config, endpoint, archive = folder / "inspectd.yaml", f"ipc://{folder}/p", folder / "archive"
     config.write_text(
-        f'cameras: [{{name: net, source: "{camera.address}", model: {model}, read_timeout_ms: {READ_TIMEOUT_MS}}}]\n'
+        f'cameras: [{{name: net, source: "{camera.address}", model: {model}, read_timeout_ms: {READ_TIMEOUT_MS}'
+        f"{VISION.get(kind, '')}}}]\n"
         f'publish: {{bind: "{endpoint}"}}\ncontrol: {{bind: "ipc://{folder}/c"}}\n'
         f'metrics: {{listen: "127.0.0.1:0"}}\njournal: {{path: {folder}/journal.db}}\narchive: {{path: {archive}, ok_share: 1}}\n'
     )
     command = [sys.executable, "-m", "inspectd", "run", "--config", str(config)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as daemon:
-        ear = Ear(endpoint)
+        ear, is_over = Ear(endpoint), threading.Event()
+        client = threading.Thread(target=trigger, args=(f"ipc://{folder}/c", is_over))
         try:
+            if kind == "aravis-told":
+                client.start()
             for what, (harm, mend, away_s) in camera.tries(lambda: captures_of(daemon.pid)[0]).items():
                 row = measure(ear, what, harm, mend, away_s)
                 print(
@@ -247,11 +266,14 @@ def run(folder: Path, kind: str) -> None:
                     flush=True,
                 )
         finally:
+            is_over.set()
+            if client.ident is not None:
+                client.join()
             daemon.terminate()
             with suppress(ProcessLookupError):
                 camera.signal(signal.SIGCONT)
             camera.kill()
-    if kind != "aravis":
+    if kind not in VISION:
         kept, wrong = wrong_of(archive)
         print(f"{kind}: of {kept} pictures that were called ok and kept, {wrong} do not show what was sent", flush=True)
 
@@ -259,7 +281,7 @@ def run(folder: Path, kind: str) -> None:
 def main() -> None:
     """Print the table."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--kinds", default="rtsp,rtsp-udp,http,aravis")
+    ask.add_argument("--kinds", default="rtsp,rtsp-udp,http,aravis,aravis-told")
     given = ask.parse_args()
     print("| camera | what was done | told after, s | judged again after, s | ok meanwhile |")
     print("|---|---|---|---|---|")
@@ -268,7 +290,7 @@ def main() -> None:
             if kind.startswith("rtsp") and not has_rtsp():
                 print("no RTSP server here", file=sys.stderr)
                 continue
-            if kind == "aravis" and (shutil.which(FAKE) is None or missing() is not None):
+            if kind in VISION and (shutil.which(FAKE) is None or missing() is not None):
                 print("no GigE Vision camera here", file=sys.stderr)
                 continue
             run(Path(name) / kind, kind)

@@ -6,9 +6,12 @@ python tests/benchmarks/looks.py --width 1920 --height 1080
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `inspectd run` does
 
 import numpy as np
 
