@@ -13,8 +13,9 @@ from torch import Tensor
 
 from calibrate.data.augment import Augmentation
 from inspectd.errors import UsageError
-from inspectd.model.framing import Small, shrink, tint
+from inspectd.model.framing import shrink, tint
 from inspectd.model.geometry import Geometry
+from inspectd.model.glance import Small
 from inspectd.model.ignored import Ignored
 from inspectd.model.optics import Lens, Places, end_spread, look_through, places
 from inspectd.records import Picture, Rect

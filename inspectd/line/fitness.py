@@ -18,7 +18,8 @@ from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.framing import APART
 from inspectd.model.geometry import Geometry
-from inspectd.model.optics import Limits, Optics, end_spread, look_through, thinned
+from inspectd.model.glance import Glance, thinned
+from inspectd.model.optics import Limits, Optics, end_spread, look_through
 from inspectd.model.presence import Presence
 from inspectd.records import Finding, Picture, Reason, fault
 
@@ -112,18 +113,17 @@ def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool, beyond: B
     if is_camera and (why := transfer_problem(recipe, picture)) is not None:
         return fault(Reason.PICTURE, why)
     looked_at = set[str]()  # what a model knows of the whole picture is looked at once
-    few = thinned(picture, SAMPLES) if is_camera else picture
+    glance = Glance(picture) if is_camera else None
     for area in recipe.areas:
         label = area.model.label
         why = place_mismatch(area, width, height)
-        if why is None and is_camera:
-            levels = few if area.geometry.is_whole else picture
-            if (bad := light_problem(area, levels, beyond)) is not None:
+        if why is None and glance is not None:
+            if (bad := light_problem(area, glance.few if area.geometry.is_whole else picture, beyond)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
             if area.model.digest not in looked_at:
                 looked_at.add(area.model.digest)
-                why = scene_mismatch(area, few, beyond)
-            if why is None and (bad := optics_problem(area, picture, levels, beyond)) is not None:
+                why = scene_mismatch(area, glance, beyond)
+            if why is None and (bad := optics_problem(area, picture, glance, beyond)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
         if why is not None:
             return fault(Reason.IDENTITY, why, model=label)
@@ -236,18 +236,18 @@ def light_problem(area: Area, picture: Picture, beyond: Beyond | None = None) ->
 
 
 def optics_problem(
-    area: Area, picture: Picture, levels: Picture | None = None, beyond: Beyond | None = None
+    area: Area, picture: Picture, glance: Glance | None = None, beyond: Beyond | None = None
 ) -> str | None:
     """Return what of light, noise and sharpness has gone beyond what the model withstands, and what to do about it.
 
-    `levels`: the picture, or fewer pixels of it, for its brightness.
+    `glance`: the picture's, where there is one already.
     """
     calibration = area.model.calibration
     limits = calibration.optics if calibration else None
     if limits is None:
         return None
     beyond = beyond or Beyond()
-    for kind, allowed, value in _measured(limits, area, picture, picture if levels is None else levels):
+    for kind, allowed, value in _measured(limits, area, picture, glance or Glance(picture)):
         if (how := _beyond(value, allowed, kind, area.model.digest, beyond)) is not None:
             return (
                 f"the picture is {how} than the model is known to withstand: {kind.seen.format(value)}, at calibration "
@@ -256,12 +256,15 @@ def optics_problem(
     return None
 
 
-def _measured(limits: Optics, area: Area, picture: Picture, levels: Picture) -> Iterator[tuple[_Kind, Limits, float]]:
+def _measured(limits: Optics, area: Area, picture: Picture, glance: Glance) -> Iterator[tuple[_Kind, Limits, float]]:
     """Yield what can be measured of a picture, one after the other: the lens costs time only if the light is right."""
-    (height, width), white_level = levels.shape[:2], area.model.white_level
-    yield LIGHT, limits.light, limits.brightness(levels, area.geometry.area(width, height), white_level)
-    height, width = picture.shape[:2]
-    lens = look_through(picture, area.geometry.area(width, height), white_level)
+    (height, width), white_level = picture.shape[:2], area.model.white_level
+    where = area.geometry.area(width, height)
+    if area.geometry.is_whole:
+        yield LIGHT, limits.light, limits.brightness_at(glance, white_level)
+    else:
+        yield LIGHT, limits.light, limits.brightness(picture, where, white_level)
+    lens = look_through(picture, where, white_level)
     if lens is None:
         return
     yield NOISE, limits.noise, lens.noise
@@ -279,18 +282,18 @@ def _beyond(value: float, limits: Limits, kind: _Kind, model: str, beyond: Beyon
     return None
 
 
-def scene_mismatch(area: Area, picture: Picture, beyond: Beyond | None = None) -> str | None:
+def scene_mismatch(area: Area, glance: Glance, beyond: Beyond | None = None) -> str | None:
     """Return why a camera's picture does not show the scene that the model was calibrated on, or not in its colours."""
     calibration = area.model.calibration
     framing, colours = (calibration.framing, calibration.tint) if calibration else (None, None)
     beyond, model = beyond or Beyond(), area.model.digest
-    similarity = framing.similarity(picture) if framing is not None else 1.0
+    similarity = framing.similarity_at(glance) if framing is not None else 1.0
     if framing is not None and beyond.is_below((model, "scene"), framing.limit, framing.limit + APART / 2, similarity):
         return (
             f"the picture does not show the scene that the model was calibrated on (similarity {similarity:.2f}, "
             f"expected at least {framing.limit:.2f}); was the camera moved or flipped, or is it another?"
         )
-    distance = colours.distance(picture) if colours is not None else 0.0
+    distance = colours.distance_at(glance) if colours is not None else 0.0
     if colours is not None and beyond.is_above((model, "colours"), colours.limit, 0.8 * colours.limit, distance):
         return (
             f"the picture has other colours than the model was calibrated on (distance {distance:.3f}, expected at "

@@ -19,11 +19,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.model.optics import averaged, grey_of, thinned
+from inspectd.model.glance import SIDE, Glance, Small
 from inspectd.records import Picture
 
-SIDE = 32
-"""Pixels across and down of what is compared."""
 SHIFT, ZOOM, TURN_DEGREES = 0.1, 1.15, 10.0
 """How far a camera must have moved for certain to be noticed: share of the frame, factor, degrees."""
 FEWEST_PICTURES = 8
@@ -42,8 +40,6 @@ COLOURLESS = 0.01
 COLOURS_APART = 0.004
 """By how much good pictures must be nearer to their own colours than with red and blue exchanged, or in grey."""
 
-Small = NDArray[np.float32]
-
 
 class Framing(msgspec.Struct, frozen=True, dict=True):
     """What good pictures have in common; all values rounded, so that it is the same wherever it is read."""
@@ -57,7 +53,11 @@ class Framing(msgspec.Struct, frozen=True, dict=True):
 
     def similarity(self, picture: Picture) -> float:
         """Return −1 … 1, whatever the brightness and contrast of the picture [H, W] or [H, W, 3]."""
-        return _correlation(shrink(picture), self._template, self._weights)
+        return self.similarity_at(Glance(picture))
+
+    def similarity_at(self, glance: Glance) -> float:
+        """Return the same of what is seen at a glance."""
+        return _correlation(glance.grey.reshape(-1), self._template, self._weights)
 
     def shows(self, picture: Picture) -> bool:
         """Whether a picture shows the scene that the model was calibrated on."""
@@ -74,8 +74,7 @@ class Framing(msgspec.Struct, frozen=True, dict=True):
 
 def shrink(picture: Picture) -> Small:
     """Return the picture in grey, float32 [SIDE · SIDE]; of a 16-bit one only the proportions count."""
-    sparse = grey_of(thinned(picture, 4 * SIDE))  # neighbours say the same; a whole large picture takes 8 ms
-    return averaged(sparse, SIDE, SIDE).reshape(-1)
+    return Glance(picture).grey.reshape(-1)
 
 
 def find_framing(small: Sequence[Small]) -> Framing | None:
@@ -117,7 +116,11 @@ class Tint(msgspec.Struct, frozen=True, dict=True):
 
     def distance(self, picture: Picture) -> float:
         """Return how far the colours of a picture [H, W] or [H, W, 3] are from the good ones, 0 …"""
-        return _distance(tint(picture), self._template)
+        return self.distance_at(Glance(picture))
+
+    def distance_at(self, glance: Glance) -> float:
+        """Return the same of what is seen at a glance."""
+        return _distance(_tint(glance), self._template)
 
     @cached_property
     def _template(self) -> Small:
@@ -126,10 +129,13 @@ class Tint(msgspec.Struct, frozen=True, dict=True):
 
 def tint(picture: Picture) -> Small:
     """Return the colours of a picture, float32 [2 · TINT_SIDE · TINT_SIDE]; a grey one has none."""
-    if picture.ndim == 2:
+    return _tint(Glance(picture))
+
+
+def _tint(glance: Glance) -> Small:
+    places = glance.colours(TINT_SIDE)
+    if places is None:
         return np.zeros(2 * TINT_SIDE * TINT_SIDE, np.float32)
-    sparse = thinned(thinned(picture, 4 * SIDE), 8 * TINT_SIDE).astype(np.float32)
-    places = averaged(sparse, TINT_SIDE, TINT_SIDE)
     blue, green, red = np.moveaxis(places, 2, 0)
     brightness = float(places.mean()) + 1e-6
     colours = np.concatenate([(blue - red).ravel(), (green - (blue + red) / 2).ravel()])
@@ -180,11 +186,11 @@ def _levelled(small: Small) -> Small:
 
 
 def _correlation(small: Small, template: Small, weights: Small) -> float:
-    total = float(weights.sum())
-    a = small - float((weights * small).sum()) / total
-    b = template - float((weights * template).sum()) / total
-    scale = math.sqrt(float((weights * a * a).sum()) * float((weights * b * b).sum()))
-    return float((weights * a * b).sum()) / scale if scale > 0 else 0.0
+    total = weights.sum()
+    a, b = (one - weights @ one / total for one in (small, template))
+    weighted = weights * a
+    scale = math.sqrt(float(weighted @ a) * float((weights * b) @ b))
+    return float(weighted @ b) / scale if scale > 0 else 0.0
 
 
 def _shifts() -> list[NDArray[np.float64]]:

@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inspectd.model.glance import Glance, averaged, grey_of, thinned
 from inspectd.records import Picture, Rect
 
 PLACES = 16
@@ -50,7 +51,6 @@ OF_ROUNDING = 1 / math.sqrt(12)
 """Noise that whole grey levels make."""
 FEWEST_PIXELS = 40
 """Across and down: in a smaller picture neither noise nor sharpness can be measured."""
-THIRDS = np.full((1, 3), 1 / 3, np.float32)
 LEVELS = np.arange(256, dtype=np.float64)
 SECOND = np.array([1, -2, 1], np.float32)
 """Second difference; along both directions it is Immerkær's filter."""
@@ -99,14 +99,21 @@ class Optics(msgspec.Struct, frozen=True, dict=True):
         """Return how many times as bright as the usual good picture what is inspected of this one is."""
         return brighter(places(picture, area, white_level), self.usual)
 
+    def brightness_at(self, glance: Glance, white_level: int) -> float:
+        """Return the same where the whole picture is inspected."""
+        return brighter(_scaled(glance.grey, glance.few.dtype, white_level), self.usual)
+
 
 def places(picture: Picture, area: Rect, white_level: int) -> Places:
     """Return the grey level 0 … 255 of each place of what is inspected, float32 [PLACES · PLACES]."""
     x, y, w, h = area
     sparse = thinned(picture[y : y + h, x : x + w], PER_PLACE * PLACES)
-    small = averaged(grey_of(sparse), PLACES, PLACES)
-    scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
-    return np.asarray(small.reshape(-1) * scale, np.float32)
+    return _scaled(grey_of(sparse), picture.dtype, white_level)
+
+
+def _scaled(grey: NDArray[np.float32], dtype: np.dtype[Any], white_level: int) -> Places:
+    scale = np.float32(255 / white_level if dtype == np.uint16 else 1)
+    return averaged(grey, PLACES, PLACES).reshape(-1) * scale
 
 
 def end_spread(picture: Picture) -> float:
@@ -115,46 +122,11 @@ def end_spread(picture: Picture) -> float:
     return float(spread.max())
 
 
-def thinned(picture: Picture, least: int) -> Picture:
-    """Return every n-th pixel of a picture, so that at least so many are left of its shorter side."""
-    height, width = picture.shape[:2]
-    step = max(1, min(width, height) // least)
-    size = (-(-width // step), -(-height // step))
-    return picture if step == 1 else cast("Picture", cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST))
-
-
-def grey_of(picture: Picture) -> NDArray[np.float32]:
-    """Return the mean of a picture's channels, float32 [H, W]."""
-    if picture.ndim == 2:
-        return picture.astype(np.float32)
-    return np.asarray(cv2.transform(picture.astype(np.float32), THIRDS), np.float32)
-
-
-def averaged(levels: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
-    """Return the means of equal areas of levels [H, W] or [H, W, C], float32 [rows, columns] or [rows, columns, C].
-
-    As OpenCV's INTER_AREA, which takes three times as long.
-    """
-    height, width = levels.shape[:2]
-    down = _shares(height, rows) @ levels.reshape(height, -1)
-    if levels.ndim == 2:
-        return np.asarray(down @ _shares(width, columns).T, np.float32)
-    return np.asarray(_shares(width, columns) @ down.reshape(rows, width, -1), np.float32)
-
-
-@lru_cache(maxsize=64)
-def _shares(length: int, parts: int) -> NDArray[np.float32]:
-    """Return how much of each of `length` pixels belongs to each of equal parts, [parts, length]; their sums are 1."""
-    edges, pixels = np.arange(parts + 1) * length / parts, np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return np.asarray(np.clip(overlap, 0, None) * parts / length, np.float32)
-
-
 def brighter(seen: Places, usual: Places) -> float:
     """Return how many times as bright one picture's places are as another's, in the middle of them."""
     ratios, half = (seen + DARKEST) / (usual + DARKEST), len(seen) // 2
-    middle = np.partition(ratios, (half - 1, half))[half - 1 : half + 1]  # np.median takes four times as long
-    return float(middle.mean())
+    middle = np.partition(ratios, (half - 1, half))  # np.median takes four times as long
+    return float(middle[half - 1] + middle[half]) / 2
 
 
 def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
@@ -162,10 +134,9 @@ def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
     x, y, w, h = area
     if w < FEWEST_PIXELS or h < FEWEST_PIXELS:
         return None
-    rows = min(max(FEWEST_ROWS, min(ROWS, PIXELS // (BANDS * w))), h // BANDS)
-    count = BANDS if rows > FEWEST_ROWS else max(FEWEST_BANDS, min(BANDS, PIXELS_OF_WIDE // (rows * w)))
-    starts = y + np.arange(count) * (h - rows) // (count - 1)
-    bands = [picture[start : start + rows, x : x + w] for start in starts]
+    rows, starts = _bands(w, h)
+    count = len(starts)
+    bands = [picture[y + start : y + start + rows, x : x + w] for start in starts]
     green = np.concatenate([band[..., 1] if band.ndim == 3 else band for band in bands])
     scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
     flat = np.asarray(green if scale == 1 else np.clip(green.astype(np.float32) * scale, 0, 255), np.uint8)
@@ -181,6 +152,14 @@ def look_through(picture: Picture, area: Rect, white_level: int) -> Lens | None:
     return Lens(noise, math.sqrt(max(0.0, near**2 - of_noise**2) / (far**2 - of_noise**2)), far)
 
 
+@lru_cache(maxsize=64)
+def _bands(width: int, height: int) -> tuple[int, Sequence[int]]:
+    """Return how many rows each band of an area has, and where they start."""
+    rows = min(max(FEWEST_ROWS, min(ROWS, PIXELS // (BANDS * width))), height // BANDS)
+    count = BANDS if rows > FEWEST_ROWS else max(FEWEST_BANDS, min(BANDS, PIXELS_OF_WIDE // (rows * width)))
+    return rows, [i * (height - rows) // (count - 1) for i in range(count)]
+
+
 def limits_of(good: Sequence[float], least: float | None, most: float | None) -> Limits:
     """Return the range of some numbers with its limits, rounded so that it is the same wherever it is read."""
     lower, upper = (None if limit is None else round(limit, 4) for limit in (least, most))
@@ -191,12 +170,15 @@ def _steps(bands: Levels, by: int) -> float:
     """Return the mean of the steepest steps from a pixel to the one `by` places across or down; bands [n, h, w]."""
     across = cv2.absdiff(bands[:, :, by:], bands[:, :, :-by]).reshape(-1, bands.shape[2] - by)
     down = cv2.absdiff(bands[:, by:], bands[:, :-by]).reshape(-1, bands.shape[2])
-    counts = _histogram(across) + _histogram(down)
+    counts = _histogram(across, down)
     return _mean_of(counts[::-1], STEEPEST, LEVELS[::-1])
 
 
-def _histogram(levels: cv2.typing.MatLike) -> NDArray[np.float64]:
-    return np.asarray(cv2.calcHist([levels], [0], None, [256], [0, 256]), np.float64).reshape(-1)
+def _histogram(*levels: cv2.typing.MatLike) -> NDArray[np.float64]:
+    counts = np.zeros((256, 1), np.float32)
+    for one in levels:
+        cv2.calcHist([one], [0], None, [256], [0, 256], counts, accumulate=True)
+    return counts.astype(np.float64).reshape(-1)
 
 
 def _mean_of(histogram: NDArray[np.float64], share: float, levels: NDArray[np.float64] = LEVELS) -> float:

@@ -296,7 +296,7 @@ def test_exposure_is_set_read_back_and_watched_and_what_nobody_sets_is_compared(
         control(15, 999.0)
         daemon.listen(lambda d: any("another program changed its exposure" in (s["detail"] or "") for s in d.states))
         had = good(daemon)
-        daemon.listen(lambda d: good(d) >= had + 3)  # it was set anew
+        daemon.listen(lambda d: good(d) >= had + 3 and d.states[-1]["state"] == "running")  # it was set anew
         control(14, 40.0)  # which the configuration does not set
         camera.be("unplugged")
         daemon.listen(lambda d: d.states[-1]["state"] == "lost")

@@ -26,6 +26,7 @@ from inspectd.line.fitness import (
 from inspectd.line.recipe import Area, Recipe, recipe_for
 from inspectd.model.calibration import CameraRecord
 from inspectd.model.framing import Tint, find_framing, find_tint, shrink, tint
+from inspectd.model.glance import Glance
 from inspectd.records import Reason
 from inspectd.sim.line import Line
 
@@ -147,9 +148,9 @@ def test_a_mirrored_picture_is_another_scene_where_it_can_be_told(tmp_path: Path
     framing = find_framing([shrink(part) for part in PARTS])
     model = area(framing=framing, tint=find_tint([tint(part) for part in PARTS]))
     for part in PARTS[:10]:
-        assert scene_mismatch(model, part) is None
-        assert "flipped" in (scene_mismatch(model, np.ascontiguousarray(part[:, ::-1])) or "")
-        assert "other colours" in (scene_mismatch(model, np.ascontiguousarray(part[:, :, ::-1])) or "")
+        assert scene_mismatch(model, Glance(part)) is None
+        assert "flipped" in (scene_mismatch(model, Glance(np.ascontiguousarray(part[:, ::-1]))) or "")
+        assert "other colours" in (scene_mismatch(model, Glance(np.ascontiguousarray(part[:, :, ::-1]))) or "")
     assert small_calibration(1.0).tint is None
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from inspectd.model.framing import Framing, find_framing, shrink, tint
-from inspectd.model.optics import places, thinned
+from inspectd.model.glance import thinned
+from inspectd.model.optics import places
 from inspectd.sim.line import Line
 
 Pixels = np.ndarray[Any, Any]
