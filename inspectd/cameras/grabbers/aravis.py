@@ -36,6 +36,8 @@ HEARTBEAT_MS, BEAT_S = 1000, 0.25
 """A camera that hears nothing for so long takes another program. So often it hears from us."""
 STOP_S = 0.1
 """A camera that was in the middle of a picture ends it."""
+LONGEST_LAST_S = 1.0
+"""So long a picture that another program had it take is waited for."""
 FIRST_PICTURES = 3
 """May come damaged."""
 SLICE_S = 0.002
@@ -118,6 +120,8 @@ class AravisGrabber(Grabber):
         for _ in range(BUFFERS):
             self._stream.push_buffer(self._aravis.Buffer.new_allocate(payload))
         self._camera.start_acquisition()
+        if self._demand is not None:
+            self._let_pass()
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return the next picture, or that there is none; CameraError when the camera is gone."""
@@ -243,6 +247,14 @@ class AravisGrabber(Grabber):
         return cast("Picture", raw if code is None else cv2.cvtColor(raw, code))
 
     # When it takes a picture
+
+    def _let_pass(self) -> None:
+        """Wait for what it was told to take before it was ours: a program that was killed may have done so."""
+        until_s = time.monotonic() + min(LONGEST_LAST_S, max(STOP_S, 1 / self.fps if self.fps else 0.0))
+        while (left_s := until_s - time.monotonic()) > 0:
+            buffer = self._stream.timeout_pop_buffer(int(left_s * 1e6))
+            if buffer is not None:
+                self._stream.push_buffer(buffer)
 
     def _demanded(self) -> Demand | None:
         """Return when it is to be told to take a picture; None: it does so by itself, or by its input."""
