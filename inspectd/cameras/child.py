@@ -122,7 +122,7 @@ class Child:
     def _order(self, order: protocol.Order) -> None:
         """Say something to the child, if it still listens; the lock is held."""
         if self._channel.fileno() >= 0:
-            with suppress(OSError):  # it has died: its ring is retired
+            with suppress(OSError):  # it has died and its ring is retired, or does not listen and will be ended
                 self._channel.send(protocol.encode_order(order), socket.MSG_DONTWAIT)
 
     def _decode(self, packet: bytes) -> Message:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from inspectd.cameras import protocol
 from inspectd.cameras.flood import Flood
-from inspectd.cameras.grabbers.base import REPEATED, Broken, Grabbed, Grabber, Nothing
+from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.ring import MAX_SLOT_BYTES, Ring
 from inspectd.errors import CameraError
@@ -62,10 +62,8 @@ class Hand:
                 return
             self._look_for_flood(grabbed)
             if isinstance(grabbed, Nothing):
-                if grabbed.is_repeat and self._is_triggered:  # a part was there, and nobody has seen it
-                    self._tell_of(Broken(None, REPEATED, time.monotonic_ns()), is_live=True)
                 # Of an old picture handed out again nothing is said: it is silence.
-                elif grabbed.is_repeat or grabbed.is_waiting:
+                if grabbed.is_repeat or grabbed.is_waiting:
                     self._say_alive(is_repeat=grabbed.is_repeat)
             elif isinstance(grabbed, Broken):
                 self._tell_of(grabbed, is_live=grabber.is_live)

@@ -62,16 +62,18 @@ class Pictures:
         budget: Budget,
         worker: Worker,
         white_level: Callable[[str], int],
+        take_picture: Callable[[str], None],
     ) -> None:
         """`raw_frames`: what is inspected. `next_frames`: whatever the camera shows, asked for by a trigger or not.
 
-        `worker`: encodes. `white_level`: of a camera's 16-bit pictures.
+        `worker`: encodes. `white_level`: of a camera's 16-bit pictures. `take_picture`: has it take one for nobody.
         """
         self._raw_frames = raw_frames
         self._next_frames = next_frames
         self._budget = budget
         self._worker = worker
         self._white_level = white_level
+        self._take_picture = take_picture
         self._orders: list[Order] = []
 
     def capture(self, request: CaptureRequest, answer: Answer) -> None:
@@ -100,6 +102,7 @@ class Pictures:
             self._worker.answer(answer, encode)
 
         self._order(self._next_frames, request.camera, 1, answer, send)
+        self._take_picture(request.camera)
 
     def _order(self, frames: RawFrames, camera: str, count: int, answer: Answer, send: Callable[[Order], None]) -> None:
         self._budget.check()
@@ -117,7 +120,7 @@ class Pictures:
             self._orders.remove(order)
             frames.cancel(order)
             had = f"{len(order.frames)} of {order.wanted}"
-            why = f"Camera {order.camera} gave {had} frames within {CAPTURE_TIMEOUT_S:g} s; is it running?"
+            why = f"Camera {order.camera} gave {had} frames within {CAPTURE_TIMEOUT_S:g} s; does it run, and is it triggered?"
             answer.refuse("timeout", why)
 
         order = frames.order(camera, count, on_filled=lambda: answer.soon(filled))

@@ -134,7 +134,7 @@ class Pipeline:
             self.cameras,
             telling(self.status),
             triggering(self._triggers),
-            showing(Pictures(raw_frames, next_frames, budget, self._answering, self._white_level)),
+            showing(Pictures(raw_frames, next_frames, budget, self._answering, self._white_level, self._take_picture)),
             remembering(journal, endpoints.epoch, budget, self._answering),
             changing(self._changes, self._changing, self._prompt, self._marking),
             refusing(),
@@ -220,6 +220,9 @@ class Pipeline:
 
     def _look(self, camera: str, recipe: Recipe, picture: Picture) -> Finding | None:
         return self.cameras[camera].look(recipe, picture)
+
+    def _take_picture(self, camera: str) -> None:
+        self.cameras[camera].take_picture()
 
     def _white_level(self, camera: str) -> int:
         recipe = self.cameras[camera].recipe

@@ -18,13 +18,11 @@ from inspectd.cameras.sources import Source
 from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.framing import APART
 from inspectd.model.geometry import Geometry
-from inspectd.model.glance import Glance, thinned
+from inspectd.model.glance import FEW, Glance, thinned
 from inspectd.model.optics import Limits, Optics, end_spread, look_through
 from inspectd.model.presence import Presence
 from inspectd.records import Finding, Picture, Reason, fault
 
-SAMPLES = 128
-"""Pixels across and down that the light is measured on."""
 LEAST_CHANGE = 12.0
 """Grey levels that brightness may leave the calibration's range by at least: 5 % of white."""
 HALF = 0.5
@@ -305,7 +303,7 @@ def scene_mismatch(area: Area, glance: Glance, beyond: Beyond | None = None) -> 
 def _light(picture: Picture, geometry: Geometry, white_level: int) -> tuple[float, float]:
     """Return mean and spread of what is inspected, 0 … 255, from some of its pixels."""
     x, y, w, h = geometry.area(picture.shape[1], picture.shape[0])
-    sample = thinned(picture[y : y + h, x : x + w], SAMPLES)
+    sample = thinned(picture[y : y + h, x : x + w], FEW)
     scale = 255 / white_level if picture.dtype == np.uint16 else 1.0
     level, spread = cv2.meanStdDev(cast("cv2.typing.MatLike", np.ascontiguousarray(sample).reshape(-1, 1)))
     return float(level[0, 0]) * scale, float(spread[0, 0]) * scale

@@ -9,6 +9,7 @@ The camera is steered through the file that FAKE_CAMERA names; it holds one word
     ahead       the driver's time is an hour ahead
     unplugged   read() fails and the device cannot be opened
     triggered   a new picture only when the file beside the script, with the ending .trigger, is there; it is taken away
+    stuck       as triggered, with new times and the same picture bit for bit
     cut         a JPEG camera's pictures lack their second half (with FAKE_FORMAT=MJPG)
 
 The file beside it, with the ending .controls, holds its controls (exposure …), which other programs may change.
@@ -26,6 +27,7 @@ import time
 from pathlib import Path
 
 SCRIPT = os.environ.get("FAKE_CAMERA")
+TRIGGERED = ("triggered", "stuck")
 
 
 class FakeCapture:
@@ -66,13 +68,13 @@ class FakeCapture:
         if now == "hang":
             while True:
                 time.sleep(60)
-        if now == "unplugged" or (now == "triggered" and not self.waits()):
+        if now == "unplugged" or (now in TRIGGERED and not self.waits()):
             return False, None
         if now == "stale" and self.picture is not None:
             return True, self.picture
         time.sleep(0.02)
         self.time_ms = time.monotonic() * 1000 + (3_600_000 if now == "ahead" else 0)
-        if now != "frozen" or self.picture is None:
+        if mode() not in ("frozen", "stuck") or self.picture is None:
             self.count += 1
             noise = np.random.default_rng([os.getpid(), self.count]).integers(0, 20, (48, 64, 3), np.uint8)
             # Blue, green and red differ: a reconnect that mixes them up would be seen.
@@ -92,9 +94,9 @@ class FakeCapture:
         """Wait as long as V4L2 may for the camera's input; return whether a picture was taken."""
         give_up = time.monotonic() + float(os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"])
         trigger = Path(SCRIPT + ".trigger")
-        while mode() == "triggered" and not trigger.exists() and time.monotonic() < give_up:
+        while mode() in TRIGGERED and not trigger.exists() and time.monotonic() < give_up:
             time.sleep(0.005)
-        is_taken = mode() == "triggered" and trigger.exists()
+        is_taken = mode() in TRIGGERED and trigger.exists()
         trigger.unlink(missing_ok=True)
         return is_taken
 

@@ -228,10 +228,17 @@ def test_a_camera_with_an_input_of_its_own_may_be_silent_and_is_dead_when_a_trig
         assert [v["trigger"] for v in daemon.verdicts] == ["1", "2", "3", "4"]
         assert [v["reason"] or v["verdict"] for v in daemon.verdicts] == ["picture", "ok", "ok", "ok"]
         assert "may be an old one" in daemon.verdicts[0]["detail"]
+        fake.be("stuck")
+        fake.script.with_suffix(".trigger").touch()
+        daemon.listen(lambda d: len(d.verdicts) == 5)
+        old = daemon.verdicts[-1]
+        assert (old["verdict"], old["reason"], old["trigger"]) == ("fault", "picture", "5"), "nobody has seen that part"
+        assert "bit for bit a picture from before" in old["detail"]
+        fake.be("triggered")
         time.sleep(1.1)  # an announcement that comes so late might belong to the last picture
         assert "lost" not in {s["state"] for s in daemon.states}
         dead = ask(control, TriggerRequest(camera="top", part="A-1", wait=True))
-        assert (dead["verdict"], dead["reason"], dead["trigger"]) == ("fault", "camera_lost", "5")
+        assert (dead["verdict"], dead["reason"], dead["trigger"]) == ("fault", "camera_lost", "6")
         daemon.listen(lambda d: d.states[-1]["state"] == "lost")
         assert not daemon.states[-1]["inspecting"]
         fake.script.with_suffix(".trigger").touch()

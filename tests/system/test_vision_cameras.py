@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ from inspectd.cameras.vision.library import missing
 from inspectd.client import Control
 from inspectd.errors import CameraError
 from inspectd.model.calibration import CameraRecord
-from inspectd.wire.requests import TriggerRequest
+from inspectd.wire.requests import SnapshotRequest, TriggerRequest
 
 SERVER = "arv-fake-gv-camera-0.8"
 SERIAL = "INSPECTD7"
@@ -129,6 +130,13 @@ def until(grabber: AravisGrabber, kind: type[Grabbed | Nothing | Broken], tries:
     raise AssertionError(f"no {kind.__name__} came")
 
 
+def want(grabber: AravisGrabber) -> int:
+    """Have a picture taken now."""
+    now_ns = time.monotonic_ns()
+    grabber.want(now_ns)
+    return now_ns
+
+
 @needs_aravis
 def test_a_camera_that_takes_a_picture_when_it_is_told_takes_one_then_and_no_others(
     camera: list[subprocess.Popen[bytes]],
@@ -143,8 +151,8 @@ def test_a_camera_that_takes_a_picture_when_it_is_told_takes_one_then_and_no_oth
         taken = until(grabber, Grabbed)
         assert wanted_ns < taken.captured_ns < wanted_ns + 100_000_000
         assert not taken.is_arrival_time
-    for at_ns in (1, 2, 3):
-        grabber.want(at_ns)
+    for _ in range(3):
+        want(grabber)
     until(grabber, Grabbed)
     for _ in range(3):
         assert until(grabber, Nothing).is_waiting, "what was due together is answered by one picture"
@@ -157,29 +165,53 @@ def test_what_is_not_the_picture_that_it_was_told_to_take_is_never_taken_for_it(
     grabber = opened(is_commanded=True, **ON_DEMAND)
     with monkeypatch.context() as patch:
         patch.setattr(grabber._freshness, "look", lambda *_: Nothing(is_repeat=True))
-        grabber.want(1)
+        wanted_ns = want(grabber)
         broken = until(grabber, Broken)
         assert "bit for bit a picture from before" in broken.why
-        assert broken.captured_ns > 1, "its trigger is answered by it"
-    with monkeypatch.context() as patch:
-        patch.setattr(grabber._clock, "taken_ns", lambda _, now_ns: now_ns - 200_000_000)
-        grabber.want(1)
-        with pytest.raises(CameraError, match="gave a picture from before it was told to take one"):
-            until(grabber, Grabbed)
+        assert broken.captured_ns > wanted_ns, "its trigger is answered by it"
+    assert grabber._succession._last is not None, "the first picture was for nobody, and tells its clock"
+    camera_ns, told_ns = grabber._succession._last
+    grabber._succession._last = camera_ns + 200_000_000, told_ns
+    want(grabber)
+    with pytest.raises(CameraError, match="gave a picture from before it was told to take one"):
+        until(grabber, Grabbed)
     grabber._device.set_features_from_string("TriggerMode=Off")  # by another program
     with pytest.raises(CameraError, match="gives pictures without being told to"):
         until(grabber, Grabbed)
     del grabber
     grabber = opened(is_commanded=True, read_timeout_ms=400.0, **ON_DEMAND)
     grabber._device.set_features_from_string("TriggerSource=Line0")
-    grabber.want(1)
+    want(grabber)
     with pytest.raises(CameraError, match="was told to take a picture, and gave none for 360 ms"):
         until(grabber, Grabbed)
 
 
 @needs_aravis
+def test_a_part_that_the_camera_was_told_of_too_late_is_not_judged_by_what_is_there_then(
+    camera: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grabber = opened(is_commanded=True, **ON_DEMAND)
+    due_ns = time.monotonic_ns() - 150_000_000
+    grabber.want(due_ns)
+    late = until(grabber, Broken)
+    assert late.why.startswith("the camera could be told only 15")
+    assert due_ns < late.captured_ns < due_ns + 1000, "it is that trigger's, whatever came since"
+    command = grabber._features.command
+    for slow_s in (0.05, 0.3):
+        with monkeypatch.context() as patch:
+            patch.setattr(grabber._features, "command", lambda name, s=slow_s: (time.sleep(s), command(name)))
+            want(grabber)
+            if slow_s < 0.2:
+                assert "ms to hear that it is to take it, and may show another part" in until(grabber, Broken).why
+                continue
+            with pytest.raises(CameraError, match="ms to hear that it is to take a picture"):
+                until(grabber, Grabbed)
+
+
+@needs_aravis
 def test_where_nobody_triggers_it_is_told_again_and_again(camera: list[subprocess.Popen[bytes]]) -> None:
     grabber = opened(fps=10.0, **ON_DEMAND)
+    assert grabber._features.trigger_source() == "Software", "what is asked for besides has not ended it"
     assert not grabber.on_demand
     times = [until(grabber, Grabbed).captured_ns for _ in range(8)]
     assert np.median(np.diff(times)) / 1e9 == pytest.approx(0.1, abs=0.02)
@@ -189,9 +221,35 @@ def test_where_nobody_triggers_it_is_told_again_and_again(camera: list[subproces
 def test_triggers_that_do_not_fit_together_are_told(camera: list[subprocess.Popen[bytes]]) -> None:
     with pytest.raises(CameraError, match="with `triggered_by: camera` nobody tells it; set triggered_by: command"):
         opened(is_triggered=True, **ON_DEMAND)
-    grabber = opened(read_timeout_ms=300.0, features={"TriggerMode": "On", "TriggerSource": "Line0"})
-    with pytest.raises(CameraError, match=r"no picture for 270 ms; it waits for Line0 \(TriggerMode: On\)"):
-        until(grabber, Grabbed)
+    for more in ({}, {"fps": 10.0}):
+        grabber = opened(read_timeout_ms=300.0, features={"TriggerMode": True, "TriggerSource": "Line0"}, **more)
+        with pytest.raises(
+            CameraError, match="no picture for 270 ms; it waits for Line0, which `triggered_by: camera`"
+        ):
+            until(grabber, Grabbed)
+        grabber._let_go()
+    silent = opened(is_triggered=True, fps=10.0, features={"TriggerMode": "On", "TriggerSource": "Line0"})
+    assert silent.grab(None) == Nothing(is_waiting=True), "no part came, and no picture"
+    silent._let_go()
+    opened(features={"TriggerMode": False})._let_go()
+    other = {"TriggerSelector": "AcquisitionStart", "TriggerMode": "On", "TriggerSource": "Software"}
+    grabber = opened(is_commanded=True, features=other)
+    assert not grabber.on_demand, "that is not about each picture"
+    grabber._features._camera = SimpleNamespace(  # as Aravis may, of some cameras
+        set_frame_rate=lambda _: grabber._device.set_features_from_string("TriggerMode=Off")
+    )
+    with pytest.raises(CameraError, match="was told TriggerMode: On, and in the end has Off"):
+        grabber._features.tell(settings(fps=10.0, features=other))
+
+
+@needs_aravis
+def test_one_that_takes_two_seconds_for_a_picture_stays_ours_while_it_is_opened(
+    camera: list[subprocess.Popen[bytes]],
+) -> None:
+    slow = {"AcquisitionFrameRate": 0.5, "TriggerMode": "On", "TriggerSource": "Software"}
+    grabber = opened(is_commanded=True, read_timeout_ms=6000.0, features=slow)
+    wanted_ns = want(grabber)
+    assert until(grabber, Grabbed).captured_ns > wanted_ns
 
 
 @needs_aravis
@@ -292,8 +350,10 @@ def test_a_daemon_tells_it_to_take_each_part_and_nothing_else(
             assert verdict["verdict"] == "fault" or verdict["t"]["captured"] > verdict["t"]["trigger"] + 80_000_000
         assert daemon.verdicts[-1]["verdict"] == "ok", "the last one is in front of the camera"
         daemon.listen(lambda d: d.states[-1]["counts"]["triggers"] == 11)
+        assert control.ask(SnapshotRequest(camera="top"), 10)[1], "people see it between two parts"
+        daemon.listen(lambda d: d.states[-1]["counts"]["unmatched"] == 1)
         counts = daemon.states[-1]["counts"]
-        assert counts["captured"] == counts["ok"], "it took no picture for nobody"
+        assert counts["captured"] == counts["ok"] + 1, "it took no others"
         assert not [s for s in daemon.states if s["state"] == "lost"]
         camera[0].send_signal(signal.SIGSTOP)
         try:

@@ -63,22 +63,17 @@ def words(ours: socket.socket) -> list[Message]:
         said.append(protocol.decode(packet))
 
 
-def test_an_old_picture_is_silence_of_a_stream_and_the_verdict_of_a_part_that_triggered_it(
+def test_of_an_old_picture_nothing_is_said_of_a_repeated_one_that_it_is_and_of_a_broken_one_why(
     link: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = link
-    for is_triggered in (False, True):
-        settings = CaptureSettings("0", "device", 4, is_triggered=is_triggered)
-        Hand(theirs, settings).pass_on(Source(PICTURE, Nothing(is_repeat=True), Nothing(), Nothing(is_waiting=True)))
-        opened, captured, repeat, waiting = words(ours)
-        assert isinstance(opened, Opened)
-        assert isinstance(captured, Captured)
-        assert waiting == Alive(0, is_repeat=False)
-        if is_triggered:
-            assert isinstance(repeat, Unreadable)
-            assert (repeat.number, repeat.why) == (2, REPEATED)
-        else:
-            assert repeat == Alive(0, is_repeat=True)
+    gives = (PICTURE, Nothing(), Nothing(is_repeat=True), Nothing(is_waiting=True), Broken(None, REPEATED, 23))
+    Hand(theirs, CaptureSettings("0", "device", 4)).pass_on(Source(*gives))
+    opened, captured, repeat, waiting, broken = words(ours)
+    assert isinstance(opened, Opened)
+    assert isinstance(captured, Captured)
+    assert (repeat, waiting) == (Alive(0, is_repeat=True), Alive(0, is_repeat=False))
+    assert broken == Unreadable(2, 0, 23, None, REPEATED)
 
 
 def test_orders_reach_the_source_while_it_has_nothing_to_do(link: tuple[socket.socket, socket.socket]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, cast
 
 import cv2
@@ -21,7 +20,7 @@ from inspectd.cameras.grabbers.base import REPEATED, Broken, Grabbed, Grabber, N
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import ARAVIS
-from inspectd.cameras.vision.clock import CameraClock
+from inspectd.cameras.vision.clock import CameraClock, Succession
 from inspectd.cameras.vision.demand import Demand
 from inspectd.cameras.vision.features import Features
 from inspectd.cameras.vision.library import load, said
@@ -36,14 +35,16 @@ HEARTBEAT_MS, BEAT_S = 1000, 0.25
 """A camera that hears nothing for so long takes another program. So often it hears from us."""
 STOP_S = 0.1
 """A camera that was in the middle of a picture ends it."""
-LONGEST_LAST_S = 1.0
+LONGEST_LAST_S = 3.0
 """So long a picture that another program had it take is waited for."""
 FIRST_PICTURES = 3
 """May come damaged."""
 SLICE_S = 0.002
 """So long the next trigger may wait while a picture is under way."""
-EARLY_NS = 5_000_000
-"""A picture that was taken by so much before the camera was told to take it is another one: clocks drift by less."""
+SLOW_MS, UNHEARD_MS = 10, 200
+"""A camera that hears so late that it is to take a picture may take it of the next part; so late it was told again."""
+LATE_MS = 100
+"""So late a part is not in front of the camera any more, and so late a picture begins; or two pictures, if longer."""
 PATIENT = 0.9
 """Of the time that a camera may be silent: then its reader ends by itself, before it is ended."""
 SLOWEST_FPS = 1.0
@@ -72,7 +73,11 @@ class AravisGrabber(Grabber):
         self._is_lost = False
         try:
             self._open(alive)
+        except CameraError:
+            self._let_go()
+            raise
         except self._error as error:
+            self._let_go()
             raise CameraError(f"the camera {self._serial} cannot be opened: {self._why_not(error)}") from None
 
     def _open(self, alive: Callable[[], None]) -> None:
@@ -82,7 +87,6 @@ class AravisGrabber(Grabber):
         self._camera = self._aravis.Camera.new(at)
         now = self._called()
         if who not in ("", now):
-            self._let_go()
             raise CameraError(f"at {at} there is now the camera {now}, and not {self._serial}")
         self.known_as = f"{at} {now}" if now else ""
         self._device = self._camera.get_device()
@@ -91,6 +95,7 @@ class AravisGrabber(Grabber):
         self._patience_ms = PATIENT * self._settings.read_timeout_ms
         self._beat_s = min(BEAT_S, self._settings.read_timeout_ms / 4000)
         self._next_beat_s = 0.0
+        self._doubt: str | None = None
         if self._is_network and not self._device.is_controller():
             raise CameraError(f"the camera {self._serial} cannot be opened: another program holds it; end that one")
         if self._is_network:
@@ -111,7 +116,8 @@ class AravisGrabber(Grabber):
         self.slot_bytes = self.width * self.height * (6 if self.format not in COLOURED else 3)
         self.fps = self._features.frame_rate()
         self._freshness = Freshness(False, self._settings.refuse_repeats)
-        self._clock = CameraClock()
+        self._late_ms = max(LATE_MS, 2000 / self.fps if self.fps else 0.0)
+        self._clock, self._succession = CameraClock(), Succession(int(self._late_ms * 1e6))
         self._demand = self._demanded()
         self.on_demand = self._demand is not None and self._settings.is_commanded
         self._first_left = FIRST_PICTURES if self._demand is None else 0
@@ -121,7 +127,9 @@ class AravisGrabber(Grabber):
             self._stream.push_buffer(self._aravis.Buffer.new_allocate(payload))
         self._camera.start_acquisition()
         if self._demand is not None:
-            self._let_pass()
+            self._let_pass(alive)
+        if self._demand is not None and self.on_demand:
+            self._prove(self._demand, alive)
 
     def grab(self, into: Picture | None) -> Grabbed | Nothing | Broken | None:
         """Return the next picture, or that there is none; CameraError when the camera is gone."""
@@ -133,7 +141,7 @@ class AravisGrabber(Grabber):
             return Nothing(is_waiting=True)
         if buffer is None:
             source = self._features.trigger_source()
-            waiting = "" if source is None else f"; it waits for {source} (TriggerMode: On)"
+            waiting = "" if source is None else f"; it waits for {source}, which `triggered_by: camera` means"
             raise CameraError(f"the camera {self._serial} has given no picture for {waits_ms:.0f} ms{waiting}")
         return self._read(buffer)
 
@@ -165,16 +173,32 @@ class AravisGrabber(Grabber):
                     f"the camera {self._serial} gives pictures without being told to, although its TriggerSource is "
                     "Software; it is set anew"
                 )
-            if demand.due_in_ns(now_ns) == 0:
-                demand.told(now_ns)
-                self._features.command("TriggerSoftware")
+            if demand.due_in_ns(now_ns) == 0 and (missed := self._tell(demand, now_ns)) is not None:
+                return missed
         elif buffer is not None:
-            return self._answer(self._read(buffer), demand.came())
+            return self._answer(buffer, demand.came())
         elif now_ns - demand.told_ns > self._patience_ms * 1e6:
             raise CameraError(
-                f"the camera {self._serial} was told to take a picture, and gave none for {self._patience_ms:.0f} ms"
+                f"the camera {self._serial} was told to take a picture, and gave none for {self._patience_ms:.0f} ms "
+                "(nine tenths of read_timeout_ms)"
             )
         return Nothing(is_waiting=was_beat)
+
+    def _tell(self, demand: Demand, now_ns: int) -> Broken | None:
+        """Tell the camera to take what is due; return what is owed to a part that is not there any more."""
+        due_ns = demand.take(now_ns)
+        late_ms = (now_ns - due_ns) / 1e6
+        if self.on_demand and late_ms > self._late_ms:
+            return Broken(None, f"the camera could be told only {late_ms:.0f} ms late to take it", due_ns + 1)
+        demand.told(now_ns)
+        self._features.command("TriggerSoftware")
+        took_ms = (time.monotonic_ns() - now_ns) / 1e6
+        if took_ms > UNHEARD_MS:
+            raise CameraError(f"the camera {self._serial} took {took_ms:.0f} ms to hear that it is to take a picture")
+        self._doubt = None
+        if took_ms > SLOW_MS:
+            self._doubt = f"the camera took {took_ms:.0f} ms to hear that it is to take it, and may show another part"
+        return None
 
     def _next_buffer(self, until_s: float) -> Any:
         """Return the next buffer, or None; the camera hears from us however long it takes."""
@@ -202,27 +226,26 @@ class AravisGrabber(Grabber):
             raise CameraError(f"the camera {self._serial} does not answer any more") from None
         return True
 
-    def _answer(self, found: Grabbed | Nothing | Broken, told_ns: int) -> Grabbed | Broken:
-        """Return what the camera was told to take: that it is not older is known better than by the camera's clock."""
-        if not isinstance(found, Grabbed):
-            return Broken(None, found.why if isinstance(found, Broken) else REPEATED, told_ns)
-        if not found.is_arrival_time and found.captured_ns < told_ns - EARLY_NS:
-            raise CameraError(f"the camera {self._serial} gave a picture from before it was told to take one")
-        return replace(found, captured_ns=told_ns, is_arrival_time=False)
+    def _answer(self, buffer: Any, told_ns: int) -> Grabbed | Nothing | Broken:
+        """Return what the camera was told to take."""
+        found = self._read(buffer, told_ns)
+        if self._doubt is not None and isinstance(found, Grabbed):
+            return Broken(None, self._doubt, told_ns)
+        return found
 
-    def _read(self, buffer: Any) -> Grabbed | Nothing | Broken:
-        """Return what a buffer holds, and give it back."""
+    def _read(self, buffer: Any, told_ns: int | None = None) -> Grabbed | Nothing | Broken:
+        """Return what a buffer holds, and give it back. `told_ns`: when the camera was told to take it, if it was."""
         try:
-            return self._taken(buffer, time.monotonic_ns())
+            return self._taken(buffer, time.monotonic_ns(), told_ns)
         finally:
             self._stream.push_buffer(buffer)
 
-    def _taken(self, buffer: Any, now_ns: int) -> Grabbed | Nothing | Broken:
+    def _taken(self, buffer: Any, now_ns: int, told_ns: int | None) -> Grabbed | Nothing | Broken:
         if buffer.get_status() != self._aravis.BufferStatus.SUCCESS:
             if self._first_left > 0:  # it was in the middle of one when it was told to begin
                 self._first_left -= 1
                 return Nothing()
-            return Broken(None, f"the picture came damaged: {buffer.get_status().value_nick}", now_ns)
+            return Broken(None, f"the picture came damaged: {buffer.get_status().value_nick}", told_ns or now_ns)
         self._first_left = 0
         picture = self._picture(buffer)
         if picture.shape[:2] != (self.height, self.width):
@@ -231,12 +254,20 @@ class AravisGrabber(Grabber):
                 f"{picture.shape[1]}x{picture.shape[0]}"
             )
         camera_ns = int(buffer.get_timestamp())
+        taken_ns = self._taken_ns(camera_ns, now_ns, told_ns)
         nothing = self._freshness.look(picture, camera_ns / 1e6)
-        if nothing is not None:
-            return nothing
-        if camera_ns <= 0:
-            return Grabbed(picture, now_ns, is_arrival_time=True)
-        return Grabbed(picture, self._clock.taken_ns(camera_ns, now_ns))
+        if nothing is not None:  # where a part was there, nobody has seen it
+            is_owed = self.on_demand or (self._settings.is_triggered and nothing.is_repeat)
+            return Broken(None, REPEATED, taken_ns) if is_owed else nothing
+        return Grabbed(picture, taken_ns, is_arrival_time=camera_ns <= 0 and told_ns is None)
+
+    def _taken_ns(self, camera_ns: int, now_ns: int, told_ns: int | None) -> int:
+        """Return when a picture was taken. `camera_ns`: by the camera's clock; 0: it does not say."""
+        if told_ns is None:
+            return self._clock.taken_ns(camera_ns, now_ns) if camera_ns > 0 else now_ns
+        if camera_ns > 0 and self._succession.is_older(camera_ns, told_ns):
+            raise CameraError(f"the camera {self._serial} gave a picture from before it was told to take one")
+        return told_ns
 
     def _picture(self, buffer: Any) -> Picture:
         width, height, data = buffer.get_image_width(), buffer.get_image_height(), buffer.get_data()
@@ -248,13 +279,23 @@ class AravisGrabber(Grabber):
 
     # When it takes a picture
 
-    def _let_pass(self) -> None:
+    def _let_pass(self, alive: Callable[[], None]) -> None:
         """Wait for what it was told to take before it was ours: a program that was killed may have done so."""
-        until_s = time.monotonic() + min(LONGEST_LAST_S, max(STOP_S, 1 / self.fps if self.fps else 0.0))
+        exposed_s = 2 * self.read_back.get("exposure", 0.0) / 1e6
+        until_s = time.monotonic() + min(LONGEST_LAST_S, max(STOP_S, exposed_s, 1 / self.fps if self.fps else 0.0))
         while (left_s := until_s - time.monotonic()) > 0:
-            buffer = self._stream.timeout_pop_buffer(int(left_s * 1e6))
+            if self._keep_alive():
+                alive()
+            buffer = self._stream.timeout_pop_buffer(int(min(self._beat_s, left_s) * 1e6))
             if buffer is not None:
                 self._stream.push_buffer(buffer)
+
+    def _prove(self, demand: Demand, alive: Callable[[], None]) -> None:
+        """Have it take a picture for nobody: that it does is known from then on, and when it did, by its clock."""
+        demand.want(time.monotonic_ns() - 1)
+        while isinstance(found := self._grab_demanded(demand), Nothing):
+            if found.is_waiting:
+                alive()
 
     def _demanded(self) -> Demand | None:
         """Return when it is to be told to take a picture; None: it does so by itself, or by its input."""
@@ -265,6 +306,7 @@ class AravisGrabber(Grabber):
                 f"the camera {self._serial} takes a picture when it is told (TriggerSource: Software), and with "
                 "`triggered_by: camera` nobody tells it; set triggered_by: command, or TriggerSource to its input"
             )
+        self._features.choose_frame_start()
         if self._settings.is_commanded:
             return Demand()
         return Demand(int(1e9 / (self._settings.fps or self.fps or SLOWEST_FPS)))

@@ -14,7 +14,7 @@ from typing import cast
 import cv2
 
 from inspectd.cameras import jpeg
-from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
+from inspectd.cameras.grabbers.base import REPEATED, Broken, Grabbed, Grabber, Nothing
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import MANUAL_EXPOSURE, CaptureSettings
 from inspectd.errors import CameraError
@@ -111,13 +111,15 @@ class DeviceGrabber(Grabber):
         if self._is_unproven:
             self._is_unproven = False
             return Broken(None, "the first picture after the camera was opened may be an old one", now_ns)
+        is_timed = _is_believable(time_ms, now_ns)
+        taken_ns = int(time_ms * 1e6) if is_timed else now_ns
         if nothing is not None:
             if not nothing.is_repeat:
                 time.sleep(STALE_PAUSE_S)
+            elif self.settings.is_triggered:  # a part was there, and nobody has seen it
+                return Broken(None, REPEATED, taken_ns)
             return nothing
-        if _is_believable(time_ms, now_ns):
-            return Grabbed(picture, int(time_ms * 1e6))
-        return Grabbed(picture, now_ns, is_arrival_time=True)
+        return Grabbed(picture, taken_ns, is_arrival_time=not is_timed)
 
     def _first(self) -> Picture:
         damage: jpeg.DamagedError | None = None

@@ -29,10 +29,20 @@ class Demand:
             return None
         return max(0, self._wanted[0] + 1 - now_ns)
 
-    def told(self, now_ns: int) -> None:
-        """Note that the camera is told now."""
+    def take(self, now_ns: int) -> int:
+        """Take all that is due, which one picture answers; return when the last of it was due.
+
+        ValueError: nothing is due.
+        """
+        due_ns: int | None = None
         while self._wanted and self._wanted[0] < now_ns:
-            heappop(self._wanted)
+            due_ns = heappop(self._wanted)
+        if due_ns is None:
+            raise ValueError("nothing is due")
+        return due_ns
+
+    def told(self, now_ns: int) -> None:
+        """Note that the camera is told now to take a picture."""
         self.told_ns = now_ns
 
     def came(self) -> int:

@@ -10,6 +10,7 @@ from inspectd.errors import CameraError
 
 NEAR = 0.02
 """As a share: cameras round what they are told."""
+SELECTOR = "TriggerSelector"
 SETTINGS = {"exposure": ("ExposureTime", "ExposureTimeAbs"), "gain": ("Gain", "GainRaw", "GainAbs")}
 
 
@@ -40,8 +41,11 @@ class Features:
                 if feature is None:
                     raise CameraError(f"the camera {self._serial} has no {' or '.join(names)}, which `{what}` sets")
                 self._set(feature, value)
-        if asked.fps is not None:
+        if asked.fps is not None and self.trigger_source() is None:  # with it Aravis ends all triggers
             self._camera.set_frame_rate(asked.fps)
+        for name, value in asked.features.items():
+            if name.startswith("Trigger") and not _is_same(now := self._value(name), _meant(value, now)):
+                raise CameraError(f"the camera {self._serial} was told {name}: {value}, and in the end has {now}")
 
     def read_back(self, asked: CaptureSettings) -> dict[str, float]:
         """Return exposure, gain and what was set, where it is a number."""
@@ -62,10 +66,26 @@ class Features:
             return 0.0
 
     def trigger_source(self) -> str | None:
-        """Return what it waits for before it takes a picture, in GenICam's words; None: it does not wait."""
-        if not self._has("TriggerMode") or self._value("TriggerMode") != "On":
+        """Return what it waits for before it takes each picture, in GenICam's words; None: it does not wait."""
+        if not self._has("TriggerMode"):
             return None
-        return str(self._value("TriggerSource")) if self._has("TriggerSource") else "its input"
+        before = self.choose_frame_start()
+        try:
+            if self._value("TriggerMode") != "On":
+                return None
+            return str(self._value("TriggerSource")) if self._has("TriggerSource") else "its input"
+        finally:
+            if before is not None:
+                self._device.set_string_feature_value(SELECTOR, before)
+
+    def choose_frame_start(self) -> str | None:
+        """Let features that begin with Trigger be about each picture; return what they were about, where they vary."""
+        if not self._has(SELECTOR):
+            return None
+        before = str(self._value(SELECTOR))
+        if "FrameStart" in self._device.dup_available_enumeration_feature_values_as_strings(SELECTOR):
+            self._device.set_string_feature_value(SELECTOR, "FrameStart")
+        return before
 
     def command(self, name: str) -> None:
         """Have it do something now."""
@@ -80,6 +100,7 @@ class Features:
     def _set(self, name: str, value: Feature) -> None:
         if not self._has(name):
             raise CameraError(f"the camera {self._serial} has no feature {name}; `arv-tool-0.8 features` lists them")
+        value = _meant(value, self._value(name))
         try:
             self._device.set_features_from_string(f"{name}={_written(value, self._value(name))}")
         except self._error as error:
@@ -103,6 +124,11 @@ class Features:
     def _number(self, name: str) -> Any:
         value = self._value(name)
         return float(value) if isinstance(value, int | float) else None
+
+
+def _meant(value: Feature, now: Feature) -> Feature:
+    """Return a value as it is meant where the present one is a word: On and Off without quotes are YAML's own."""
+    return ("On" if value else "Off") if isinstance(value, bool) and isinstance(now, str) else value
 
 
 def _written(value: Feature, now: Feature) -> str:
