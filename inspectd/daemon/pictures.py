@@ -120,7 +120,8 @@ class Pictures:
             self._orders.remove(order)
             frames.cancel(order)
             had = f"{len(order.frames)} of {order.wanted}"
-            why = f"Camera {order.camera} gave {had} frames within {CAPTURE_TIMEOUT_S:g} s; does it run, and is it triggered?"
+            within = f"within {CAPTURE_TIMEOUT_S:g} s"
+            why = f"Camera {order.camera} gave {had} frames {within}; is it running, and does something trigger it?"
             answer.refuse("timeout", why)
 
         order = frames.order(camera, count, on_filled=lambda: answer.soon(filled))
