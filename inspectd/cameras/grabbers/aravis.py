@@ -38,7 +38,7 @@ STOP_S = 0.1
 LONGEST_LAST_S = 3.0
 """So long a picture that another program had it take is waited for."""
 FIRST_PICTURES = 3
-"""May come damaged."""
+"""May come damaged, or late."""
 SLICE_S = 0.002
 """So long the next trigger may wait while a picture is under way."""
 SLOW_MS, UNHEARD_MS = 10, 200
@@ -164,7 +164,7 @@ class AravisGrabber(Grabber):
         One that does not give what it was told to is given up: nobody would know what its next picture belongs to.
         """
         was_beat = self._keep_alive()
-        waits_s = 0.0 if demand.told_ns is None else SLICE_S if self.on_demand else BEAT_S
+        waits_s = 0.0 if demand.told_ns is None else SLICE_S if self.on_demand else self._beat_s
         buffer = self._stream.timeout_pop_buffer(int(waits_s * 1e6)) if waits_s else self._stream.try_pop_buffer()
         now_ns = time.monotonic_ns()
         if demand.told_ns is None:
@@ -193,6 +193,8 @@ class AravisGrabber(Grabber):
         demand.told(now_ns)
         self._features.command("TriggerSoftware")
         took_ms = (time.monotonic_ns() - now_ns) / 1e6
+        if not self.on_demand:  # nobody waits for this very picture
+            return None
         if took_ms > UNHEARD_MS:
             raise CameraError(f"the camera {self._serial} took {took_ms:.0f} ms to hear that it is to take a picture")
         self._doubt = None
@@ -204,7 +206,7 @@ class AravisGrabber(Grabber):
         """Return the next buffer, or None; the camera hears from us however long it takes."""
         while True:
             self._keep_alive()
-            waits_s = min(BEAT_S, max(0.0, until_s - time.monotonic()))
+            waits_s = min(self._beat_s, max(0.0, until_s - time.monotonic()))
             buffer = self._stream.timeout_pop_buffer(int(waits_s * 1e6))
             if buffer is not None or time.monotonic() >= until_s:
                 return buffer
@@ -292,10 +294,16 @@ class AravisGrabber(Grabber):
 
     def _prove(self, demand: Demand, alive: Callable[[], None]) -> None:
         """Have it take a picture for nobody: that it does is known from then on, and when it did, by its clock."""
-        demand.want(time.monotonic_ns() - 1)
-        while isinstance(found := self._grab_demanded(demand), Nothing):
-            if found.is_waiting:
-                alive()
+        found: Grabbed | Nothing | Broken = Nothing()
+        for _ in range(FIRST_PICTURES):
+            demand.want(time.monotonic_ns() - 1)
+            while isinstance(found := self._grab_demanded(demand), Nothing):
+                if found.is_waiting:
+                    alive()
+            if isinstance(found, Grabbed):
+                return
+        why = found.why if isinstance(found, Broken) else ""
+        raise CameraError(f"the camera {self._serial} was told to take a picture when it was opened: {why}")
 
     def _demanded(self) -> Demand | None:
         """Return when it is to be told to take a picture; None: it does so by itself, or by its input."""
