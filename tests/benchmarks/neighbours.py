@@ -1,11 +1,13 @@
 """What other cameras feel of one that misbehaves.
 
     python tests/benchmarks/neighbours.py
+    python tests/benchmarks/neighbours.py --plugged-in
 
-A daemon with two cameras: one that is simulated and well, and an MJPEG camera that is well and misbehaves in turns, as
-short stretches that follow each other, so that a machine's moods fall on all of them. Printed for each stretch's kind:
-the good camera's latency from capture to publication, p50 and p99, over all its stretches, and that to the well ones'.
-The server of the bad camera runs with idle priority: a camera has a processor of its own.
+A daemon with two cameras: one that is simulated and well, and another one, MJPEG over HTTP or (a fake) on USB, that is
+well and misbehaves in turns, as short stretches that follow each other, so that a machine's moods fall on all of them.
+Printed for each stretch's kind: the good camera's latency from capture to publication, p50 and p99, over all its
+stretches, and that to the well ones'. The server of an MJPEG camera runs with idle priority: a camera has a processor
+of its own.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import psutil
@@ -34,16 +37,62 @@ from inspectd.percentiles import percentile
 
 SIZE = (320, 240)
 WAYS = ("well", "flaps", "floods", "torn", "half", "endless", "killed", "stopped", "away")
+WAYS_PLUGGED_IN = ("well", "leaks", "hang", "frozen", "unplugged")
 SETTLE_S = 2.0
 START_S = 6.0
 SERVER = Path(__file__).resolve().parents[1] / "servers" / "mjpeg.py"
 
 
-class BadCamera:
+class BadCamera(Protocol):
+    """A camera that misbehaves when it is told to."""
+
+    source: str
+    size: tuple[int, int]
+    environment: Mapping[str, str]
+    """What the daemon must know besides."""
+
+    def be(self, way: str) -> None:
+        """Begin to misbehave in a way, or to be well."""
+
+    def harm_child(self, way: str, daemon: int) -> None:
+        """Do what is done to its capture child again and again."""
+
+    def end(self) -> None:
+        """End it."""
+
+
+class PluggedIn(BadCamera):
+    """A fake V4L2 camera, which is steered by a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source, self.size = "0", (64, 48)
+        self._script = folder / "camera"
+        self.be("well")
+        fakes = Path(__file__).resolve().parents[1] / "fakes"
+        self.environment = {"FAKE_CAMERA": str(self._script), "PYTHONPATH": str(fakes)}
+
+    def be(self, way: str) -> None:
+        """Begin to misbehave in a way, or to be well."""
+        scratch = self._script.with_suffix(".new")
+        scratch.write_text("ok" if way == "well" else way)
+        scratch.rename(self._script)
+
+    def harm_child(self, way: str, daemon: int) -> None:
+        """It harms itself."""
+
+    def end(self) -> None:
+        """It ends with its capture child."""
+
+
+class OnNetwork(BadCamera):
     """The server, and what is done to it or to its capture child."""
+
+    size = SIZE
+    environment: Mapping[str, str] = {}
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
+        self.source = f"http://127.0.0.1:{self.port}/"
         self._good: int | None = None
         self._script = folder / "word"
         self._script.write_text("well")
@@ -53,7 +102,7 @@ class BadCamera:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"ready\n"
 
-    def be(self, way: str, daemon: int) -> None:
+    def be(self, way: str) -> None:
         """Begin to misbehave in a way, or to be well."""
         self.process.send_signal(signal.SIGSTOP if way == "away" else signal.SIGCONT)
         scratch = self._script.with_suffix(".new")
@@ -65,6 +114,11 @@ class BadCamera:
         if way in ("killed", "stopped"):
             for child in set(captures_of(daemon)) - {self._other(daemon)}:
                 os.kill(child, signal.SIGKILL if way == "killed" else signal.SIGSTOP)
+
+    def end(self) -> None:
+        """End its server."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
 
     def _other(self, daemon: int) -> int:
         """Return the good camera's capture child, which has no connection."""
@@ -78,43 +132,45 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--rounds", type=int, default=10)
     ask.add_argument("--seconds", type=float, default=6.0, help="of each stretch, beside what it needs to settle")
-    ask.add_argument("--ways", default=",".join(WAYS))
+    ask.add_argument("--plugged-in", action="store_true", help="a camera on USB, not on the network")
+    ask.add_argument("--ways", help="of misbehaving, with commas between them")
     given = ask.parse_args()
+    ways = given.ways.split(",") if given.ways else WAYS_PLUGGED_IN if given.plugged_in else WAYS
     found: dict[str, list[float]] = defaultdict(list)
     verdicts: dict[str, int] = defaultdict(int)
     with tempfile.TemporaryDirectory(prefix="inspectd-neighbours-") as name:
         folder = Path(name)
-        bad = BadCamera(folder)
+        bad: BadCamera = PluggedIn(folder) if given.plugged_in else OnNetwork(folder)
         model = write_small_model(folder / "model", 1e6, camera=CameraRecord("fit", None, *SIZE))
+        other = write_small_model(folder / "other", 1e6, camera=CameraRecord("fit", None, *bad.size))
         config, endpoint = folder / "inspectd.yaml", f"ipc://{folder}/p"
         config.write_text(
             "cameras:\n"
-            f'  - {{name: bad, source: "http://127.0.0.1:{bad.port}/", model: {model}}}\n'
+            f'  - {{name: bad, source: "{bad.source}", model: {other}}}\n'
             f'  - {{name: good, source: "sim://line?fps=20&width=320&height=240&ahead=12", model: {model}}}\n'
             f'publish: {{bind: "{endpoint}"}}\ncontrol: {{bind: "ipc://{folder}/c"}}\n'
             'metrics: {listen: "127.0.0.1:0"}\njournal: {path: null}\narchive: {max_gb: 0}\n'
         )
         command = [sys.executable, "-m", "inspectd", "run", "--config", str(config)]
         with (
-            subprocess.Popen(command, stderr=subprocess.DEVNULL) as daemon,
+            subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **bad.environment}) as daemon,
             Subscription(endpoint, high_water=0) as ear,
         ):
             try:
                 _listen(ear, START_S, lambda: None)
                 for _ in range(given.rounds):
-                    for way in given.ways.split(","):
-                        bad.be(way, daemon.pid)
+                    for way in ways:
+                        bad.be(way)
                         harm = functools.partial(bad.harm_child, way, daemon.pid)
                         _listen(ear, SETTLE_S, harm)
                         of_good, of_bad = _listen(ear, given.seconds, harm)
                         found[way] += of_good
                         verdicts[way] += of_bad
-                        bad.be("well", daemon.pid)
+                        bad.be("well")
                         _listen(ear, SETTLE_S, lambda: None)
             finally:
                 daemon.terminate()
-                bad.process.send_signal(signal.SIGCONT)
-                bad.process.kill()
+                bad.end()
     usual = percentile(found["well"], 0.99)
     print("| the bad camera | its verdicts a second | pictures of the good one | p50, ms | p99, ms | p99 to well |")
     print("|---|---|---|---|---|---|")

@@ -6,6 +6,7 @@ The camera is steered through the file that FAKE_CAMERA names; it holds one word
     hang        read() never returns
     stale       read() answers True at once, with the last picture and its old time (the cable is out)
     frozen      new times, and the same picture bit for bit
+    leaks       as ok, and 10 MB of memory are never given back for each picture
     ahead       the driver's time is an hour ahead
     unplugged   read() fails and the device cannot be opened
     triggered   a new picture only when the file beside the script, with the ending .trigger, is there; it is taken away
@@ -38,6 +39,7 @@ class FakeCapture:
         self.count = 0
         self.time_ms = 0.0
         self.picture = None
+        self.leaked = []
         self.properties = {}
         self.is_open = mode() != "unplugged"
 
@@ -72,6 +74,8 @@ class FakeCapture:
             return False, None
         if now == "stale" and self.picture is not None:
             return True, self.picture
+        if now == "leaks":
+            self.leaked.append(np.ones(10_000_000, np.uint8))
         time.sleep(0.02)
         self.time_ms = time.monotonic() * 1000 + (3_600_000 if now == "ahead" else 0)
         if mode() not in ("frozen", "stuck") or self.picture is None:
