@@ -125,6 +125,9 @@ class FakeCapture:
     def join(self, _timeout_s: float) -> bool:
         return True
 
+    def want(self, _at_ns: int) -> None:
+        """It takes pictures by itself."""
+
 
 @dataclass(slots=True, eq=False)
 class Station:
