@@ -140,6 +140,8 @@ class CameraConfig(Frozen, frozen=True):
     policy: Literal["latest", "every"] = "latest"
     deadline_ms: Milliseconds = 200
     trigger_delay_ms: Annotated[float, Meta(ge=0, le=86_400_000)] = 0
+    trigger_window_ms: Milliseconds | None = None
+    """None: 100 where the camera is told to take each picture; else up to the deadline."""
     roi: Roi | None = None
     enabled: bool = True
     size: Size | None = None

@@ -105,7 +105,9 @@ def _triggers(camera: CameraConfig, where: str) -> Iterator[str]:
             f"{where}.trigger_delay_ms is {camera.trigger_delay_ms:g}, and the verdict is due after deadline_ms "
             f"{camera.deadline_ms:g}; expected less"
         )
-    for key, usual in (("triggered_by", "command"), ("allow_arrival_time", False), ("trigger_delay_ms", 0)):
+    only_triggered = {"triggered_by": "command", "allow_arrival_time": False}
+    only_triggered |= {"trigger_delay_ms": 0, "trigger_window_ms": None}
+    for key, usual in only_triggered.items():
         if camera.mode != "trigger" and getattr(camera, key) != usual:
             yield f"{where}.{key} is for mode: trigger; expected that mode, or nothing"
 

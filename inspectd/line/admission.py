@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from inspectd.cameras.protocol import TOLD_WITHIN_MS, Opened
 from inspectd.cameras.sources import Kind, Source, parse_source
 from inspectd.config import CameraConfig
 from inspectd.line.batcher import Policy
@@ -33,7 +34,7 @@ class Admission(Protocol):
     def give_way(self, entry: Entry) -> None:
         """Account for an admitted frame that cannot be inspected because another one is."""
 
-    def opened(self) -> None:
+    def opened(self, opened: Opened) -> None:
         """The camera was opened: what it shows now need not be what it showed before."""
 
     def gone(self, camera: str, finding: Finding) -> None:
@@ -50,7 +51,7 @@ class _OfFrames(Admission):
         entry = self.admit_unseen(frame.stamp, recipe)
         return () if entry is None else (Owed(entry, frame),)
 
-    def opened(self) -> None:
+    def opened(self, opened: Opened) -> None:
         """Each frame is by itself: nothing follows from it."""
 
 
@@ -84,14 +85,24 @@ class Stream(_OfFrames):
 class Commanded(_OfFrames):
     """A trigger owes a verdict, and takes the first frame that shows its part; all other frames are for nobody."""
 
-    def __init__(self, ledger: Ledger, *, trusts_arrival: bool) -> None:
-        """`trusts_arrival`: a frame may be matched by when it arrived, where nobody says when it was taken."""
+    def __init__(self, ledger: Ledger, *, trusts_arrival: bool, window_ms: float | None) -> None:
+        """`trusts_arrival`: a frame may be matched by when it arrived, where nobody says when it was taken.
+
+        `window_ms`: so long after trigger and delay a frame may be taken; None: 100 where the camera is told to take
+        it, and else as long as the deadline allows.
+        """
         self._ledger = ledger
         self._trusts_arrival = trusts_arrival
+        self._window_ms = self._within_ms = window_ms
+
+    def opened(self, opened: Opened) -> None:
+        """Note whether the camera is told to take each picture."""
+        is_told = opened.on_demand and self._window_ms is None
+        self._within_ms = TOLD_WITHIN_MS if is_told else self._window_ms
 
     def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
         """Return the trigger that the frame belongs to."""
-        return self._ledger.match(stamp, is_timed=self._is_timed(stamp))
+        return self._match(stamp)
 
     def give_way(self, entry: Entry) -> None:
         """Close the trigger as `fault: overload`."""
@@ -101,8 +112,10 @@ class Commanded(_OfFrames):
         """Close all triggers that still wait for a picture; nobody else is owed anything."""
         self._ledger.close_waiting(camera, finding)
 
-    def _is_timed(self, stamp: Stamp) -> bool:
-        return self._trusts_arrival or not stamp.is_arrival_time
+    def _match(self, stamp: Stamp, own: Judged | None = None) -> Entry | None:
+        is_timed = self._trusts_arrival or not stamp.is_arrival_time
+        within_ns = None if self._within_ms is None else round(self._within_ms * 1e6)
+        return self._ledger.match(stamp, own, is_timed=is_timed, within_ns=within_ns)
 
 
 class Triggering(Commanded):
@@ -110,7 +123,7 @@ class Triggering(Commanded):
 
     def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
         """Return the announced trigger that the frame belongs to, or open one for it."""
-        return self._ledger.match(stamp, recipe, is_timed=self._is_timed(stamp))
+        return self._match(stamp, recipe)
 
     def gone(self, camera: str, finding: Finding) -> None:
         """Close what was announced, and say once that parts pass unseen."""
@@ -145,7 +158,7 @@ def admission_of(config: CameraConfig, policy: Policy, ledger: Ledger) -> Admiss
         is_paced = config.fps is not None or not parse_source(config.source).is_lossless
         return Parts(config.name, ledger, config.looks, is_paced=is_paced)
     kind = Triggering if config.triggered_by == "camera" else Commanded
-    return kind(ledger, trusts_arrival=config.allow_arrival_time)
+    return kind(ledger, trusts_arrival=config.allow_arrival_time, window_ms=config.trigger_window_ms)
 
 
 def _overload(ledger: Ledger, entry: Entry, why: str) -> None:

@@ -221,7 +221,7 @@ class Camera:
     def on_opened(self, opened: Opened) -> None:
         """Check that this is a camera that the recipes were made for."""
         with self._lock:
-            self._admission.opened()
+            self._admission.opened(opened)
             self._trouble, self._opened = self._admission.trouble, opened
             found = {
                 recipe.name: why

@@ -217,15 +217,19 @@ class Ledger:
                 account.counts.captured += 1
                 account.counts.unmatched += 1
 
-    def match(self, stamp: Stamp, own: Judged | None = None, *, is_timed: bool = True) -> Entry | None:
+    def match(
+        self, stamp: Stamp, own: Judged | None = None, *, is_timed: bool = True, within_ns: int | None = None
+    ) -> Entry | None:
         """Give a frame to the trigger that it belongs to; None: it is for nobody.
 
         `own`: where a frame that belongs to no trigger is one itself: what it is judged by.
         `is_timed` False: nobody knows when the frame was taken, so that it belongs to no trigger.
+        `within_ns`: so long after trigger and delay a frame may be taken; None: as long as the deadline allows.
 
         It belongs to the last trigger that it is later than, by the delay, whatever became of that one: the part in
         front of the camera is the one that came last. Parts that were triggered before, and have no frame yet, went by
-        unseen: they are faults. A frame serves one trigger, and a trigger takes the first frame that is its own.
+        unseen, as did one whose first frame is too late: they are faults. A frame serves one trigger, and a trigger
+        takes the first frame that is its own.
         """
         with self._changed:
             account = self._accounts[stamp.camera]
@@ -236,13 +240,17 @@ class Ledger:
             taken_ns = stamp.captured_ns - account.trigger_delay_ns  # as the parts' sensor would have it
             while is_timed and account.waiting and taken_ns > (account.waiting[0].trigger_ns or 0):
                 entry = account.waiting[0]
-                if entry.next_trigger_ns is None or taken_ns <= entry.next_trigger_ns:
+                late_ns = taken_ns - (entry.trigger_ns or 0)
+                if entry.next_trigger_ns is not None and taken_ns > entry.next_trigger_ns:
+                    account.counts.triggers_overtaken += 1
+                    why = "the next trigger came before the camera gave a picture; this part was not seen"
+                    self._end(account, entry, fault(Reason.OVERLOAD, why))
+                elif within_ns is not None and late_ns > within_ns:
+                    self._end(account, entry, fault(Reason.PICTURE, _too_late(late_ns, within_ns)))
+                else:
                     account.waiting.popleft()
                     self._attach(account, entry, stamp)
                     return entry
-                account.counts.triggers_overtaken += 1
-                why = "the next trigger came before the camera gave a picture; this part was not seen"
-                self._end(account, entry, fault(Reason.OVERLOAD, why))
             if own is not None:
                 return self._open_triggering(account, stamp, own, stamp.part)
             account.counts.unmatched += 1
@@ -478,6 +486,13 @@ class Ledger:
 
 def _due(began_ns: int, account: _Account) -> int | None:
     return None if account.deadline_ns is None else began_ns + account.deadline_ns
+
+
+def _too_late(late_ns: int, within_ns: int) -> str:
+    return (
+        f"the first picture of it was taken {late_ns / 1e6:.0f} ms late, and {within_ns / 1e6:g} are allowed "
+        "(trigger_window_ms): it may show another part"
+    )
 
 
 def _age(entry: Entry) -> int:

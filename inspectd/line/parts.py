@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from inspectd.cameras.protocol import Opened
 from inspectd.config import LooksConfig
 from inspectd.line.ledger import Entry, Judged, Ledger
 from inspectd.line.looks import Case, Owed
@@ -112,7 +113,7 @@ class Parts:
         self._periods_ns.clear()
         self._ledger.publish_fault(camera, finding)
 
-    def opened(self) -> None:
+    def opened(self, opened: Opened) -> None:
         """Take what is in front of the camera for new: nobody saw what happened before."""
         self._lose_sight()
         self._periods_ns.clear()

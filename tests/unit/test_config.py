@@ -25,7 +25,8 @@ cameras:
   - {name: top, source: 0, model: m, threshold: null, mode: stream, looks: {best_of: 1, ng_if: 1},
      triggered_by: command, allow_arrival_time: false, synchronized: false, areas: null, recipes: null, ignore: [],
      shadow: null, policy: latest, deadline_ms: 200,
-     trigger_delay_ms: 0, roi: null, enabled: true, size: null, fps: null, format: null, exposure: null, gain: null,
+     trigger_delay_ms: 0, trigger_window_ms: null,
+     roi: null, enabled: true, size: null, fps: null, format: null, exposure: null, gain: null,
      white_balance: null, features: {}, open_timeout_ms: 5000, read_timeout_ms: 1000, frozen_ms: 1000, loop: false}
 publish: {bind: "tcp://127.0.0.1:5556", masks: all, frame_hz: 2, allow: null, next_bind: null}
 control: {bind: "tcp://127.0.0.1:5557", allow: null, next_bind: null}

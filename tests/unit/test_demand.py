@@ -26,14 +26,12 @@ def test_one_picture_is_under_way_at_a_time_and_answers_all_that_was_due_when_it
     demand = Demand()
     for at_ns in (30, 10, 20, 500):
         demand.want(at_ns)
-    assert demand.take(25) == 20, "the last of what is due"
     demand.told(25)
     assert demand.told_ns == 25
     assert demand.due_in_ns(40) is None, "one is under way"
     demand.want(26)
     assert demand.came() == 25
     assert demand.due_in_ns(40) == 0, "what became due meanwhile"
-    assert demand.take(40) == 30
     demand.told(40)
     assert demand.came() == 40
     assert demand.due_in_ns(40) == 461, "and what is not due yet"
@@ -42,8 +40,29 @@ def test_one_picture_is_under_way_at_a_time_and_answers_all_that_was_due_when_it
 def test_a_picture_that_nobody_asked_for_is_none_of_ours() -> None:
     with pytest.raises(ValueError, match="no picture was under way"):
         Demand().came()
-    with pytest.raises(ValueError, match="nothing is due"):
-        Demand().take(5)
+    with pytest.raises(ValueError, match="no picture was under way"):
+        Demand().silent()
+
+
+def test_one_that_did_not_come_is_waited_for_no_longer() -> None:
+    demand = Demand()
+    demand.want(5)
+    demand.told(10)
+    demand.want(12)
+    assert demand.due_in_ns(500) is None
+    assert demand.silent() == 10
+    assert demand.due_in_ns(500) == 0
+
+
+def test_a_camera_that_keeps_a_rate_is_not_told_before_it_hears_again() -> None:
+    demand = Demand(rests_ns=100)
+    demand.want(5)
+    assert demand.due_in_ns(6) == 0
+    demand.told(6)
+    demand.want(20)
+    demand.came()
+    assert demand.due_in_ns(30) == 76, "100 after it was told"
+    assert demand.due_in_ns(106) == 0
 
 
 def test_where_nobody_triggers_pictures_are_taken_again_and_again() -> None:
@@ -52,7 +71,6 @@ def test_where_nobody_triggers_pictures_are_taken_again_and_again() -> None:
         due_ns = demand.due_in_ns(now_ns)
         assert due_ns is not None
         now_ns += due_ns
-        demand.take(now_ns)
         demand.told(now_ns)
         told.append(now_ns)
         now_ns += (10 + 60 * (len(told) == 2)) * MS
@@ -79,7 +97,6 @@ def test_each_trigger_is_answered_by_the_first_picture_that_was_told_after_it(
         if demand.told_ns is not None and now >= comes_at:
             assert demand.came() == told[-1]
         if demand.due_in_ns(now) == 0:
-            assert demand.take(now) == max(at for at in wanted if at < now)
             demand.told(now)
             told.append(now)
             comes_at, step = now + takes[step % len(takes)], step + 1

@@ -100,7 +100,9 @@ def test_what_contradicts_itself_is_told_in_one_sentence(text: str, says: str) -
     assert mistake.startswith(says)
 
 
-@pytest.mark.parametrize("key", ["triggered_by: camera", "allow_arrival_time: true", "trigger_delay_ms: 5"])
+@pytest.mark.parametrize(
+    "key", ["triggered_by: camera", "allow_arrival_time: true", "trigger_delay_ms: 5", "trigger_window_ms: 5"]
+)
 def test_what_is_for_triggers_is_no_use_to_a_stream(key: str) -> None:
     with pytest.raises(UsageError, match="is for mode: trigger; expected that mode, or nothing"):
         parse(f"cameras: [{{name: top, source: 0, model: m, {key}}}]")

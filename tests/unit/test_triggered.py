@@ -147,6 +147,78 @@ def test_a_trigger_for_a_camera_that_is_not_there_is_answered_at_once(state: Sta
     assert line.heard == [("1", "A-1", None, reason)]
 
 
+def taken(line: Line, number: int, trigger_ns: int | None, after_ms: float) -> None:
+    """Show a picture that was taken so long after a trigger."""
+    at_ns = (trigger_ns or 0) + int(after_ms * 1e6)
+    line.camera.on_frame(Frame(Stamp("top", number, at_ns), picture(number), lambda: line.released.append(number)))
+
+
+def test_a_picture_that_is_taken_too_late_is_not_taken_for_the_part_that_was_there() -> None:
+    line = Line(trigger_delay_ms=20, trigger_window_ms=50)
+    taken(line, 1, line.camera.trigger("A-1").trigger_ns, 69)
+    line.answer()
+    second_ns = line.camera.trigger("A-2").trigger_ns
+    taken(line, 2, second_ns, 15)  # shows the part before
+    taken(line, 3, second_ns, 95)
+    taken(line, 4, second_ns, 96)
+    line.answer()
+    assert line.heard == [("1", "A-1", 1, "ok"), ("2", "A-2", None, Reason.PICTURE)]
+    assert line.said[1].finding.detail == (
+        "the first picture of it was taken 75 ms late, and 50 are allowed (trigger_window_ms): it may show another part"
+    )
+    assert sorted(line.released) == [1, 2, 3, 4]
+    assert line.camera.counts.broken_law() is None
+
+
+def test_a_picture_that_is_too_late_for_its_part_says_so_where_the_next_one_has_come() -> None:
+    line = Line(trigger_window_ms=50)
+    first_ns = line.camera.trigger("A-1").trigger_ns
+    second_ns = line.camera.trigger("A-2").trigger_ns
+    taken(line, 1, second_ns, 49)
+    assert [what for *_, what in line.heard] == [Reason.OVERLOAD], "the next one was there already"
+    assert first_ns is not None
+    line.answer()
+    assert line.heard[1] == ("2", "A-2", 1, "ok")
+
+
+@pytest.mark.parametrize("by", ["command", "camera"])
+def test_a_picture_without_use_may_be_too_late_as_well(by: str) -> None:
+    line = Line(trigger_window_ms=50, triggered_by=by)
+    trigger_ns = line.camera.trigger("A-1").trigger_ns
+    line.camera.on_unreadable(Stamp("top", 1, (trigger_ns or 0) + 80_000_000), "it is torn")
+    details = [one.finding.detail or "" for one in line.said]
+    assert "taken 80 ms late" in details[0]
+    assert details[1:] == ([] if by == "command" else ["it is torn"]), "then nobody had announced it"
+
+
+def test_the_part_in_front_of_a_camera_that_is_told_is_gone_a_tenth_of_a_second_later() -> None:
+    for on_demand, keys, outcome in (
+        (True, {}, Reason.PICTURE),
+        (False, {}, "ok"),
+        (True, {"trigger_window_ms": 500}, "ok"),
+    ):
+        line = Line(**keys)
+        line.camera.on_opened(msgspec.structs.replace(OPENED, on_demand=on_demand))
+        taken(line, 1, line.camera.trigger("A-1").trigger_ns, 101)
+        line.answer()
+        assert [what for *_, what in line.heard] == [outcome]
+        line.camera.on_opened(OPENED)
+        taken(line, 2, line.camera.trigger("A-2").trigger_ns, 101)
+        line.answer()
+        assert line.heard[-1][-1] == "ok", "it runs by itself now"
+
+
+def test_a_snapshot_between_a_trigger_and_its_picture_does_not_make_a_late_one_good() -> None:
+    line = Line()
+    line.camera.on_opened(msgspec.structs.replace(OPENED, on_demand=True))
+    trigger_ns = line.camera.trigger("A-1").trigger_ns
+    line.camera.take_picture()
+    assert len(line.captures[-1].wanted) == 2
+    taken(line, 1, trigger_ns, 130)  # told after both, and too late for the first
+    line.answer()
+    assert [what for *_, what in line.heard] == [Reason.PICTURE]
+
+
 def test_a_picture_is_wanted_for_each_trigger_that_waits_for_one_and_for_no_other() -> None:
     line = Line(trigger_delay_ms=250.5)
     began_ns = [line.camera.trigger(f"A-{number}").trigger_ns or 0 for number in range(3)]

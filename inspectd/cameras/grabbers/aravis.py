@@ -3,7 +3,7 @@
 Runs in the capture child only. A camera is known by its serial number. It is told everything at each opening, and what
 it was told is read back. Its clock is its own: it is brought to this machine's by the quickest buffer of a while, since
 a buffer may be late and is never early. One that takes a picture when it is told (`TriggerSource: Software`) is told so
-for each trigger; where there are none, again and again.
+for each trigger; where there are none, again and again. How late it then took a picture, it says by its own clock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from inspectd.cameras.grabbers.base import REPEATED, Broken, Grabbed, Grabber, N
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import ARAVIS
-from inspectd.cameras.vision.clock import CameraClock, Succession
+from inspectd.cameras.vision.clock import CameraClock, Promptness, Proof
 from inspectd.cameras.vision.demand import Demand
 from inspectd.cameras.vision.features import Features
 from inspectd.cameras.vision.library import load, said
@@ -42,9 +42,10 @@ FIRST_PICTURES = 3
 SLICE_S = 0.002
 """So long the next trigger may wait while a picture is under way."""
 SLOW_MS, UNHEARD_MS = 10, 200
-"""A camera that hears so late that it is to take a picture may take it of the next part; so late it was told again."""
-LATE_MS = 100
-"""So late a part is not in front of the camera any more, and so late a picture begins; or two pictures, if longer."""
+"""Whoever hears so late that he is to take a picture, and does not say when he took it, may show the next part; and so
+late he was told again, and may take two."""
+PROOFS = 5
+"""So often it may be told at its opening to take a picture, until two of them fit together."""
 PATIENT = 0.9
 """Of the time that a camera may be silent: then its reader ends by itself, before it is ended."""
 SLOWEST_FPS = 1.0
@@ -95,7 +96,6 @@ class AravisGrabber(Grabber):
         self._patience_ms = PATIENT * self._settings.read_timeout_ms
         self._beat_s = min(BEAT_S, self._settings.read_timeout_ms / 4000)
         self._next_beat_s = 0.0
-        self._doubt: str | None = None
         if self._is_network and not self._device.is_controller():
             raise CameraError(f"the camera {self._serial} cannot be opened: another program holds it; end that one")
         if self._is_network:
@@ -116,11 +116,13 @@ class AravisGrabber(Grabber):
         self.slot_bytes = self.width * self.height * (6 if self.format not in COLOURED else 3)
         self.fps = self._features.frame_rate()
         self._freshness = Freshness(False, self._settings.refuse_repeats)
-        self._late_ms = max(LATE_MS, 2000 / self.fps if self.fps else 0.0)
-        self._clock, self._succession = CameraClock(), Succession(int(self._late_ms * 1e6))
+        self._clock = CameraClock()
+        self._promptness: Promptness | None = None
         self._demand = self._demanded()
         self.on_demand = self._demand is not None and self._settings.is_commanded
-        self._first_left = FIRST_PICTURES if self._demand is None else 0
+        self._check_times()
+        is_by_itself = self._demand is None and not self._settings.is_triggered
+        self._first_left = FIRST_PICTURES if is_by_itself else 0  # else each is a part's
         self._stream = self._camera.create_stream(None, None)
         payload = self._camera.get_payload()
         for _ in range(BUFFERS):
@@ -140,9 +142,9 @@ class AravisGrabber(Grabber):
         if buffer is None and self._settings.is_triggered:
             return Nothing(is_waiting=True)
         if buffer is None:
-            source = self._features.trigger_source()
-            waiting = "" if source is None else f"; it waits for {source}, which `triggered_by: camera` means"
-            raise CameraError(f"the camera {self._serial} has given no picture for {waits_ms:.0f} ms{waiting}")
+            raise CameraError(
+                f"the camera {self._serial} has given no picture for {waits_ms:.0f} ms{self._features.waiting()}"
+            )
         return self._read(buffer)
 
     def want(self, at_ns: int) -> None:
@@ -173,10 +175,10 @@ class AravisGrabber(Grabber):
                     f"the camera {self._serial} gives pictures without being told to, although its TriggerSource is "
                     "Software; it is set anew"
                 )
-            if demand.due_in_ns(now_ns) == 0 and (missed := self._tell(demand, now_ns)) is not None:
-                return missed
+            if demand.due_in_ns(now_ns) == 0:
+                self._tell(demand, now_ns)
         elif buffer is not None:
-            return self._answer(buffer, demand.came())
+            return self._read(buffer, demand.came())
         elif now_ns - demand.told_ns > self._patience_ms * 1e6:
             raise CameraError(
                 f"the camera {self._serial} was told to take a picture, and gave none for {self._patience_ms:.0f} ms "
@@ -184,28 +186,21 @@ class AravisGrabber(Grabber):
             )
         return Nothing(is_waiting=was_beat)
 
-    def _tell(self, demand: Demand, now_ns: int) -> Broken | None:
-        """Tell the camera to take what is due; return what is owed to a part that is not there any more."""
-        due_ns = demand.take(now_ns)
-        late_ms = (now_ns - due_ns) / 1e6
-        if self.on_demand and late_ms > self._late_ms:
-            return Broken(None, f"the camera could be told only {late_ms:.0f} ms late to take it", due_ns + 1)
+    def _tell(self, demand: Demand, now_ns: int) -> None:
+        """Tell the camera to take what is due."""
         demand.told(now_ns)
         self._features.command("TriggerSoftware")
-        took_ms = (time.monotonic_ns() - now_ns) / 1e6
-        if not self.on_demand:  # nobody waits for this very picture
-            return None
-        if took_ms > UNHEARD_MS:
-            raise CameraError(f"the camera {self._serial} took {took_ms:.0f} ms to hear that it is to take a picture")
-        self._doubt = None
-        if took_ms > SLOW_MS:
-            self._doubt = f"the camera took {took_ms:.0f} ms to hear that it is to take it, and may show another part"
-        return None
+        self._heard_ms = (time.monotonic_ns() - now_ns) / 1e6
+        if self.on_demand and self._heard_ms > UNHEARD_MS:  # else nobody waits for this very picture
+            raise CameraError(
+                f"the camera {self._serial} took {self._heard_ms:.0f} ms to hear that it is to take a picture"
+            )
 
-    def _next_buffer(self, until_s: float) -> Any:
+    def _next_buffer(self, until_s: float, alive: Callable[[], None] | None = None) -> Any:
         """Return the next buffer, or None; the camera hears from us however long it takes."""
         while True:
-            self._keep_alive()
+            if self._keep_alive() and alive is not None:
+                alive()
             waits_s = min(self._beat_s, max(0.0, until_s - time.monotonic()))
             buffer = self._stream.timeout_pop_buffer(int(waits_s * 1e6))
             if buffer is not None or time.monotonic() >= until_s:
@@ -228,13 +223,6 @@ class AravisGrabber(Grabber):
             raise CameraError(f"the camera {self._serial} does not answer any more") from None
         return True
 
-    def _answer(self, buffer: Any, told_ns: int) -> Grabbed | Nothing | Broken:
-        """Return what the camera was told to take."""
-        found = self._read(buffer, told_ns)
-        if self._doubt is not None and isinstance(found, Grabbed):
-            return Broken(None, self._doubt, told_ns)
-        return found
-
     def _read(self, buffer: Any, told_ns: int | None = None) -> Grabbed | Nothing | Broken:
         """Return what a buffer holds, and give it back. `told_ns`: when the camera was told to take it, if it was."""
         try:
@@ -256,20 +244,30 @@ class AravisGrabber(Grabber):
                 f"{picture.shape[1]}x{picture.shape[0]}"
             )
         camera_ns = int(buffer.get_timestamp())
-        taken_ns = self._taken_ns(camera_ns, now_ns, told_ns)
+        if told_ns is None:
+            taken_ns = self._clock.taken_ns(camera_ns, now_ns) if camera_ns > 0 else now_ns
+        elif self._promptness is not None:
+            taken_ns = self._told_taken_ns(self._promptness, camera_ns, now_ns, told_ns)
+        elif self.on_demand and self._heard_ms > SLOW_MS:
+            why = f"the camera took {self._heard_ms:.0f} ms to hear that it is to take it, and may show another part"
+            return Broken(None, why, told_ns)
+        else:
+            taken_ns = told_ns
         nothing = self._freshness.look(picture, camera_ns / 1e6)
         if nothing is not None:  # where a part was there, nobody has seen it
             is_owed = self.on_demand or (self._settings.is_triggered and nothing.is_repeat)
             return Broken(None, REPEATED, taken_ns) if is_owed else nothing
         return Grabbed(picture, taken_ns, is_arrival_time=camera_ns <= 0 and told_ns is None)
 
-    def _taken_ns(self, camera_ns: int, now_ns: int, told_ns: int | None) -> int:
-        """Return when a picture was taken. `camera_ns`: by the camera's clock; 0: it does not say."""
-        if told_ns is None:
-            return self._clock.taken_ns(camera_ns, now_ns) if camera_ns > 0 else now_ns
-        if camera_ns > 0 and self._succession.is_older(camera_ns, told_ns):
+    def _told_taken_ns(self, promptness: Promptness, camera_ns: int, now_ns: int, told_ns: int) -> int:
+        """Return when a picture was taken that the camera was told to take; CameraError: it cannot be that one."""
+        late_ns = promptness.late_ns(camera_ns, told_ns)
+        if late_ns < 0:
             raise CameraError(f"the camera {self._serial} gave a picture from before it was told to take one")
-        return told_ns
+        if told_ns + late_ns > now_ns:
+            ms = (told_ns + late_ns - now_ns) / 1e6
+            raise CameraError(f"the camera {self._serial} took a picture {ms:.0f} ms after it came, by its own clock")
+        return told_ns + late_ns
 
     def _picture(self, buffer: Any) -> Picture:
         width, height, data = buffer.get_image_width(), buffer.get_image_height(), buffer.get_data()
@@ -282,28 +280,65 @@ class AravisGrabber(Grabber):
     # When it takes a picture
 
     def _let_pass(self, alive: Callable[[], None]) -> None:
-        """Wait for what it was told to take before it was ours: a program that was killed may have done so."""
+        """Wait for what it was told to take before: a program that was killed may have done so."""
         exposed_s = 2 * self.read_back.get("exposure", 0.0) / 1e6
         until_s = time.monotonic() + min(LONGEST_LAST_S, max(STOP_S, exposed_s, 1 / self.fps if self.fps else 0.0))
-        while (left_s := until_s - time.monotonic()) > 0:
-            if self._keep_alive():
-                alive()
-            buffer = self._stream.timeout_pop_buffer(int(min(self._beat_s, left_s) * 1e6))
+        while time.monotonic() < until_s:
+            buffer = self._next_buffer(until_s, alive)
             if buffer is not None:
                 self._stream.push_buffer(buffer)
 
     def _prove(self, demand: Demand, alive: Callable[[], None]) -> None:
-        """Have it take a picture for nobody: that it does is known from then on, and when it did, by its clock."""
-        found: Grabbed | Nothing | Broken = Nothing()
-        for _ in range(FIRST_PICTURES):
-            demand.want(time.monotonic_ns() - 1)
-            while isinstance(found := self._grab_demanded(demand), Nothing):
-                if found.is_waiting:
-                    alive()
-            if isinstance(found, Grabbed):
+        """Have it take pictures for nobody: that it does is known from then on, and that its clock says when.
+
+        CameraError: it gives none. One whose clock does not fit this machine's, or that gives no time, goes without.
+        """
+        proof, why = Proof(int(self._settings.within_ms * 1e6)), ""
+        for _ in range(PROOFS):
+            told_ns = time.monotonic_ns()
+            self._tell(demand, told_ns)
+            buffer = self._next_buffer(time.monotonic() + self._patience_ms / 1000, alive)
+            if buffer is None:
+                demand.silent()
+                why = f"it gave none for {self._patience_ms:.0f} ms (nine tenths of read_timeout_ms)"
+                self._let_pass(alive)
+                continue
+            camera_ns = int(buffer.get_timestamp())
+            found = self._read(buffer, demand.came())
+            if isinstance(found, Broken):
+                why = found.why
+            elif (promptness := proof.add(camera_ns, told_ns)) is not None:
+                self._promptness = promptness
                 return
-        why = found.why if isinstance(found, Broken) else ""
-        raise CameraError(f"the camera {self._serial} was told to take a picture when it was opened: {why}")
+            self._pass_time(max(proof.apart_ns, demand.rests_ns) / 1e9, alive)
+        if not proof.has_picture:
+            raise CameraError(f"the camera {self._serial} was told to take a picture when it was opened: {why}")
+        self.caveat = (
+            f"the camera's pictures have {proof.flaw}: one that it takes later than it is told to, or that is from "
+            "before, is taken for the part's"
+        )
+
+    def _pass_time(self, while_s: float, alive: Callable[[], None]) -> None:
+        until_s = time.monotonic() + while_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            if self._keep_alive():
+                alive()
+            time.sleep(min(self._beat_s, left_s))
+
+    def _check_times(self) -> None:
+        """CameraError: no picture can come in time, or none could be known to."""
+        exposed_ms = self.read_back.get("exposure", 0.0) / 1000
+        if exposed_ms >= self._patience_ms and not self._settings.is_triggered:
+            raise CameraError(
+                f"the camera {self._serial} exposes for {exposed_ms:.0f} ms, and is given up after "
+                f"{self._patience_ms:.0f} ms without a picture (nine tenths of read_timeout_ms); raise "
+                "read_timeout_ms, or lower exposure"
+            )
+        if self.on_demand and (name := self._features.delay()) is not None:
+            raise CameraError(
+                f"the camera {self._serial} delays each picture by its own {name}, which nobody sees; set it to 0, and "
+                "use trigger_delay_ms"
+            )
 
     def _demanded(self) -> Demand | None:
         """Return when it is to be told to take a picture; None: it does so by itself, or by its input."""
@@ -315,9 +350,10 @@ class AravisGrabber(Grabber):
                 "`triggered_by: camera` nobody tells it; set triggered_by: command, or TriggerSource to its input"
             )
         self._features.choose_frame_start()
+        rests_ns = int(1e9 / self.fps) if self.fps and self._features.is_rate_limited() else 0
         if self._settings.is_commanded:
-            return Demand()
-        return Demand(int(1e9 / (self._settings.fps or self.fps or SLOWEST_FPS)))
+            return Demand(rests_ns=rests_ns)
+        return Demand(int(1e9 / (self._settings.fps or self.fps or SLOWEST_FPS)), rests_ns)
 
     # Finding it
 

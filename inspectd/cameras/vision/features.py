@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from inspectd.cameras.protocol import CaptureSettings, Feature
@@ -10,7 +12,9 @@ from inspectd.errors import CameraError
 
 NEAR = 0.02
 """As a share: cameras round what they are told."""
-SELECTOR = "TriggerSelector"
+SELECTOR, FRAME_START = "TriggerSelector", "FrameStart"
+DELAYS = ("TriggerDelay", "TriggerDelayAbs")
+RATE_LIMITS = ("AcquisitionFrameRateEnable", "AcquisitionFrameRateEnabled")
 SETTINGS = {"exposure": ("ExposureTime", "ExposureTimeAbs"), "gain": ("Gain", "GainRaw", "GainAbs")}
 
 
@@ -27,6 +31,9 @@ class Features:
 
     def tell(self, asked: CaptureSettings) -> None:
         """Set everything that is asked for, in the order of the configuration."""
+        if SELECTOR not in asked.features and any(name.startswith("Trigger") for name in asked.features):
+            with suppress(self._error):  # some have it, and cannot be told which
+                self.choose_frame_start()
         for name, value in asked.features.items():
             self._set(name, value)
         if asked.size is not None:
@@ -67,25 +74,38 @@ class Features:
 
     def trigger_source(self) -> str | None:
         """Return what it waits for before it takes each picture, in GenICam's words; None: it does not wait."""
-        if not self._has("TriggerMode"):
-            return None
-        before = self.choose_frame_start()
         try:
-            if self._value("TriggerMode") != "On":
-                return None
-            return str(self._value("TriggerSource")) if self._has("TriggerSource") else "its input"
-        finally:
-            if before is not None:
-                self._device.set_string_feature_value(SELECTOR, before)
-
-    def choose_frame_start(self) -> str | None:
-        """Let features that begin with Trigger be about each picture; return what they were about, where they vary."""
-        if not self._has(SELECTOR):
+            return self._source_of(FRAME_START)
+        except self._error:
             return None
-        before = str(self._value(SELECTOR))
-        if "FrameStart" in self._device.dup_available_enumeration_feature_values_as_strings(SELECTOR):
-            self._device.set_string_feature_value(SELECTOR, "FrameStart")
-        return before
+
+    def waiting(self) -> str:
+        """Return what it waits for, as the end of a sentence that says that nothing comes; empty: for nothing."""
+        waits = []
+        for selector in self._selectors() or (FRAME_START,):
+            with suppress(self._error):
+                source = self._source_of(selector)
+                waits += [f"{source} ({selector})"] if source is not None else []
+        if not waits:
+            return ""
+        return f'; it waits for {" and ".join(waits)}: set triggered_by: camera, or its TriggerMode to "Off"'
+
+    def choose_frame_start(self) -> None:
+        """Let features that begin with Trigger be about each picture."""
+        if FRAME_START in self._selectors():
+            self._select(FRAME_START)
+
+    def delay(self) -> str | None:
+        """Return the feature by which it delays each picture that it is told to take; None: it does not."""
+        with suppress(self._error):
+            return next((name for name in DELAYS if self._has(name) and (self._number(name) or 0) > 0), None)
+        return None
+
+    def is_rate_limited(self) -> bool:
+        """Whether it leaves out what it is told more often than its frame rate says."""
+        with suppress(self._error):
+            return any(self._has(name) and bool(self._value(name)) for name in RATE_LIMITS)
+        return False
 
     def command(self, name: str) -> None:
         """Have it do something now."""
@@ -93,6 +113,33 @@ class Features:
             self._device.execute_command(name)
         except self._error as error:
             raise CameraError(f"the camera {self._serial} does not take {name}: {said(error)}") from None
+
+    def _source_of(self, selector: str) -> str | None:
+        """Return what a trigger waits for; None: it is off, or there is none."""
+        if not self._has("TriggerMode"):
+            return None
+        before = str(self._value(SELECTOR)) if selector in self._selectors() else selector
+        self._select(selector, before)
+        try:
+            if self._value("TriggerMode") != "On":
+                return None
+            return str(self._value("TriggerSource")) if self._has("TriggerSource") else "its input"
+        finally:
+            with suppress(self._error):
+                self._select(before, selector)
+
+    def _selectors(self) -> Sequence[str]:
+        """Return what its triggers may be about; nothing: it does not say."""
+        if not self._has(SELECTOR):
+            return ()
+        with suppress(self._error):
+            return list(self._device.dup_available_enumeration_feature_values_as_strings(SELECTOR))
+        return ()
+
+    def _select(self, selector: str, now: str | None = None) -> None:
+        """Say which trigger is meant; `now`: which one that is at present."""
+        if selector != (str(self._value(SELECTOR)) if now is None else now):
+            self._device.set_string_feature_value(SELECTOR, selector)
 
     def _has(self, name: str) -> bool:
         return self._device.get_feature(name) is not None
