@@ -105,6 +105,12 @@ def _triggers(camera: CameraConfig, where: str) -> Iterator[str]:
             f"{where}.trigger_delay_ms is {camera.trigger_delay_ms:g}, and the verdict is due after deadline_ms "
             f"{camera.deadline_ms:g}; expected less"
         )
+    is_told = camera.features.get("TriggerMode") in ("On", True) and camera.features.get("TriggerSource") == "Software"
+    if camera.mode == "trigger" and camera.triggered_by == "camera" and is_told:
+        yield (
+            f"{where}.features.TriggerSource is Software: the camera takes a picture when it is told, and with "
+            "triggered_by: camera nobody tells it; expected its input, or triggered_by: command"
+        )
     only_triggered = {"triggered_by": "command", "allow_arrival_time": False}
     only_triggered |= {"trigger_delay_ms": 0, "trigger_window_ms": None}
     for key, usual in only_triggered.items():

@@ -100,6 +100,14 @@ def test_what_contradicts_itself_is_told_in_one_sentence(text: str, says: str) -
     assert mistake.startswith(says)
 
 
+def test_a_camera_that_takes_its_pictures_when_it_is_told_has_to_be_told() -> None:
+    with pytest.raises(UsageError, match="TriggerSource is Software: the camera takes a picture when it is told, and"):
+        parse(
+            'cameras: [{name: top, source: "aravis://X7", mode: trigger, model: m, triggered_by: camera, '
+            'features: {TriggerMode: "On", TriggerSource: Software}}]\n'
+        )
+
+
 @pytest.mark.parametrize(
     "key", ["triggered_by: camera", "allow_arrival_time: true", "trigger_delay_ms: 5", "trigger_window_ms: 5"]
 )
