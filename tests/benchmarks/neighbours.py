@@ -38,6 +38,8 @@ from inspectd.percentiles import percentile
 SIZE = (320, 240)
 WAYS = ("well", "flaps", "floods", "torn", "half", "endless", "killed", "stopped", "away")
 WAYS_PLUGGED_IN = ("well", "leaks", "hang", "frozen", "unplugged")
+LEAKS = "1_000_000"
+"""Bytes with each picture: a colour picture of 640×480."""
 SETTLE_S = 2.0
 START_S = 6.0
 SERVER = Path(__file__).resolve().parents[1] / "servers" / "mjpeg.py"
@@ -69,7 +71,7 @@ class PluggedIn(BadCamera):
         self._script = folder / "camera"
         self.be("well")
         fakes = Path(__file__).resolve().parents[1] / "fakes"
-        self.environment = {"FAKE_CAMERA": str(self._script), "PYTHONPATH": str(fakes)}
+        self.environment = {"FAKE_CAMERA": str(self._script), "PYTHONPATH": str(fakes), "FAKE_LEAKS": LEAKS}
 
     def be(self, way: str) -> None:
         """Begin to misbehave in a way, or to be well."""

@@ -6,7 +6,7 @@ The camera is steered through the file that FAKE_CAMERA names; it holds one word
     hang        read() never returns
     stale       read() answers True at once, with the last picture and its old time (the cable is out)
     frozen      new times, and the same picture bit for bit
-    leaks       as ok, and 10 MB of memory are never given back for each picture
+    leaks       as ok, and 10 MB of memory (or FAKE_LEAKS bytes) are never given back for each picture
     ahead       the driver's time is an hour ahead
     unplugged   read() fails and the device cannot be opened
     triggered   a new picture only when the file beside the script, with the ending .trigger, is there; it is taken away
@@ -75,7 +75,7 @@ class FakeCapture:
         if now == "stale" and self.picture is not None:
             return True, self.picture
         if now == "leaks":
-            self.leaked.append(np.ones(10_000_000, np.uint8))
+            self.leaked.append(np.ones(int(os.environ.get("FAKE_LEAKS", "10_000_000")), np.uint8))
         time.sleep(0.02)
         self.time_ms = time.monotonic() * 1000 + (3_600_000 if now == "ahead" else 0)
         if mode() not in ("frozen", "stuck") or self.picture is None:
