@@ -19,8 +19,6 @@ LONGEST_TEXT = MAX_PACKET // 8
 
 MANUAL_EXPOSURE = (1.0, 0.25)
 """Of the setting `auto_exposure`: V4L2's own number, and that of other builds of OpenCV."""
-TOLD_WITHIN_MS = 100.0
-"""A part is taken to be still in front of a camera that was told so much too late to take its picture."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Feature = bool | int | float | str
 """The value of a GenICam feature."""
@@ -53,8 +51,6 @@ class CaptureSettings(msgspec.Struct, frozen=True):
     """A network camera's wall clock is kept together with this machine's."""
     is_triggered: bool = False
     """The camera takes pictures when its own input says so: that none comes means nothing."""
-    within_ms: float = TOLD_WITHIN_MS
-    """So long after it was told a camera may take a picture, where it takes one when it is told."""
     is_commanded: bool = False
     """The parent says when a picture is wanted. Of a camera that takes one when it is told no others are."""
 

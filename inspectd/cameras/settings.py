@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inspectd.cameras.protocol import TOLD_WITHIN_MS, CaptureSettings
+from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import Source
 from inspectd.config import CameraConfig
 
@@ -25,7 +25,6 @@ def capture_settings(camera: CameraConfig, source: Source, slots: int) -> Captur
         loop=camera.loop,
         refuse_repeats=camera.frozen_ms > 0,
         synchronized=camera.synchronized,
-        within_ms=TOLD_WITHIN_MS if camera.trigger_window_ms is None else camera.trigger_window_ms,
         is_triggered=camera.mode == "trigger" and camera.triggered_by == "camera",
         is_commanded=camera.mode == "trigger" and camera.triggered_by == "command",
     )

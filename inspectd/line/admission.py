@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from inspectd.cameras.protocol import TOLD_WITHIN_MS, Opened
+from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import Kind, Source, parse_source
 from inspectd.config import CameraConfig
 from inspectd.line.batcher import Policy
@@ -13,6 +13,9 @@ from inspectd.line.ledger import Entry, Judged, Ledger
 from inspectd.line.looks import Owed
 from inspectd.line.parts import Parts
 from inspectd.records import Finding, Frame, Reason, Stamp, fault
+
+TOLD_WINDOW_MS = 100.0
+"""A part is taken to be still in front of a camera that takes its picture so much too late, when it is told."""
 
 
 class Admission(Protocol):
@@ -93,12 +96,12 @@ class Commanded(_OfFrames):
         """
         self._ledger = ledger
         self._trusts_arrival = trusts_arrival
-        self._window_ms = self._within_ms = window_ms
+        self._asked_ms = self._window_ms = window_ms
 
     def opened(self, opened: Opened) -> None:
         """Note whether the camera is told to take each picture."""
-        is_told = opened.on_demand and self._window_ms is None
-        self._within_ms = TOLD_WITHIN_MS if is_told else self._window_ms
+        is_told = opened.on_demand and self._asked_ms is None
+        self._window_ms = TOLD_WINDOW_MS if is_told else self._asked_ms
 
     def admit_unseen(self, stamp: Stamp, recipe: Judged) -> Entry | None:
         """Return the trigger that the frame belongs to."""
@@ -114,8 +117,8 @@ class Commanded(_OfFrames):
 
     def _match(self, stamp: Stamp, own: Judged | None = None) -> Entry | None:
         is_timed = self._trusts_arrival or not stamp.is_arrival_time
-        within_ns = None if self._within_ms is None else round(self._within_ms * 1e6)
-        return self._ledger.match(stamp, own, is_timed=is_timed, within_ns=within_ns)
+        window_ns = None if self._window_ms is None else round(self._window_ms * 1e6)
+        return self._ledger.match(stamp, own, is_timed=is_timed, window_ns=window_ns)
 
 
 class Triggering(Commanded):

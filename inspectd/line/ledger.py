@@ -218,13 +218,13 @@ class Ledger:
                 account.counts.unmatched += 1
 
     def match(
-        self, stamp: Stamp, own: Judged | None = None, *, is_timed: bool = True, within_ns: int | None = None
+        self, stamp: Stamp, own: Judged | None = None, *, is_timed: bool = True, window_ns: int | None = None
     ) -> Entry | None:
         """Give a frame to the trigger that it belongs to; None: it is for nobody.
 
         `own`: where a frame that belongs to no trigger is one itself: what it is judged by.
         `is_timed` False: nobody knows when the frame was taken, so that it belongs to no trigger.
-        `within_ns`: so long after trigger and delay a frame may be taken; None: as long as the deadline allows.
+        `window_ns`: so long after trigger and delay a frame may be taken; None: as long as the deadline allows.
 
         It belongs to the last trigger that it is later than, by the delay, whatever became of that one: the part in
         front of the camera is the one that came last. Parts that were triggered before, and have no frame yet, went by
@@ -245,8 +245,8 @@ class Ledger:
                     account.counts.triggers_overtaken += 1
                     why = "the next trigger came before the camera gave a picture; this part was not seen"
                     self._end(account, entry, fault(Reason.OVERLOAD, why))
-                elif within_ns is not None and late_ns > within_ns:
-                    self._end(account, entry, fault(Reason.PICTURE, _too_late(late_ns, within_ns)))
+                elif window_ns is not None and late_ns > window_ns:
+                    self._end(account, entry, fault(Reason.PICTURE, _too_late(late_ns, window_ns)))
                 else:
                     account.waiting.popleft()
                     self._attach(account, entry, stamp)
@@ -488,9 +488,9 @@ def _due(began_ns: int, account: _Account) -> int | None:
     return None if account.deadline_ns is None else began_ns + account.deadline_ns
 
 
-def _too_late(late_ns: int, within_ns: int) -> str:
+def _too_late(late_ns: int, window_ns: int) -> str:
     return (
-        f"the first picture of it was taken {late_ns / 1e6:.0f} ms late, and {within_ns / 1e6:g} are allowed "
+        f"the first picture of it was taken {late_ns / 1e6:.0f} ms late, and {window_ns / 1e6:g} are allowed "
         "(trigger_window_ms): it may show another part"
     )
 

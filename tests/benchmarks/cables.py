@@ -44,7 +44,7 @@ VISION_SIZE = (512, 512)
 FAKE, SERIAL = "arv-fake-gv-camera-0.8", "CABLES1"
 VISION = {  # by itself, and told to take each picture by a trigger
     "aravis": "",
-    "aravis-told": ', mode: trigger, deadline_ms: 1000, features: {TriggerMode: "On", TriggerSource: Software}',
+    "aravis-told": ', mode: trigger, deadline_ms: 1000, features: {AcquisitionFrameRate: 100, TriggerMode: "On", TriggerSource: Software}',
 }
 READ_TIMEOUT_MS = 1000
 CALM_S, AWAY_S, LONG_S = 2.0, 3.0, 20.0

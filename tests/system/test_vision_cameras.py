@@ -24,7 +24,7 @@ from run_here import run_here
 from inspectd.cameras.grabbers.aravis import AravisGrabber
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.protocol import CaptureSettings
-from inspectd.cameras.vision.clock import Promptness, Proof
+from inspectd.cameras.vision.clock import Promptness, Taken
 from inspectd.cameras.vision.features import Features
 from inspectd.cameras.vision.library import missing
 from inspectd.client import Control
@@ -119,7 +119,10 @@ def test_features_are_set_read_back_and_what_the_camera_does_not_take_is_said(
             opened(features=wrong)
 
 
-ON_DEMAND: dict[str, object] = {"features": {"TriggerMode": "On", "TriggerSource": "Software"}}
+ON_DEMAND: dict[str, object] = {
+    # The fake looks for what it is told once for each picture that it could give.
+    "features": {"AcquisitionFrameRate": 100, "TriggerMode": "On", "TriggerSource": "Software"}
+}
 
 
 def until(grabber: AravisGrabber, kind: type[Grabbed | Nothing | Broken], tries: int = 2000) -> Any:
@@ -171,10 +174,9 @@ def test_what_is_not_the_picture_that_it_was_told_to_take_is_never_taken_for_it(
         broken = until(grabber, Broken)
         assert "bit for bit a picture from before" in broken.why
         assert broken.captured_ns > wanted_ns, "its trigger is answered by it"
-    assert grabber._promptness is not None, "the first pictures were for nobody, and tell of its clock"
-    assert grabber._promptness._soonest is not None
-    told_ns, ahead_ns = grabber._promptness._soonest
-    grabber._promptness._soonest = told_ns, ahead_ns + 300_000_000
+    assert grabber._promptness._usual_ns is not None, "the first pictures were for nobody, and tell how long they take"
+    grabber._promptness._usual_ns = 400_000_000
+    grabber._promptness._mark = None
     want(grabber)
     with pytest.raises(CameraError, match="gave a picture from before it was told to take one"):
         until(grabber, Grabbed)
@@ -194,48 +196,37 @@ def test_a_picture_counts_as_taken_when_the_camera_took_it_and_not_when_it_was_t
     camera: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grabber = opened(is_commanded=True, **ON_DEMAND)
-    wanted_ns = want(grabber)
-    assert until(grabber, Grabbed).captured_ns - wanted_ns < 100_000_000
-    due_ns = time.monotonic_ns() - 150_000_000
-    grabber.want(due_ns)
-    assert until(grabber, Grabbed).captured_ns - due_ns > 150_000_000, "it could not be told earlier"
     command = grabber._features.command
-    with monkeypatch.context() as patch:  # on its way, or in the camera, it waits
-        patch.setattr(grabber._features, "command", lambda name: Timer(0.3, command, [name]).start())
-        wanted_ns = want(grabber)
-        late_ms = (until(grabber, Grabbed).captured_ns - wanted_ns) / 1e6
-        assert 240 < late_ms < 600, "as its own clock says"
-    with monkeypatch.context() as patch:
-        patch.setattr(grabber._features, "command", lambda name: (time.sleep(0.15), command(name)))
-        wanted_ns = want(grabber)
-        assert until(grabber, Grabbed).captured_ns - wanted_ns > 90_000_000
+    for wait_s in (0.0, 0.3):
+        with monkeypatch.context() as patch:  # on its way, or in the camera, it waits
+            patch.setattr(grabber._features, "command", lambda name, s=wait_s: Timer(s, command, [name]).start())
+            wanted_ns = want(grabber)
+            late_s = (until(grabber, Grabbed).captured_ns - wanted_ns) / 1e9
+            assert wait_s - 0.06 < late_s < wait_s + 1, "as its own clock says"
     with monkeypatch.context() as patch:
         patch.setattr(grabber._features, "command", lambda name: (time.sleep(0.3), command(name)))
         want(grabber)
-        with pytest.raises(CameraError, match=r"took 3\d\d ms to hear that it is to take a picture"):
+        with pytest.raises(CameraError, match=r"took \d+ ms to hear that it is to take a picture"):
             until(grabber, Grabbed)
 
 
 @needs_aravis
-@pytest.mark.parametrize(
-    ("scale", "says"), [(8.0, "times of its own that do not fit this PC's clock"), (0.0, "no time of their own")]
-)
-def test_one_without_a_clock_that_fits_is_used_with_less_trust(
-    camera: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, scale: float, says: str
+@pytest.mark.parametrize("scale", [8.0, 0.0])
+def test_without_a_clock_that_fits_a_picture_that_comes_late_is_no_parts(
+    camera: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, scale: float
 ) -> None:
-    class Scaled(Proof):
-        def add(self, camera_ns: int, told_ns: int) -> Promptness | None:
-            return super().add(int(camera_ns * scale), told_ns)
+    class Scaled(Promptness):
+        def look(self, camera_ns: int, told_ns: int, came_ns: int) -> Taken | None:
+            return super().look(int(camera_ns * scale), told_ns, came_ns)
 
-    monkeypatch.setattr("inspectd.cameras.grabbers.aravis.Proof", Scaled)
+    monkeypatch.setattr("inspectd.cameras.grabbers.aravis.Promptness", Scaled)
     grabber = opened(is_commanded=True, **ON_DEMAND)
-    assert grabber.caveat.startswith(f"the camera's pictures have {says}: one that it takes later than it is told to")
     wanted_ns = want(grabber)
-    assert 0 < until(grabber, Grabbed).captured_ns - wanted_ns < 100_000_000
+    assert until(grabber, Grabbed).captured_ns > wanted_ns
     command = grabber._features.command
-    monkeypatch.setattr(grabber._features, "command", lambda name: (time.sleep(0.05), command(name)))
+    monkeypatch.setattr(grabber._features, "command", lambda name: Timer(0.3, command, [name]).start())
     want(grabber)
-    assert "ms to hear that it is to take it, and may show another part" in until(grabber, Broken).why
+    assert "ms late: it may show another part" in until(grabber, Broken).why
 
 
 @needs_aravis
@@ -254,7 +245,7 @@ def test_one_that_leaves_out_what_it_was_told_first_is_told_again_while_it_is_op
 
     monkeypatch.setattr(Features, "command", hears(1))
     grabber = opened(is_commanded=True, read_timeout_ms=400.0, **ON_DEMAND)
-    assert told == ["TriggerSoftware"] * 3
+    assert len(told) > 4, "four pictures, and the first telling was for nothing"
     wanted_ns = want(grabber)
     assert until(grabber, Grabbed).captured_ns > wanted_ns
     grabber._let_go()
@@ -303,7 +294,9 @@ def test_triggers_that_do_not_fit_together_are_told(camera: list[subprocess.Pope
         opened(is_triggered=True, **ON_DEMAND)
     for more in ({}, {"fps": 10.0}):
         grabber = opened(read_timeout_ms=300.0, features={"TriggerMode": True, "TriggerSource": "Line0"}, **more)
-        with pytest.raises(CameraError, match=r"no picture for 270 ms; it waits for Line0 \(FrameStart\): set trigg"):
+        with pytest.raises(
+            CameraError, match=r"no picture for 270 ms; it waits for Line0 \(FrameStart\): expected trigg"
+        ):
             until(grabber, Grabbed)
         grabber._let_go()
     silent = opened(is_triggered=True, fps=10.0, features={"TriggerMode": "On", "TriggerSource": "Line0"})
@@ -326,11 +319,9 @@ def test_one_that_takes_two_seconds_for_a_picture_stays_ours_while_it_is_opened(
 ) -> None:
     slow = {"AcquisitionFrameRate": 0.5, "TriggerMode": "On", "TriggerSource": "Software"}
     began_s = time.monotonic()
-    grabber = opened(is_commanded=True, read_timeout_ms=6000.0, within_ms=3000.0, features=slow)
-    assert time.monotonic() - began_s > 1.5, "longer than its heartbeat"
+    grabber = opened(is_commanded=True, read_timeout_ms=6000.0, features=slow)
+    assert time.monotonic() - began_s > 2.5, "longer than its heartbeat"
     assert grabber._device.is_controller()
-    wanted_ns = want(grabber)
-    assert until(grabber, Grabbed).captured_ns > wanted_ns
 
 
 @needs_aravis
@@ -414,7 +405,8 @@ def test_a_daemon_tells_it_to_take_each_part_and_nothing_else(
     model = write_small_model(tmp_path / "m", threshold=1e6, camera=record)
     text = (
         f'{{name: top, source: "aravis://{SERIAL}", model: {model}, mode: trigger, deadline_ms: 3000, '
-        'read_timeout_ms: 600, trigger_delay_ms: 80, features: {TriggerMode: "On", TriggerSource: Software}}'
+        "read_timeout_ms: 600, trigger_delay_ms: 80, "
+        'features: {AcquisitionFrameRate: 100, TriggerMode: "On", TriggerSource: Software}}'
     )
     with DaemonProcess(tmp_path / "d", text) as daemon, Control(daemon.control) as control:
         daemon.listen(lambda d: any(s["state"] == "running" for s in d.states))

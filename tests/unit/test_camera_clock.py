@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from itertools import pairwise
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.cameras.vision.clock import DRIFT, CameraClock, Promptness, Proof
+from inspectd.cameras.vision.clock import DRIFT, CameraClock, Promptness, _Mark
 
 MS = 1_000_000
-VARIES_MS = 100
+MARK = _Mark(0, 0, 0, is_believed=True)
 
 
 def test_a_camera_clock_is_brought_to_ours_by_the_quickest_picture() -> None:
@@ -27,83 +26,121 @@ def test_a_camera_clock_is_brought_to_ours_by_the_quickest_picture() -> None:
     assert reset == 90_000_000_000_000, "a clock that was set anew begins anew"
 
 
-def lateness_ms(begins_ms: list[float], every_ms: float = 1000, drift: float = 0.0) -> list[float]:
-    """`begins_ms`: by how much later than it was told the camera took each picture."""
-    promptness, found = Promptness(VARIES_MS * MS), []
-    for i, begins in enumerate(begins_ms):
-        told_ms = 50 + i * every_ms
-        camera_ns = 7_000_000_000 + (told_ms + begins) * (1 + drift) * MS
-        found.append(promptness.late_ns(int(camera_ns), int(told_ms * MS)) / MS)
-    return found
+class Told:
+    """A camera that is told to take pictures. Times in ms."""
+
+    def __init__(self, *, scale: float = 1.0, way: float = 30.0) -> None:
+        """`scale`: how fast its clock runs; 0: it has none. `way`: from exposure to arrival."""
+        self.promptness, self.scale, self.way, self.now = Promptness(), scale, way, 5000.0
+
+    def take(self, begins: float, *, way: float | None = None, after: float = 1000) -> tuple[float, float] | None:
+        """Return how late a picture may have been taken, that was taken so long after it was told."""
+        self.now += after
+        told_ns = int(self.now * MS)
+        camera_ns = int((900_000 + self.now + begins) * self.scale * MS)
+        came_ns = int((self.now + begins + (self.way if way is None else way)) * MS)
+        found = self.promptness.look(camera_ns, told_ns, came_ns)
+        return None if found is None else ((found.from_ns - told_ns) / MS, (found.until_ns - told_ns) / MS)
 
 
-def test_a_picture_is_as_late_as_it_is_later_than_the_soonest() -> None:
-    assert lateness_ms([3, 3, 43, 3, 303]) == pytest.approx([0, 0, 40, 0, 300], abs=0.5)
+def open_told(**keys: float) -> Told:
+    camera = Told(**keys)
+    assert all(camera.take(2, after=50) for _ in range(4))
+    return camera
 
 
-def test_the_first_one_may_have_been_late_itself() -> None:
-    assert lateness_ms([60, 3, 43]) == pytest.approx([0, 0, 40], abs=0.5)
+def about(*values: float) -> object:
+    return pytest.approx(values, abs=5)
 
 
-def test_one_from_before_it_was_told_is_known_however_slowly_they_come() -> None:
-    assert lateness_ms([3, 3, -140])[-1] == pytest.approx(-143, abs=1)
-    assert lateness_ms([3, 3, -1500], every_ms=5000)[-1] < 0
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_what_comes_as_soon_as_usual_was_taken_when_it_was_told(scale: float) -> None:
+    camera = open_told(scale=scale)
+    assert camera.take(2) == about(0, 0)
+    assert camera.take(2, after=8 * 3600_000) == about(0, 0), "after a night"
 
 
-def test_one_late_picture_does_not_hide_the_next() -> None:
-    """What is remembered is the soonest, and not the last: pictures that are late one after the other are all late."""
-    assert lateness_ms([3, 203, 203, 203]) == pytest.approx([0, 200, 200, 200], abs=1)
+def test_of_what_comes_late_the_cameras_clock_says_whether_it_was_taken_late() -> None:
+    camera = open_told()
+    assert camera.take(302) == about(300, 300)
+    assert camera.take(2, way=330) == about(0, 1), "it was long under way"
+    assert camera.take(102, way=230) == about(100, 101)
+    assert camera.take(302) == about(300, 300), "one late picture hides no other"
 
 
-@pytest.mark.parametrize("drift", [-5e-5, 5e-5, 1.5e-4, -1.5e-4])
+def test_without_a_clock_it_may_have_been_taken_at_any_time_until_then() -> None:
+    camera = open_told(scale=0)
+    assert camera.take(302) == about(0, 300)
+    assert camera.take(2, way=330) == about(0, 300)
+
+
+@pytest.mark.parametrize("scale", [8.0, 1.25, 0.8, 0.125, 1e-3, -1.0])
+def test_a_clock_of_another_measure_is_not_believed(scale: float) -> None:
+    camera = open_told(scale=scale)
+    for _ in range(20):
+        assert camera.take(2) == about(0, 0)
+        found = camera.take(302)
+        assert found is not None
+        assert found[0] <= 300
+        assert found[1] >= 297
+        assert camera.take(-60) is None, "and it lets no older picture pass"
+
+
+def test_after_a_pause_the_clock_is_believed_no_further_than_it_may_have_drifted() -> None:
+    camera = open_told()
+    found = camera.take(302, after=3600_000)
+    assert found is not None
+    assert found == about(0, 300), "it may have drifted by seconds: what comes late may have been taken late"
+    assert camera.take(2) == about(0, 0)
+
+
+def test_lateness_that_creeps_is_seen() -> None:
+    camera = open_told()
+    for late in range(0, 300, 2):
+        found = camera.take(2 + late / 2, after=1000)
+        assert found is not None
+        assert found[1] >= late / 2 - 3, "it is never said to have been taken earlier than it was"
+
+
+def test_what_comes_sooner_than_ever_is_from_before_it_was_told() -> None:
+    for scale in (1.0, 0.0):
+        camera = open_told(scale=scale)
+        assert camera.take(-60) is None
+        assert camera.take(-90, after=3600_000) is None
+        assert camera.take(2) == about(0, 0), "and says nothing of the next ones"
+
+
+def test_a_quicker_way_makes_no_picture_older() -> None:
+    camera = Told(way=130)
+    assert all(camera.take(2, after=50) for _ in range(4))
+    assert camera.take(2, way=30) == about(0, 0), "its clock says that it was taken as always"
+    assert camera.take(62, way=30) == about(60, 60)
+
+
+@pytest.mark.parametrize("drift", [-9e-4, 9e-4, 1e-4])
 def test_a_clock_that_drifts_makes_no_picture_late_or_old(drift: float) -> None:
-    found = lateness_ms([3.0] * 3000, every_ms=2000, drift=drift)
-    assert set(found) == {0.0}
-    found = lateness_ms([3, 3, 203], every_ms=10_000, drift=drift)
-    assert found[-1] == pytest.approx(200, abs=10_000 * 2 * DRIFT * 2 + 1)
+    camera = open_told(scale=1 + drift)
+    assert {camera.take(2) == about(0, 0) for _ in range(3000)} == {True}
+    assert camera.take(302) == about(300, 300)
 
 
-@given(st.lists(st.floats(0, 90), min_size=2, max_size=40), st.floats(-DRIFT, DRIFT), st.randoms())
-def test_no_picture_is_said_to_be_later_than_it_was(begins: list[float], drift: float, rng: random.Random) -> None:
-    """So a trigger that came before it was taken is never answered by what is there after it was told only."""
-    promptness, told_ms = Promptness(VARIES_MS * MS), 0.0
-    for one in begins:
-        told_ms += rng.choice((1, 50, 5000))
-        late_ns = promptness.late_ns(int(9e9 + (told_ms + one) * (1 + drift) * MS), int(told_ms * MS))
-        assert 0 <= late_ns <= one * MS + 100_000
+def test_a_clock_that_is_set_makes_no_picture_late_or_old() -> None:
+    camera = open_told()
+    for step_ms in (80, -80, 1e7, -1e7):
+        camera.promptness._mark = replace(camera.promptness._mark or MARK, ahead_ns=int(step_ms * MS))
+        assert camera.take(2) == about(0, 0)
 
 
-def proved(pictures: list[tuple[float, float]]) -> list[bool]:
-    """`pictures`: when they were taken by the camera's clock, and told by ours, in ms."""
-    proof = Proof(VARIES_MS * MS)
-    return [proof.add(int(camera * MS), int(told * MS)) is not None for camera, told in pictures]
-
-
-def test_a_clock_is_believed_when_two_pictures_are_as_far_apart_by_both() -> None:
-    assert proved([(9000, 100), (9205, 300)]) == [False, True]
-    assert proved([(9000, 100), (9390, 300), (9590, 500)]) == [False, False, True], "a picture that was late"
-    apart_ms = Proof(VARIES_MS * MS).apart_ns / MS
-    for scale in (8.0, 1e-3, 0.125):
-        times = [(9000 + i * apart_ms * scale, 100 + i * apart_ms) for i in range(5)]
-        assert not any(proved(times)), f"it runs {scale} times as fast as ours"
-
-
-def test_a_clock_that_is_not_believed_is_described() -> None:
-    for pictures, says in (([(0, 100), (0, 300)], "no time of their own"), ([(5, 100), (6, 900)], "that do not fit")):
-        proof = Proof(VARIES_MS * MS)
-        assert not proof.has_picture
-        for camera, told in pictures:
-            assert proof.add(camera * MS, told * MS) is None
-        assert proof.has_picture
-        assert says in proof.flaw
-
-
-def test_what_was_proved_is_known_from_then_on() -> None:
-    proof = Proof(VARIES_MS * MS)
-    times = [(9040, 100), (9203, 300)]
-    found = [proof.add(camera * MS, told * MS) for camera, told in times]
-    promptness = found[-1]
-    assert promptness is not None
-    assert all(before is None for before, _ in pairwise(found))
-    assert promptness.late_ns(9503 * MS, 600 * MS) == 0
-    assert promptness.late_ns(9853 * MS, 900 * MS) / MS == pytest.approx(50, abs=1)
+@given(
+    st.lists(st.tuples(st.floats(0, 400), st.floats(25, 200), st.sampled_from([1, 50, 900, 60_000])), max_size=30),
+    st.floats(-DRIFT / 2, DRIFT / 2),
+)
+def test_it_was_taken_in_the_time_that_is_said(taken: list[tuple[float, float, float]], drift: float) -> None:
+    """`taken`: how late, by how long a way, and how long after the one before, in ms."""
+    camera = Told(scale=1 + drift, way=25)
+    for _ in range(4):
+        camera.take(0, after=50)
+    for begins, way, after in taken:
+        found = camera.take(begins, way=way, after=after)
+        assert found is not None
+        assert found[0] - 1 <= begins <= found[1] + 1

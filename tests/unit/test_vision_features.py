@@ -146,8 +146,8 @@ def test_a_selector_that_cannot_be_written_keeps_no_camera_from_being_opened() -
 def test_it_is_said_what_a_silent_camera_waits_for() -> None:
     waits = {"FrameStart": off(), "AcquisitionStart": on("Line2"), "FrameBurstStart": on("Software")}
     assert features(Device(waits)).waiting() == (
-        "; it waits for Line2 (AcquisitionStart) and Software (FrameBurstStart): set triggered_by: camera, or its "
-        'TriggerMode to "Off"'
+        "; it waits for Line2 (AcquisitionStart) and Software (FrameBurstStart): expected triggered_by: camera, or "
+        'TriggerMode: "Off"'
     )
     assert features(Device({"FrameStart": off()})).waiting() == ""
     assert features(Device({})).waiting() == ""

@@ -20,7 +20,7 @@ from inspectd.cameras.grabbers.base import REPEATED, Broken, Grabbed, Grabber, N
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import ARAVIS
-from inspectd.cameras.vision.clock import CameraClock, Promptness, Proof
+from inspectd.cameras.vision.clock import CameraClock, Promptness
 from inspectd.cameras.vision.demand import Demand
 from inspectd.cameras.vision.features import Features
 from inspectd.cameras.vision.library import load, said
@@ -41,13 +41,17 @@ FIRST_PICTURES = 3
 """May come damaged, or late."""
 SLICE_S = 0.002
 """So long the next trigger may wait while a picture is under way."""
-SLOW_MS, UNHEARD_MS = 10, 200
-"""Whoever hears so late that he is to take a picture, and does not say when he took it, may show the next part; and so
-late he was told again, and may take two."""
-PROOFS = 5
-"""So often it may be told at its opening to take a picture, until two of them fit together."""
+UNHEARD_MS = 200
+"""A camera that hears so late that it is to take a picture was told again, and may take two."""
+UNSURE_MS = 20
+"""A part's picture is worth nothing where it is not known so closely when it was taken."""
+PROOFS, MOST_PROOFS, PROOFS_APART_S, PROOFS_S = 4, 10, 0.03, 0.5
+"""So many pictures it has to give at its opening, of so many that it is told to, so far apart at least; two where that
+takes so long."""
 PATIENT = 0.9
 """Of the time that a camera may be silent: then its reader ends by itself, before it is ended."""
+RATE_MARGIN = 1.1
+"""Of the time between two pictures: a camera counts from when it began, and not from when it was told."""
 SLOWEST_FPS = 1.0
 """Of a camera that is told to take pictures by nobody else, and does not say how many it can."""
 COLOURED = {  # GenICam's names: what OpenCV makes of them (its Bayer names are of the second row)
@@ -117,7 +121,7 @@ class AravisGrabber(Grabber):
         self.fps = self._features.frame_rate()
         self._freshness = Freshness(False, self._settings.refuse_repeats)
         self._clock = CameraClock()
-        self._promptness: Promptness | None = None
+        self._promptness = Promptness()
         self._demand = self._demanded()
         self.on_demand = self._demand is not None and self._settings.is_commanded
         self._check_times()
@@ -190,11 +194,9 @@ class AravisGrabber(Grabber):
         """Tell the camera to take what is due."""
         demand.told(now_ns)
         self._features.command("TriggerSoftware")
-        self._heard_ms = (time.monotonic_ns() - now_ns) / 1e6
-        if self.on_demand and self._heard_ms > UNHEARD_MS:  # else nobody waits for this very picture
-            raise CameraError(
-                f"the camera {self._serial} took {self._heard_ms:.0f} ms to hear that it is to take a picture"
-            )
+        took_ms = (time.monotonic_ns() - now_ns) / 1e6
+        if self.on_demand and took_ms > UNHEARD_MS:  # else nobody waits for this very picture
+            raise CameraError(f"the camera {self._serial} took {took_ms:.0f} ms to hear that it is to take a picture")
 
     def _next_buffer(self, until_s: float, alive: Callable[[], None] | None = None) -> Any:
         """Return the next buffer, or None; the camera hears from us however long it takes."""
@@ -246,11 +248,15 @@ class AravisGrabber(Grabber):
         camera_ns = int(buffer.get_timestamp())
         if told_ns is None:
             taken_ns = self._clock.taken_ns(camera_ns, now_ns) if camera_ns > 0 else now_ns
-        elif self._promptness is not None:
-            taken_ns = self._told_taken_ns(self._promptness, camera_ns, now_ns, told_ns)
-        elif self.on_demand and self._heard_ms > SLOW_MS:
-            why = f"the camera took {self._heard_ms:.0f} ms to hear that it is to take it, and may show another part"
-            return Broken(None, why, told_ns)
+        elif self.on_demand:
+            taken = self._promptness.look(camera_ns, told_ns, now_ns)
+            if taken is None:
+                raise CameraError(f"the camera {self._serial} gave a picture from before it was told to take one")
+            unsure_ms = (taken.until_ns - taken.from_ns) / 1e6
+            if unsure_ms > UNSURE_MS:
+                why = f"it came late, and may have been taken {unsure_ms:.0f} ms late: it may show another part"
+                return Broken(None, why, taken.from_ns)
+            taken_ns = taken.from_ns
         else:
             taken_ns = told_ns
         nothing = self._freshness.look(picture, camera_ns / 1e6)
@@ -258,16 +264,6 @@ class AravisGrabber(Grabber):
             is_owed = self.on_demand or (self._settings.is_triggered and nothing.is_repeat)
             return Broken(None, REPEATED, taken_ns) if is_owed else nothing
         return Grabbed(picture, taken_ns, is_arrival_time=camera_ns <= 0 and told_ns is None)
-
-    def _told_taken_ns(self, promptness: Promptness, camera_ns: int, now_ns: int, told_ns: int) -> int:
-        """Return when a picture was taken that the camera was told to take; CameraError: it cannot be that one."""
-        late_ns = promptness.late_ns(camera_ns, told_ns)
-        if late_ns < 0:
-            raise CameraError(f"the camera {self._serial} gave a picture from before it was told to take one")
-        if told_ns + late_ns > now_ns:
-            ms = (told_ns + late_ns - now_ns) / 1e6
-            raise CameraError(f"the camera {self._serial} took a picture {ms:.0f} ms after it came, by its own clock")
-        return told_ns + late_ns
 
     def _picture(self, buffer: Any) -> Picture:
         width, height, data = buffer.get_image_width(), buffer.get_image_height(), buffer.get_data()
@@ -289,13 +285,11 @@ class AravisGrabber(Grabber):
                 self._stream.push_buffer(buffer)
 
     def _prove(self, demand: Demand, alive: Callable[[], None]) -> None:
-        """Have it take pictures for nobody: that it does is known from then on, and that its clock says when.
-
-        CameraError: it gives none. One whose clock does not fit this machine's, or that gives no time, goes without.
-        """
-        proof, why = Proof(int(self._settings.within_ms * 1e6)), ""
-        for _ in range(PROOFS):
+        """Have it take pictures for nobody: that it does is known from then on, and how long they usually take."""
+        why, had, began_s = "", 0, 0.0
+        for _ in range(MOST_PROOFS):
             told_ns = time.monotonic_ns()
+            began_s = began_s if had else told_ns / 1e9
             self._tell(demand, told_ns)
             buffer = self._next_buffer(time.monotonic() + self._patience_ms / 1000, alive)
             if buffer is None:
@@ -303,27 +297,23 @@ class AravisGrabber(Grabber):
                 why = f"it gave none for {self._patience_ms:.0f} ms (nine tenths of read_timeout_ms)"
                 self._let_pass(alive)
                 continue
-            camera_ns = int(buffer.get_timestamp())
-            found = self._read(buffer, demand.came())
-            if isinstance(found, Broken):
-                why = found.why
-            elif (promptness := proof.add(camera_ns, told_ns)) is not None:
-                self._promptness = promptness
+            status, camera_ns, came_ns = buffer.get_status(), int(buffer.get_timestamp()), time.monotonic_ns()
+            self._stream.push_buffer(buffer)
+            demand.came()
+            if status != self._aravis.BufferStatus.SUCCESS:
+                why = f"it came damaged: {status.value_nick}"
+            elif self._promptness.look(camera_ns, told_ns, came_ns) is None:
+                why, had, self._promptness = "they come now sooner and now later", 0, Promptness()
+            else:
+                had += 1
+            unasked = self._next_buffer(time.monotonic() + max(PROOFS_APART_S, demand.rests_ns / 1e9), alive)
+            if unasked is not None:
+                why, had, self._promptness = "it gives more than it is told to", 0, Promptness()
+                self._stream.push_buffer(unasked)
+                self._let_pass(alive)
+            if had == PROOFS or (had > 1 and time.monotonic() > began_s + PROOFS_S):
                 return
-            self._pass_time(max(proof.apart_ns, demand.rests_ns) / 1e9, alive)
-        if not proof.has_picture:
-            raise CameraError(f"the camera {self._serial} was told to take a picture when it was opened: {why}")
-        self.caveat = (
-            f"the camera's pictures have {proof.flaw}: one that it takes later than it is told to, or that is from "
-            "before, is taken for the part's"
-        )
-
-    def _pass_time(self, while_s: float, alive: Callable[[], None]) -> None:
-        until_s = time.monotonic() + while_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            if self._keep_alive():
-                alive()
-            time.sleep(min(self._beat_s, left_s))
+        raise CameraError(f"the camera {self._serial} was told to take a picture when it was opened: {why}")
 
     def _check_times(self) -> None:
         """CameraError: no picture can come in time, or none could be known to."""
@@ -350,7 +340,7 @@ class AravisGrabber(Grabber):
                 "`triggered_by: camera` nobody tells it; set triggered_by: command, or TriggerSource to its input"
             )
         self._features.choose_frame_start()
-        rests_ns = int(1e9 / self.fps) if self.fps and self._features.is_rate_limited() else 0
+        rests_ns = int(RATE_MARGIN * 1e9 / self.fps) if self.fps and self._features.is_rate_limited() else 0
         if self._settings.is_commanded:
             return Demand(rests_ns=rests_ns)
         return Demand(int(1e9 / (self._settings.fps or self.fps or SLOWEST_FPS)), rests_ns)

@@ -1,21 +1,22 @@
-"""A camera's own clock: on this machine's monotonic one, and against when the camera was told to take a picture. Pure.
-
-Two quartz clocks drift apart; neither is ever taken to run by more than `DRIFT` too fast or too slow.
-"""
+"""When a picture was taken, on this machine's monotonic clock, in nanoseconds. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
-DRIFT = 2e-4
-"""By so much of a while two clocks drift apart."""
 LATENCY_S, JUMP_S = 10.0, 5.0
 """So long the quickest buffer is remembered; a camera's clock that is off by more has been set anew."""
-LONGEST_APART_NS = 1_000_000_000
+DRIFT = 1e-3
+"""By so much of a while two clocks drift apart at most: quartz by a tenth of it, and a time server may turn ours."""
+EARLY_NS = 30_000_000
+"""What came by so much sooner than any picture before was not taken when it was told."""
+OFF_NS = 5_000_000
+"""So far a camera's clock may be off."""
 
 
 class CameraClock:
-    """Brings a camera's clock to this machine's monotonic one, in nanoseconds."""
+    """Brings the clock of a camera that runs by itself to this machine's."""
 
     def __init__(self) -> None:
         self._apart_ns: deque[tuple[int, int]] = deque()
@@ -34,68 +35,73 @@ class CameraClock:
         return camera_ns + self._apart_ns[0][1]
 
 
-class Promptness:
-    """Tells how long after it was told to a camera took each picture, by its own clock, in nanoseconds.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """When a picture was taken: not before the one, and not after the other."""
 
-    No camera takes a picture before it is told. So the picture that came soonest after says how far the camera's clock
-    is ahead, at most; and each other one was taken by as much later as its time is beyond that.
+    from_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A picture by which the camera's clock is read."""
+
+    told_ns: int
+    ahead_ns: int
+    """How far the camera's clock was ahead of ours, if it was taken when it was told."""
+    slack_ns: int
+    """How much later it may have been taken."""
+    is_believed: bool
+    """The clock agreed with ours between two pictures."""
+
+    def lateness(self, camera_ns: int, told_ns: int) -> tuple[int, int]:
+        """Return how late another picture was taken, at least and at most, by the camera's clock."""
+        drift_ns = int(DRIFT * (told_ns - self.told_ns))
+        apart_ns = camera_ns - told_ns - self.ahead_ns
+        return apart_ns - drift_ns, apart_ns + drift_ns + self.slack_ns
+
+
+class Promptness:
+    """Tells when a camera took each picture that it was told to take.
+
+    To expose a picture, read it out and send it takes about as long each time: what came soonest after its telling was
+    taken at once. What came later was taken later by that at most; how much of it was the way, a camera's clock says.
+    That may be of any measure, and may be set: it is believed once it agrees with ours, and until it does not.
     """
 
-    def __init__(self, varies_ns: int) -> None:
-        """`varies_ns`: by how much the time may vary that it takes to begin with a picture."""
-        self._varies_ns = varies_ns
-        self._soonest: tuple[int, int] | None = None
-        """When the camera was told to take that one, and how far its clock was ahead."""
+    def __init__(self) -> None:
+        self._usual_ns: int | None = None
+        """How long it takes from telling to arrival, at least."""
+        self._mark: _Mark | None = None
 
-    def late_ns(self, camera_ns: int, told_ns: int) -> int:
-        """Return how much later a picture was taken than the soonest; less than 0: it is from before it was told.
+    def look(self, camera_ns: int, told_ns: int, came_ns: int) -> Taken | None:
+        """Return when a picture was taken; None: it is none that was taken after it was told.
 
-        `camera_ns`: when it was taken, by the camera's clock. `told_ns`: when the camera was told, by ours. Of the
-        first one nothing is known: 0.
+        `camera_ns`: when it was taken, by the camera's clock; 0: it does not say. `told_ns`, `came_ns`: when the camera
+        was told, and when the picture was here.
         """
-        ahead_ns = camera_ns - told_ns
-        if self._soonest is None:
-            self._soonest = told_ns, ahead_ns
-            return 0
-        drift_ns = int(DRIFT * (told_ns - self._soonest[0]))
-        late_ns = ahead_ns - self._soonest[1]
-        if late_ns > drift_ns:
-            return late_ns - drift_ns
-        if late_ns < -drift_ns - self._varies_ns:
-            return late_ns + drift_ns
-        self._soonest = told_ns, ahead_ns
-        return 0
-
-
-class Proof:
-    """Finds out whether a camera's clock tells when it took what it was told to take. Times as in `Promptness`."""
-
-    def __init__(self, varies_ns: int) -> None:
-        self._varies_ns = varies_ns
-        self._last: tuple[int, int] | None = None
-        self.has_picture = False
-        """It has given one that it was told to take."""
-
-    @property
-    def apart_ns(self) -> int:
-        """How far apart its pictures are to be: a clock of another measure shows by then."""
-        return min(2 * self._varies_ns, LONGEST_APART_NS)
-
-    def add(self, camera_ns: int, told_ns: int) -> Promptness | None:
-        """Note a picture; return what tells from now on, once two in succession are as far apart by both clocks."""
-        self.has_picture = True
-        last, self._last = self._last, (camera_ns, told_ns)
-        if camera_ns <= 0 or last is None or last[0] <= 0:
+        took_ns = came_ns - told_ns
+        usual_ns = took_ns if self._usual_ns is None else self._usual_ns
+        excess_ns = max(0, took_ns - usual_ns)
+        by_clock = None if self._mark is None or camera_ns <= 0 else self._mark.lateness(camera_ns, told_ns)
+        is_soon = took_ns < usual_ns - EARLY_NS  # sooner than the way allows, unless that has become shorter
+        most_ns = took_ns if is_soon else excess_ns
+        agrees = by_clock is not None and by_clock[0] <= most_ns + OFF_NS and by_clock[1] >= -OFF_NS
+        is_believed = agrees and self._mark is not None and self._mark.is_believed
+        if is_soon and (not is_believed or by_clock is None or by_clock[0] < -EARLY_NS):
             return None
-        if abs((camera_ns - last[0]) - (told_ns - last[1])) > self._varies_ns:
-            return None
-        found = Promptness(self._varies_ns)
-        found.late_ns(*last)
-        found.late_ns(camera_ns, told_ns)
-        return found
+        self._usual_ns = min(usual_ns, took_ns)
+        if camera_ns > 0:
+            self._read(camera_ns, told_ns, excess_ns, agrees=agrees)
+        if not is_believed or by_clock is None:
+            return Taken(told_ns, told_ns + most_ns)
+        until_ns = max(0, min(by_clock[1], most_ns))
+        return Taken(told_ns + min(max(0, by_clock[0]), until_ns), told_ns + until_ns)
 
-    @property
-    def flaw(self) -> str:
-        """What is wrong with its clock, if it does not tell."""
-        has_time = self._last is not None and self._last[0] > 0
-        return "times of its own that do not fit this PC's clock" if has_time else "no time of their own"
+    def _read(self, camera_ns: int, told_ns: int, excess_ns: int, *, agrees: bool) -> None:
+        """Read the camera's clock by a picture, where that is better than by the one before."""
+        mark = self._mark
+        is_better = mark is None or excess_ns <= mark.slack_ns + DRIFT * (told_ns - mark.told_ns)
+        if is_better or not agrees:
+            self._mark = _Mark(told_ns, camera_ns - told_ns, excess_ns, is_believed=agrees)

@@ -14,6 +14,8 @@ NEAR = 0.02
 """As a share: cameras round what they are told."""
 SELECTOR, FRAME_START = "TriggerSelector", "FrameStart"
 DELAYS = ("TriggerDelay", "TriggerDelayAbs")
+SHORTEST_DELAY_US = 1000
+"""Some cameras cannot be without any."""
 RATE_LIMITS = ("AcquisitionFrameRateEnable", "AcquisitionFrameRateEnabled")
 SETTINGS = {"exposure": ("ExposureTime", "ExposureTimeAbs"), "gain": ("Gain", "GainRaw", "GainAbs")}
 
@@ -88,7 +90,7 @@ class Features:
                 waits += [f"{source} ({selector})"] if source is not None else []
         if not waits:
             return ""
-        return f'; it waits for {" and ".join(waits)}: set triggered_by: camera, or its TriggerMode to "Off"'
+        return f'; it waits for {" and ".join(waits)}: expected triggered_by: camera, or TriggerMode: "Off"'
 
     def choose_frame_start(self) -> None:
         """Let features that begin with Trigger be about each picture."""
@@ -98,13 +100,15 @@ class Features:
     def delay(self) -> str | None:
         """Return the feature by which it delays each picture that it is told to take; None: it does not."""
         with suppress(self._error):
-            return next((name for name in DELAYS if self._has(name) and (self._number(name) or 0) > 0), None)
+            return next(
+                (one for one in DELAYS if self._has(one) and (self._number(one) or 0) >= SHORTEST_DELAY_US), None
+            )
         return None
 
     def is_rate_limited(self) -> bool:
         """Whether it leaves out what it is told more often than its frame rate says."""
         with suppress(self._error):
-            return any(self._has(name) and bool(self._value(name)) for name in RATE_LIMITS)
+            return any(self._has(name) and self._value(name) in (True, "On") for name in RATE_LIMITS)
         return False
 
     def command(self, name: str) -> None:
