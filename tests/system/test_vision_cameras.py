@@ -437,7 +437,7 @@ def test_a_daemon_tells_it_to_take_each_part_and_nothing_else(
             camera[0].send_signal(signal.SIGCONT)
         daemon.listen(lambda d: d.states[-1]["state"] == "running")
         again = ask(control, TriggerRequest(camera="top", part="r-2", wait=True))
-        assert (again["verdict"], again["part"]) == ("ok", "r-2")
+        assert (again["verdict"], again["part"]) == ("ok", "r-2"), again["detail"]
 
 
 @needs_aravis

@@ -68,6 +68,15 @@ def test_of_what_comes_late_the_cameras_clock_says_whether_it_was_taken_late() -
     assert camera.take(302) == about(300, 300), "one late picture hides no other"
 
 
+@given(st.lists(st.floats(0, 10), min_size=4, max_size=4))
+def test_a_clock_is_believed_when_a_camera_is_open_however_its_first_pictures_came(begins: list[float]) -> None:
+    camera = Told()
+    assert all(camera.take(one, after=50) for one in begins)
+    found = camera.take(0, way=90)
+    assert found is not None
+    assert found[1] < 20, "it was long under way, and taken when it was told"
+
+
 def test_without_a_clock_it_may_have_been_taken_at_any_time_until_then() -> None:
     camera = open_told(scale=0)
     assert camera.take(302) == about(0, 300)

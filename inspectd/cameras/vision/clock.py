@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LATENCY_S, JUMP_S = 10.0, 5.0
 """So long the quickest buffer is remembered; a camera's clock that is off by more has been set anew."""
@@ -11,7 +11,7 @@ DRIFT = 1e-3
 """By so much of a while two clocks drift apart at most: quartz by a tenth of it, and a time server may turn ours."""
 EARLY_NS = 30_000_000
 """What came by so much sooner than any picture before was not taken when it was told."""
-OFF_NS = 5_000_000
+OFF_NS = 10_000_000
 """So far a camera's clock may be off."""
 
 
@@ -83,9 +83,11 @@ class Promptness:
         """
         took_ns = came_ns - told_ns
         usual_ns = took_ns if self._usual_ns is None else self._usual_ns
-        excess_ns = max(0, took_ns - usual_ns)
+        excess_ns, sooner_ns = max(0, took_ns - usual_ns), max(0, usual_ns - took_ns)
+        is_soon = sooner_ns > EARLY_NS  # sooner than the way allows, unless that has become shorter
+        if self._mark is not None and not is_soon:  # it was later than the soonest one by so much itself
+            self._mark = replace(self._mark, slack_ns=self._mark.slack_ns + sooner_ns)
         by_clock = None if self._mark is None or camera_ns <= 0 else self._mark.lateness(camera_ns, told_ns)
-        is_soon = took_ns < usual_ns - EARLY_NS  # sooner than the way allows, unless that has become shorter
         most_ns = took_ns if is_soon else excess_ns
         agrees = by_clock is not None and by_clock[0] <= most_ns + OFF_NS and by_clock[1] >= -OFF_NS
         is_believed = agrees and self._mark is not None and self._mark.is_believed
@@ -103,5 +105,7 @@ class Promptness:
         """Read the camera's clock by a picture, where that is better than by the one before."""
         mark = self._mark
         is_better = mark is None or excess_ns <= mark.slack_ns + DRIFT * (told_ns - mark.told_ns)
-        if is_better or not agrees:
+        if mark is None or is_better or not agrees:
             self._mark = _Mark(told_ns, camera_ns - told_ns, excess_ns, is_believed=agrees)
+        else:
+            self._mark = replace(mark, is_believed=True)
