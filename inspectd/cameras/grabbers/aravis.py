@@ -43,8 +43,10 @@ SLICE_S = 0.002
 """So long the next trigger may wait while a picture is under way."""
 UNHEARD_MS = 200
 """A camera that hears so late that it is to take a picture was told again, and may take two."""
-UNSURE_MS = 20
-"""A part's picture is worth nothing where it is not known so closely when it was taken."""
+UNSURE_MS, MOST_UNSURE = 20, 5
+"""A part's picture is worth nothing where it is not known so closely when it was taken. After so many it is proved anew
+how long they take.
+"""
 PROOFS, MOST_PROOFS, PROOFS_APART_S, PROOFS_S = 4, 10, 0.03, 0.5
 """So many pictures it has to give at its opening, of so many that it is told to, so far apart at least; two where that
 takes so long."""
@@ -121,7 +123,7 @@ class AravisGrabber(Grabber):
         self.fps = self._features.frame_rate()
         self._freshness = Freshness(False, self._settings.refuse_repeats)
         self._clock = CameraClock()
-        self._promptness = Promptness()
+        self._promptness, self._unsure = Promptness(), 0
         self._demand = self._demanded()
         self.on_demand = self._demand is not None and self._settings.is_commanded
         self._check_times()
@@ -253,7 +255,12 @@ class AravisGrabber(Grabber):
             if taken is None:
                 raise CameraError(f"the camera {self._serial} gave a picture from before it was told to take one")
             unsure_ms = (taken.until_ns - taken.from_ns) / 1e6
-            if unsure_ms > UNSURE_MS:
+            self._unsure = self._unsure + 1 if unsure_ms > UNSURE_MS else 0
+            if self._unsure == MOST_UNSURE:
+                raise CameraError(
+                    f"the camera {self._serial} takes longer for its pictures than when it was opened; it is set anew"
+                )
+            if self._unsure:
                 why = f"it came late, and may have been taken {unsure_ms:.0f} ms late: it may show another part"
                 return Broken(None, why, taken.from_ns)
             taken_ns = taken.from_ns
