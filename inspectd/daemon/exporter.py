@@ -1,7 +1,7 @@
-"""The HTTP endpoint for Prometheus, and for whoever asks whether parts are inspected.
+"""The HTTP endpoint for Prometheus, and for whoever keeps watch.
 
-    /metrics   the registry, in Prometheus' format
-    /healthz   200 while parts are inspected, else 503, with a sentence
+    /metrics          the registry, in Prometheus' format
+    /healthz, others  what `probes` answers: 200 for yes, 503 for no, with a sentence
 
 Bounded: a client has a few seconds for its request, and when too many are connected the oldest is sent away, so that
 idle connections never keep Prometheus out.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
@@ -28,8 +28,8 @@ MOST_CONNECTIONS = 32
 REQUEST_S = 3.0
 """For a whole request, from the connection on."""
 
-Health = Callable[[], tuple[bool, str]]
-"""Whether parts are inspected, and a sentence about it."""
+Probe = Callable[[], tuple[bool, str]]
+"""Answers a question: yes or no, and a sentence about it."""
 
 
 class Exporter:
@@ -53,10 +53,10 @@ class Exporter:
                 "(another inspectd?) or choose another port."
             ) from None
 
-    def start(self, registry: CollectorRegistry, health: Health) -> None:
-        """Begin to answer."""
+    def start(self, registry: CollectorRegistry, probes: Mapping[str, Probe]) -> None:
+        """Begin to answer. `probes`: by path."""
         if self._server is not None:
-            self._server.registry, self._server.health = registry, health
+            self._server.registry, self._server.probes = registry, probes
             self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
             self._thread.start()
 
@@ -80,7 +80,7 @@ class _Server(ThreadingMixIn, HTTPServer):
     block_on_close = False
     request_queue_size = 64
     registry: CollectorRegistry
-    health: Health
+    probes: Mapping[str, Probe]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -135,11 +135,11 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             self._answer(200, generate_latest(self.server.registry), CONTENT_TYPE_LATEST)
-        elif path == "/healthz":
-            is_inspecting, sentence = self.server.health()
-            self._answer(200 if is_inspecting else 503, f"{sentence}\n".encode())
+        elif (probe := self.server.probes.get(path)) is not None:
+            is_so, sentence = probe()
+            self._answer(200 if is_so else 503, f"{sentence}\n".encode())
         else:
-            self._answer(404, b"There are /metrics and /healthz.\n")
+            self._answer(404, f"There are {', '.join(['/metrics', *self.server.probes])}.\n".encode())
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: a scrape is no news."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+STALL_S = 20.0
+"""How long a vital thread may work on one thing (a large batch on a slow CPU) before it counts as hung."""
+
 
 class Heartbeat:
     """Last beats of the vital threads."""

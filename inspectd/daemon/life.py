@@ -16,7 +16,7 @@ from types import FrameType
 from inspectd.config import Config
 from inspectd.daemon import pipeline
 from inspectd.daemon.alarms import Alarms
-from inspectd.daemon.heartbeat import Heartbeat
+from inspectd.daemon.heartbeat import STALL_S, Heartbeat
 from inspectd.daemon.notify import Notifier
 from inspectd.errors import LostError, StartError
 
@@ -24,8 +24,6 @@ LOG = logging.getLogger(__name__)
 
 TICK_S = 0.25
 STATUS_EVERY_S = 5.0
-STALL_S = 20.0
-"""How long a vital thread may work on one thing (a large batch on a slow CPU) before it counts as hung."""
 MOST_DESCRIPTORS = 65_536
 FORCED_EXIT = 130  # as a shell reports a program that SIGINT ended
 

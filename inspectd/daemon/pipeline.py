@@ -38,6 +38,7 @@ from inspectd.daemon.metrics import Metrics
 from inspectd.daemon.models import Models
 from inspectd.daemon.pictures import Budget, Pictures
 from inspectd.daemon.previews import Previews
+from inspectd.daemon.probes import probes_of
 from inspectd.daemon.standing import Standing, load_products, load_shadows
 from inspectd.daemon.status import Running, Status
 from inspectd.daemon.triggers import Triggers
@@ -82,6 +83,7 @@ class Pipeline:
     ) -> None:
         """`backends`: one for each device; every camera is inspected by the first."""
         self._on_lost = on_lost
+        self._heartbeat = heartbeat
         self._endpoints = endpoints
         self._journal = journal
         self._archive = archive
@@ -155,7 +157,7 @@ class Pipeline:
         self._marking.start()
         self._prompt.start()
         self._endpoints.control.start(self.commands.handle)
-        self._endpoints.exporter.start(self.metrics.registry, self.status.health)
+        self._endpoints.exporter.start(self.metrics.registry, probes_of(self.status, self._heartbeat))
         self._clock.start()
         for inspection in self.inspections:
             inspection.start()

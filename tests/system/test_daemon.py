@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from reconnecting import captures_of
 
 from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
 from inspectd import SimpleNet, config
+from inspectd.client import Control
 from inspectd.daemon.life import Daemon
 from inspectd.errors import StartError
+from inspectd.wire.requests import BypassRequest
 
 LINE = '"sim://line?fps=20&width=64&height=64"'
 
@@ -154,6 +157,31 @@ def test_metrics_agree_with_the_laws(tmp_path: Path, small_model: Path) -> None:
     assert metric("camera_state", ',state="running"') == 1
     assert metric("latency_seconds_count") > 0
     assert 'inspectd_info{device="cpu:openvino"' in text
+
+
+def asked(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_a_camera_that_is_not_inspected_makes_the_daemon_neither_dead_nor_unready(
+    tmp_path: Path, small_model: Path
+) -> None:
+    camera = f"{{name: top, source: {LINE}, model: {small_model}, deadline_ms: 5000}}"
+    with DaemonProcess(tmp_path / "daemon", camera) as daemon, Control(daemon.control) as control:
+        daemon.listen(lambda d: bool(d.verdicts))
+        port = metrics_port(daemon.process.pid)
+        for path in ("/healthz", "/readyz", "/inspecting"):
+            assert asked(port, path)[0] == 200, path
+        control.ask(BypassRequest(camera="top", seconds=60, by="anna", why="a new lamp"), 10)
+        daemon.listen(lambda d: d.states[-1]["state"] == "bypass")
+        assert [asked(port, path)[0] for path in ("/healthz", "/readyz", "/inspecting")] == [200, 200, 503]
+        assert "top bypass" in asked(port, "/inspecting")[1]
+        assert asked(port, "/anything")[0] == 404
 
 
 def test_a_camera_without_a_usable_model_answers_no_model_and_the_other_goes_on(

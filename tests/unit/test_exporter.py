@@ -30,7 +30,7 @@ def exporter(truth: dict[str, bool]) -> Iterator[Exporter]:
     Gauge("parts", "Parts.", registry=registry).set(7)
     one = Exporter("127.0.0.1:0")
     one.listen()
-    one.start(registry, lambda: (truth["inspecting"], "top running"))
+    one.start(registry, {"/inspecting": lambda: (truth["inspecting"], "top running")})
     yield one
     one.close()
 
@@ -45,12 +45,13 @@ def get(exporter: Exporter, path: str) -> tuple[int, str]:
         connection.close()
 
 
-def test_metrics_health_and_nothing_else(exporter: Exporter, truth: dict[str, bool]) -> None:
+def test_metrics_probes_and_nothing_else(exporter: Exporter, truth: dict[str, bool]) -> None:
     assert get(exporter, "/metrics")[0] == 200
     assert "parts 7.0" in get(exporter, "/metrics?x=1")[1]
-    assert get(exporter, "/healthz") == (200, "top running\n")
+    assert get(exporter, "/inspecting") == get(exporter, "/inspecting?now") == (200, "top running\n")
     truth["inspecting"] = False
-    assert get(exporter, "/healthz")[0] == 503
+    assert get(exporter, "/inspecting") == (503, "top running\n")
+    assert get(exporter, "/healthz") == (404, "There are /metrics, /inspecting.\n")
     assert get(exporter, "/")[0] == get(exporter, "/anything")[0] == get(exporter, "/metricsx")[0] == 404
 
 
