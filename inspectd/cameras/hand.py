@@ -15,12 +15,15 @@ from typing import Literal
 from inspectd.cameras import protocol
 from inspectd.cameras.flood import Flood
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Grabber, Nothing
+from inspectd.cameras.growth import Growth
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.ring import MAX_SLOT_BYTES, Ring
 from inspectd.errors import CameraError
 from inspectd.records import Picture
 from inspectd.secrets import redact
 
+GIVES_WAY = 15
+"""Of a child whose driver leaks, beside those of well cameras: a nice value."""
 STALL_S = 0.5
 """A camera may be silent for a little longer than `read_timeout_ms`, and bring what piled up."""
 
@@ -54,7 +57,10 @@ class Hand:
         self._open_ring(grabber, grabber.slot_bytes)
         if grabber.is_live and not self._is_triggered and not grabber.on_demand:
             self._flood = Flood(max(self._fps, grabber.fps), self._stall_s)
+        growth = Growth(time.monotonic())
         while True:
+            if grabber.is_live and growth.is_new(time.monotonic()):
+                os.nice(GIVES_WAY)  # until its memory is used up, and another one takes its place
             self._take_orders(grabber, None if not grabber.is_live and not self._free else grabber.idle_s())
             self._keep_pace()
             grabbed = grabber.grab(self._buffer())

@@ -122,6 +122,20 @@ def test_a_hung_read_is_noticed_within_its_deadline(tmp_path: Path, small_model:
     assert READ_TIMEOUT_MS * 0.9 <= noticed_ms <= READ_TIMEOUT_MS + 2000
 
 
+def test_a_child_whose_driver_leaks_gives_way_to_the_others_and_goes_on(
+    tmp_path: Path, small_model: Path, camera: FakeCamera
+) -> None:
+    with start(tmp_path, small_model, camera) as daemon:
+        daemon.listen(lambda d: good(d) >= 3)
+        (child,) = captures_of(daemon.process.pid)
+        usual = os.getpriority(os.PRIO_PROCESS, child)
+        camera.be("leaks")
+        daemon.listen(lambda _: os.getpriority(os.PRIO_PROCESS, child) > usual)
+        before = good(daemon)
+        daemon.listen(lambda d: good(d) >= before + 3)
+        assert captures_of(daemon.process.pid) == [child]
+
+
 def test_a_camera_that_is_not_there_at_the_start_is_declared_and_taken_when_it_comes(
     tmp_path: Path, small_model: Path, camera: FakeCamera
 ) -> None:
