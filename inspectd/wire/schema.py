@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -51,10 +53,21 @@ def schema() -> dict[str, Any]:
 
 
 def _for_everybody(part: Any) -> Any:
-    """Return a part of the schema with its patterns as JSON Schema has them (ECMA 262): the end is `$`."""
+    """Return a part of the schema as JSON Schema has it.
+
+    The end of a pattern is `$` (ECMA 262), and a description has no indentation of Python's.
+    """
     if isinstance(part, dict):
-        return {
-            key: one.replace(r"\Z", "$") if key == "pattern" and isinstance(one, str) else _for_everybody(one)
-            for key, one in part.items()
-        }
+        return {key: _SAID.get(key, _for_everybody)(one) for key, one in part.items()}
     return [_for_everybody(one) for one in part] if isinstance(part, list) else part
+
+
+def _pattern(one: Any) -> Any:
+    return one.replace(r"\Z", "$") if isinstance(one, str) else _for_everybody(one)
+
+
+def _description(one: Any) -> Any:
+    return inspect.cleandoc(one) if isinstance(one, str) else _for_everybody(one)
+
+
+_SAID: Mapping[str, Callable[[Any], Any]] = {"pattern": _pattern, "description": _description}

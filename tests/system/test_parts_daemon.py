@@ -40,7 +40,7 @@ def line(tmp_path: Path) -> Iterator[DaemonProcess]:
 
 
 def test_each_part_gets_one_verdict_with_its_own_number_and_place(line: DaemonProcess) -> None:
-    line.listen(lambda d: len(d.verdicts) >= 9 and len(d.states) > 1, timeout_s=90)
+    line.listen(lambda d: len(d.states) > 1 and sum(v["verdict"] == "ok" for v in d.verdicts) >= 5, timeout_s=90)
     numbers = [int(verdict["trigger"]) for verdict in line.verdicts]
     assert numbers == list(range(1, len(numbers) + 1))
     ids = [verdict["part"] for verdict in line.verdicts]
