@@ -111,10 +111,9 @@ def _triggers(camera: CameraConfig, where: str) -> Iterator[str]:
             f"{where}.features.TriggerSource is Software: the camera takes a picture when it is told, and with "
             "triggered_by: camera nobody tells it; expected its input, or triggered_by: command"
         )
-    only_triggered = {"triggered_by": "command", "allow_arrival_time": False}
-    only_triggered |= {"trigger_delay_ms": 0, "trigger_window_ms": None}
-    for key, usual in only_triggered.items():
-        if camera.mode != "trigger" and getattr(camera, key) != usual:
+    usual = {"triggered_by": "command", "allow_arrival_time": False, "trigger_delay_ms": 0, "trigger_window_ms": None}
+    for key, value in usual.items():
+        if camera.mode != "trigger" and getattr(camera, key) != value:
             yield f"{where}.{key} is for mode: trigger; expected that mode, or nothing"
 
 

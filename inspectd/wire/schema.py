@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -58,16 +57,11 @@ def _for_everybody(part: Any) -> Any:
     The end of a pattern is `$` (ECMA 262), and a description has no indentation of Python's.
     """
     if isinstance(part, dict):
-        return {key: _SAID.get(key, _for_everybody)(one) for key, one in part.items()}
+        return {key: _text(key, one) if isinstance(one, str) else _for_everybody(one) for key, one in part.items()}
     return [_for_everybody(one) for one in part] if isinstance(part, list) else part
 
 
-def _pattern(one: Any) -> Any:
-    return one.replace(r"\Z", "$") if isinstance(one, str) else _for_everybody(one)
-
-
-def _description(one: Any) -> Any:
-    return inspect.cleandoc(one) if isinstance(one, str) else _for_everybody(one)
-
-
-_SAID: Mapping[str, Callable[[Any], Any]] = {"pattern": _pattern, "description": _description}
+def _text(key: str, text: str) -> str:
+    if key == "pattern":
+        return text.replace(r"\Z", "$")
+    return inspect.cleandoc(text) if key == "description" else text

@@ -3,7 +3,7 @@
 Runs in the capture child only. A camera is known by its serial number. It is told everything at each opening, and what
 it was told is read back. Its clock is its own: it is brought to this machine's by the quickest buffer of a while, since
 a buffer may be late and is never early. One that takes a picture when it is told (`TriggerSource: Software`) is told so
-for each trigger; where there are none, again and again. How late it then took a picture, it says by its own clock.
+for each trigger; where there are none, again and again. When it took it follows from when it came, and from its clock.
 """
 
 from __future__ import annotations
