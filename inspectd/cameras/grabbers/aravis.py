@@ -20,7 +20,7 @@ from inspectd.cameras.grabbers.base import REPEATED, Broken, Grabbed, Grabber, N
 from inspectd.cameras.grabbers.freshness import Freshness
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import ARAVIS
-from inspectd.cameras.vision.clock import CameraClock, Promptness
+from inspectd.cameras.vision.clock import CameraClock, Promptness, Taken
 from inspectd.cameras.vision.demand import Demand
 from inspectd.cameras.vision.features import Features
 from inspectd.cameras.vision.library import load, said
@@ -254,15 +254,8 @@ class AravisGrabber(Grabber):
             taken = self._promptness.look(camera_ns, told_ns, now_ns)
             if taken is None:
                 raise CameraError(f"the camera {self._serial} gave a picture from before it was told to take one")
-            unsure_ms = (taken.until_ns - taken.from_ns) / 1e6
-            self._unsure = self._unsure + 1 if unsure_ms > UNSURE_MS else 0
-            if self._unsure == MOST_UNSURE:
-                raise CameraError(
-                    f"the camera {self._serial} takes longer for its pictures than when it was opened; it is set anew"
-                )
-            if self._unsure:
-                why = f"it came late, and may have been taken {unsure_ms:.0f} ms late: it may show another part"
-                return Broken(None, why, taken.from_ns)
+            if (doubt := self._doubt(taken)) is not None:
+                return Broken(None, doubt, taken.from_ns)
             taken_ns = taken.from_ns
         else:
             taken_ns = told_ns
@@ -271,6 +264,19 @@ class AravisGrabber(Grabber):
             is_owed = self.on_demand or (self._settings.is_triggered and nothing.is_repeat)
             return Broken(None, REPEATED, taken_ns) if is_owed else nothing
         return Grabbed(picture, taken_ns, is_arrival_time=camera_ns <= 0 and told_ns is None)
+
+    def _doubt(self, taken: Taken) -> str | None:
+        """Return why a picture may show another part; None: it does not. CameraError: so may all of them."""
+        unsure_ms = (taken.until_ns - taken.from_ns) / 1e6
+        if unsure_ms <= UNSURE_MS:
+            self._unsure = 0
+            return None
+        self._unsure += 1
+        if self._unsure == MOST_UNSURE:
+            raise CameraError(
+                f"the camera {self._serial} takes longer for its pictures than when it was opened; it is set anew"
+            )
+        return f"it came late, and may have been taken {unsure_ms:.0f} ms late: it may show another part"
 
     def _picture(self, buffer: Any) -> Picture:
         width, height, data = buffer.get_image_width(), buffer.get_image_height(), buffer.get_data()
