@@ -169,7 +169,10 @@ def run(channel: socket.socket, settings: CaptureSettings) -> None:
         cv2.setNumThreads(1)
         tell(channel, protocol.Alive(0, False))  # from here on it is the source that takes its time
         grabber = open_grabber(settings, lambda: tell(channel, protocol.Alive(0, False)))
-        Hand(channel, settings).pass_on(grabber)
+        try:
+            Hand(channel, settings).pass_on(grabber)
+        finally:
+            grabber.close()
         tell(channel, protocol.Ended())
     except CameraError as error:
         tell(channel, protocol.Failed(redact(str(error))))

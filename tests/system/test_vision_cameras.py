@@ -6,10 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +21,8 @@ from conftest import write_small_model
 from daemon_process import DaemonProcess
 from run_here import run_here
 
+from inspectd.cameras import protocol
+from inspectd.cameras.capture import capture
 from inspectd.cameras.grabbers.aravis import AravisGrabber
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.protocol import CaptureSettings
@@ -109,7 +111,7 @@ def test_features_are_set_read_back_and_what_the_camera_does_not_take_is_said(
     assert grabber.width == 256
     assert grabber.read_back == {"exposure": 20_000.0, "gain": 3.0, "Width": 256.0}
     assert next_picture(grabber).picture.shape == (512, 256)
-    del grabber
+    grabber.close()
     for wrong, says in (
         ({"Wdth": 256}, "has no feature Wdth"),
         ({"Width": "wide"}, "Width"),
@@ -117,6 +119,25 @@ def test_features_are_set_read_back_and_what_the_camera_does_not_take_is_said(
     ):
         with pytest.raises(CameraError, match=says):
             opened(features=wrong)
+
+
+@needs_aravis
+def test_a_camera_is_free_for_the_next_program_at_once(
+    camera: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inspectd.cameras.grabbers.aravis.HEARTBEAT_MS", 60_000)
+    ours, theirs = protocol.pair()
+    child = threading.Thread(target=capture, args=(theirs,))
+    child.start()
+    with ours:
+        ours.send(protocol.encode_settings(settings()))
+        while not isinstance(told := protocol.decode(ours.recv(protocol.MAX_PACKET)), protocol.Opened):
+            assert told == protocol.Alive(0, False)
+        with pytest.raises(CameraError, match="another program holds it"):
+            opened(known_as=told.known_as)
+    with theirs:
+        child.join()
+    opened(known_as=told.known_as).close()
 
 
 ON_DEMAND: dict[str, object] = {
@@ -183,7 +204,7 @@ def test_what_is_not_the_picture_that_it_was_told_to_take_is_never_taken_for_it(
     grabber._device.set_features_from_string("TriggerMode=Off")  # by another program
     with pytest.raises(CameraError, match="gives pictures without being told to"):
         until(grabber, Grabbed)
-    del grabber
+    grabber.close()
     grabber = opened(is_commanded=True, read_timeout_ms=400.0, **ON_DEMAND)
     grabber._device.set_features_from_string("TriggerSource=Line0")
     want(grabber)
@@ -199,7 +220,9 @@ def test_a_picture_counts_as_taken_when_the_camera_took_it_and_not_when_it_was_t
     command = grabber._features.command
     for wait_s in (0.0, 0.3):
         with monkeypatch.context() as patch:  # on its way, or in the camera, it waits
-            patch.setattr(grabber._features, "command", lambda name, s=wait_s: Timer(s, command, [name]).start())
+            patch.setattr(
+                grabber._features, "command", lambda name, s=wait_s: threading.Timer(s, command, [name]).start()
+            )
             wanted_ns = want(grabber)
             late_s = (until(grabber, Grabbed).captured_ns - wanted_ns) / 1e9
             assert wait_s - 0.06 < late_s < wait_s + 1, "as its own clock says"
@@ -224,7 +247,7 @@ def test_without_a_clock_that_fits_a_picture_that_comes_late_is_no_parts(
     wanted_ns = want(grabber)
     assert until(grabber, Grabbed).captured_ns > wanted_ns
     command = grabber._features.command
-    monkeypatch.setattr(grabber._features, "command", lambda name: Timer(0.3, command, [name]).start())
+    monkeypatch.setattr(grabber._features, "command", lambda name: threading.Timer(0.3, command, [name]).start())
     for _ in range(4):
         want(grabber)
         assert "ms late: it may show another part" in until(grabber, Broken).why
@@ -252,7 +275,7 @@ def test_one_that_leaves_out_what_it_was_told_first_is_told_again_while_it_is_op
     assert len(told) > 4, "four pictures, and the first telling was for nothing"
     wanted_ns = want(grabber)
     assert until(grabber, Grabbed).captured_ns > wanted_ns
-    grabber._let_go()
+    grabber.close()
     monkeypatch.setattr(Features, "command", hears(1000))
     with pytest.raises(CameraError, match="told to take a picture when it was opened: it gave none for 360 ms"):
         opened(is_commanded=True, read_timeout_ms=400.0, **ON_DEMAND)
@@ -269,7 +292,7 @@ def test_what_cannot_come_in_time_or_would_come_late_unseen_is_refused(
     monkeypatch.setattr(Features, "delay", lambda _: "TriggerDelay")
     with pytest.raises(CameraError, match="its own TriggerDelay, which nobody sees; set it to 0, and use trigger_dela"):
         opened(is_commanded=True, exposure=10_000.0, **ON_DEMAND)
-    opened(**ON_DEMAND)._let_go()
+    opened(**ON_DEMAND).close()
 
 
 @needs_aravis
@@ -302,11 +325,11 @@ def test_triggers_that_do_not_fit_together_are_told(camera: list[subprocess.Pope
             CameraError, match=r"no picture for 270 ms; it waits for Line0 \(FrameStart\): expected trigg"
         ):
             until(grabber, Grabbed)
-        grabber._let_go()
+        grabber.close()
     silent = opened(is_triggered=True, fps=10.0, features={"TriggerMode": "On", "TriggerSource": "Line0"})
     assert silent.grab(None) == Nothing(is_waiting=True), "no part came, and no picture"
-    silent._let_go()
-    opened(features={"TriggerMode": False})._let_go()
+    silent.close()
+    opened(features={"TriggerMode": False}).close()
     other = {"TriggerSelector": "AcquisitionStart", "TriggerMode": "On", "TriggerSource": "Software"}
     grabber = opened(is_commanded=True, features=other)
     assert not grabber.on_demand, "that is not about each picture"

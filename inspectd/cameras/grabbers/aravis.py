@@ -81,10 +81,10 @@ class AravisGrabber(Grabber):
         try:
             self._open(alive)
         except CameraError:
-            self._let_go()
+            self.close()
             raise
         except self._error as error:
-            self._let_go()
+            self.close()
             raise CameraError(f"the camera {self._serial} cannot be opened: {self._why_not(error)}") from None
 
     def _open(self, alive: Callable[[], None]) -> None:
@@ -92,13 +92,13 @@ class AravisGrabber(Grabber):
         at = at or self._find()
         alive()
         self._camera = self._aravis.Camera.new(at)
+        self._device = self._camera.get_device()
+        self._is_network = isinstance(self._device, self._aravis.GvDevice)
         now = self._called()
         if who not in ("", now):
             raise CameraError(f"at {at} there is now the camera {now}, and not {self._serial}")
         self.known_as = f"{at} {now}" if now else ""
-        self._device = self._camera.get_device()
         self._device.connect("control-lost", self._on_lost)
-        self._is_network = isinstance(self._device, self._aravis.GvDevice)
         self._patience_ms = PATIENT * self._settings.read_timeout_ms
         self._beat_s = min(BEAT_S, self._settings.read_timeout_ms / 4000)
         self._next_beat_s = 0.0
@@ -165,6 +165,14 @@ class AravisGrabber(Grabber):
         due_ns = self._demand.due_in_ns(time.monotonic_ns())
         beat_s = max(0.0, self._next_beat_s - time.monotonic())
         return beat_s if due_ns is None else min(beat_s, due_ns / 1e9)
+
+    def close(self) -> None:
+        """Stop it, and give up control at once: it is another program's camera, or will be."""
+        with suppress(self._error, AttributeError):
+            if not self._is_network or self._device.is_controller():  # else it is another's
+                self._camera.stop_acquisition()
+        with suppress(self._error, AttributeError):
+            self._device.leave_control()
 
     def _grab_demanded(self, demand: Demand) -> Grabbed | Nothing | Broken:
         """Tell the camera to take a picture when one is due, or return what has come of that.
@@ -366,11 +374,6 @@ class AravisGrabber(Grabber):
             return str(self._camera.get_device_serial_number() or "")
         except self._error:
             return ""
-
-    def _let_go(self) -> None:
-        """Give up control at once: it is another program's camera, or will be."""
-        with suppress(self._error, AttributeError):
-            self._camera.get_device().leave_control()
 
     def _find(self) -> str:
         """Return what Aravis opens it by, which takes a second."""

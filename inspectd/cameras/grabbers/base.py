@@ -76,3 +76,7 @@ class Grabber(Protocol):
     def idle_s(self) -> float:
         """Return how long `grab` has nothing to do, unless something is wanted meanwhile."""
         return 0.0
+
+    def close(self) -> None:
+        """Leave the camera to whoever comes next, where that takes more than the end of this process."""
+        return
