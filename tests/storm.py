@@ -114,7 +114,7 @@ class FakeCapture:
 
     @property
     def health(self) -> Health:
-        return Health(self.state, f"it is {self.state}", None, None, OPENED, is_readable=True)
+        return Health(self.state, f"it is {self.state}", None, None, OPENED, openings=1)
 
     def start(self) -> None:
         """Nothing to do."""

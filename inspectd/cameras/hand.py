@@ -57,10 +57,12 @@ class Hand:
         self._open_ring(grabber, grabber.slot_bytes)
         if grabber.is_live and not self._is_triggered and not grabber.on_demand:
             self._flood = Flood(max(self._fps, grabber.fps), self._stall_s)
-        growth = Growth(time.monotonic())
+        growth, is_untold = Growth(time.monotonic()), False
         while True:
             if grabber.is_live and growth.is_new(time.monotonic()):
                 os.nice(GIVES_WAY)  # until its memory is used up, and another one takes its place
+                is_untold = True
+            is_untold = is_untold and not self._try_send(protocol.Grown())
             self._take_orders(grabber, None if not grabber.is_live and not self._free else grabber.idle_s())
             self._keep_pace()
             grabbed = grabber.grab(self._buffer())

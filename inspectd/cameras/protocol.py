@@ -142,6 +142,10 @@ class Ended(_Message, frozen=True, tag=6):
     """A finite source has been read to its end; the child ends when all slots are back."""
 
 
+class Grown(_Message, frozen=True, tag=7):
+    """This child has taken more and more memory: the camera's driver leaks. It gives way to others from now on."""
+
+
 class Freed(_Message, frozen=True, tag=1):
     """The parent's word: a slot is free again."""
 
@@ -175,7 +179,7 @@ class Exited(_Message, frozen=True, tag=3):
 
 
 Report = Started | NotStarted | Exited
-Message = Opened | Captured | Alive | Unreadable | Failed | Ended
+Message = Opened | Captured | Alive | Unreadable | Failed | Ended | Grown
 Order = Freed | Wanted
 _ENCODER = msgspec.msgpack.Encoder()
 _REPORTS: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)

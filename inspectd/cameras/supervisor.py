@@ -19,7 +19,7 @@ import msgspec
 
 from inspectd.cameras.child import Child
 from inspectd.cameras.process import START_S
-from inspectd.cameras.protocol import Alive, Captured, CaptureSettings, Ended, Failed, Opened, Unreadable
+from inspectd.cameras.protocol import Alive, Captured, CaptureSettings, Ended, Failed, Grown, Opened, Unreadable
 from inspectd.cameras.ring import Pin
 from inspectd.errors import CameraError
 from inspectd.records import Frame, Reason, Stamp
@@ -80,8 +80,17 @@ class Health:
     fps: float | None
     last_frame_ns: int | None
     opened: Opened | None
-    is_readable: bool
-    """Whether the source has ever been opened."""
+    openings: int = 0
+    """How often it was opened."""
+    unreadable: int = 0
+    """Pictures that could not be read, or came damaged."""
+    leaks: bool = False
+    """Its driver takes more and more memory."""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the source has ever been opened."""
+        return self.openings > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,8 @@ class Supervisor:
         self._state = State.STARTING
         self._detail: str | None = None
         self._opened: Opened | None = None
-        self._was_opened = False
+        self._openings = self._unreadable = 0
+        self._leaks = False  # the present child, or the last
         self._is_open = False  # and the next: of the present child, or the last
         self._running_s: float | None = None
         self._known_as = ""
@@ -158,7 +168,9 @@ class Supervisor:
         span_ns = arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0
         fps = (len(arrivals) - 1) * 1e9 / span_ns if span_ns > 0 and self._state is State.RUNNING else None
         last_ns = arrivals[-1] if arrivals else None
-        return Health(self._state, self._detail, fps, last_ns, self._opened, self._was_opened)
+        return Health(
+            self._state, self._detail, fps, last_ns, self._opened, self._openings, self._unreadable, self._leaks
+        )
 
     def _run(self) -> None:
         failures, was_not_there = 0, False
@@ -198,7 +210,7 @@ class Supervisor:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             return _Gone(Reason.CAMERA_LOST, f"no capture process could be started: {why}")
-        self._child = child
+        self._child, self._leaks = child, False
         try:
             return self._listen(child)
         except CameraError as error:
@@ -220,9 +232,10 @@ class Supervisor:
                 watch.heard(message)
             match message:
                 case Opened():
-                    if message.caveat and not self._was_opened:
+                    if message.caveat and not self._openings:
                         LOG.warning("camera %s: %s", self.name, message.caveat)
-                    self._opened, self._was_opened = message, True
+                    self._opened = message
+                    self._openings += not self._is_open
                     self._is_open, self._known_as = True, message.known_as
                     if self._settings.is_triggered or message.on_demand:  # it is there, whether a part is or not
                         self._set_running()
@@ -235,8 +248,12 @@ class Supervisor:
                 case Unreadable():
                     self._give_up(message.missed)
                     self._taken += 1
+                    self._unreadable += 1
                     stamp = Stamp(self.name, self._last_frame + self._taken, message.captured_ns, message.part)
                     self._events.on_unreadable(stamp, message.why)
+                case Grown():
+                    self._leaks = True
+                    LOG.warning("camera %s: its driver takes more and more memory", self.name)
                 case Failed():
                     self._skip_if_file(child, message.why)
                     return _Gone(Reason.CAMERA_LOST, message.why)
@@ -303,6 +320,8 @@ class _Watch:
 
     def heard(self, message: object) -> None:
         """Note a message of the child."""
+        if isinstance(message, Grown):  # nothing about pictures
+            return
         self._heard_s = time.monotonic()
         self._has_begun = True
         if isinstance(message, Alive) and message.is_repeat:

@@ -11,6 +11,7 @@ from inspectd.cli import connecting
 from inspectd.reading import one_line
 
 TIMEOUT_S = 5.0
+URGENT = frozenset({"critical", "high"})
 LEFT = frozenset({"camera", "state", "model"})
 
 
@@ -74,6 +75,9 @@ def _show(console: Any, said: dict[str, Any]) -> None:
     console.print(table)
     for detail in details:
         console.print(Text(one_line(detail)), soft_wrap=True)
+    for who, one in [("inspectd", said), *((f"camera {name}", camera) for name, camera in said["cameras"].items())]:
+        for alarm in one.get("alarms", ()):
+            _show_alarm(console, who, alarm)
     journal = said["journal"]
     if not journal["ok"]:
         console.print(Text(journal["detail"], "bold red"), soft_wrap=True)
@@ -84,6 +88,15 @@ def _show(console: Any, said: dict[str, Any]) -> None:
         console.print(Text(archive["detail"], "bold red"), soft_wrap=True)
     if archive is not None and (lost := sum(archive["lost"].values())):
         console.print(Text(f"{lost} pictures could not be kept in the archive.", "bold red"))
+
+
+def _show_alarm(console: Any, who: str, alarm: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    line = Text(f"{alarm['priority']}: ", "bold red" if alarm["priority"] in URGENT else "bold yellow")
+    detail = alarm["detail"].rstrip(".")
+    line.append(one_line(f"{who} {detail} (since {alarm['since'][:19]}Z). {alarm['action']}"), "default")
+    console.print(line, soft_wrap=True)
 
 
 def _shadow(shadow: dict[str, Any]) -> str:

@@ -1,11 +1,18 @@
-"""What is counted and should worry somebody, said in the log: at once, and then once a minute while it lasts."""
+"""The alarms of the running daemon: what is the case, held against the table `inspectd.alarms`, and said in the log.
+
+An alarm is said when it is raised and when it is over. What repeats from part to part is also counted: at once, and
+then once a minute while it lasts.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from inspectd.alarms import OF_CAMERA, OF_DAEMON, Priority
+from inspectd.cameras.supervisor import State
+from inspectd.daemon.raising import Change, Happened, Raised, Raising
 from inspectd.line.camera import Camera
 from inspectd.records import Counts, Reason
 
@@ -14,8 +21,35 @@ LOG = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 TELL_EVERY_S = 60.0
 """A line a second and camera would bury everything else within a day."""
-SUSPECT = (Reason.DEADLINE, Reason.OVERLOAD, Reason.PICTURE, Reason.IDENTITY, Reason.NO_THRESHOLD, Reason.NO_MODEL)
-"""Reasons that repeat from frame to frame. A lost or frozen camera, and a lost engine, are told when they are."""
+NEAR = 0.8
+"""Of the deadline, taken by one scored picture in a hundred."""
+LEVELS = {
+    Priority.CRITICAL: logging.ERROR,
+    Priority.HIGH: logging.ERROR,
+    Priority.MEDIUM: logging.WARNING,
+    Priority.LOW: logging.WARNING,
+}
+REPEATING = tuple(Reason(alarm.name) for alarm in OF_CAMERA if alarm.least and alarm.name in set(Reason))
+"""Reasons that repeat from part to part."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfDaemon:
+    """What the daemon knows of itself. Each is asked once a second."""
+
+    lasting: Callable[[], Mapping[str, str]]
+    """By alarm that is the case now, its detail."""
+    refused: Callable[[], int]
+    """How many connections were not let in."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one camera's figures were when they were last looked at."""
+
+    faults: dict[Reason, int] = field(default_factory=dict)
+    openings: int = 1
+    """The first one is no event."""
 
 
 @dataclass(slots=True)
@@ -30,26 +64,66 @@ class _Told:
 
 
 class Alarms:
-    """Reads the ledger's counts. `look` is called from the daemon's main loop, as often as it likes."""
+    """`look` is called from the daemon's main loop, as often as it likes; what is raised may be asked by any thread."""
 
-    def __init__(self, cameras: Mapping[str, Camera]) -> None:
+    def __init__(
+        self, cameras: Mapping[str, Camera], daemon: OfDaemon, changed: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`changed`: called with the name of a camera whose alarms have changed."""
         self._cameras = cameras
+        self._daemon = daemon
+        self._changed = changed
+        self._raising = {name: Raising(OF_CAMERA) for name in cameras}
+        self._own = Raising(OF_DAEMON)
+        self._seen = {name: _Seen() for name in cameras}
+        self._refused = 0
         self._told: dict[str, _Told] = {}
         self._next_look_s = 0.0
 
+    def of_camera(self, name: str) -> tuple[Raised, ...]:
+        """Return what is raised at a camera, the most urgent first."""
+        return self._raising[name].raised if name in self._raising else ()
+
+    @property
+    def of_daemon(self) -> tuple[Raised, ...]:
+        """What is raised of the daemon itself, the most urgent first."""
+        return self._own.raised
+
     def look(self, now_s: float) -> None:
-        """Tell of what has come since it was last told."""
+        """Raise what is due, end what is over, and tell of it."""
         if now_s < self._next_look_s:
             return
         self._next_look_s = now_s + LOOK_EVERY_S
+        refused = self._daemon.refused()
+        new, self._refused = refused - self._refused, refused
+        for change in self._own.look(
+            now_s, {"clients_refused": Happened(new, f"{refused} so far")}, self._daemon.lasting()
+        ):
+            _say("the daemon", change, now_s)
         for name, camera in self._cameras.items():
-            self._look_at(name, camera.counts, now_s)
+            changes = self._raising[name].look(now_s, self._happened(name, camera), lasting_of(camera))
+            for change in changes:
+                _say(f"camera {name}", change, now_s)
+            if changes:
+                self._changed(name)
+            self._count(name, camera.counts, now_s)
 
-    def _look_at(self, name: str, counts: Counts, now_s: float) -> None:
+    def _happened(self, name: str, camera: Camera) -> dict[str, Happened]:
+        """Return what happened at a camera since the last look, by alarm."""
+        seen, faults, openings = self._seen[name], camera.counts.faults, camera.health.openings
+        new = {reason: faults.get(reason, 0) - seen.faults.get(reason, 0) for reason in REPEATING}
+        found = {str(reason): Happened(times, camera.last_detail(reason)) for reason, times in new.items() if times > 0}
+        if openings > seen.openings:
+            found["unsteady"] = Happened(openings - seen.openings, f"it was opened {openings} times so far")
+        self._seen[name] = _Seen(dict(faults), max(openings, seen.openings))
+        return found
+
+    def _count(self, name: str, counts: Counts, now_s: float) -> None:
+        """Say in numbers what repeats."""
         told = self._told.setdefault(name, _Told(now_s))
         if now_s < told.next_s:
             return
-        faults = {reason: counts.faults.get(reason, 0) - told.faults.get(reason, 0) for reason in SUSPECT}
+        faults = {reason: counts.faults.get(reason, 0) - told.faults.get(reason, 0) for reason in REPEATING}
         faults = {reason: count for reason, count in faults.items() if count > 0}
         displaced = counts.displaced - told.displaced
         frames, seconds = counts.captured - told.captured, now_s - told.since_s
@@ -76,6 +150,34 @@ class Alarms:
             return f". No frame was scored; deadline_ms allows {allowed_ms:g} ms"
         return (
             f". From capture to verdict those that were scored took {latencies_ms[0]:.0f} ms (median) and "
-            f"{latencies_ms[1]:.0f} ms (p99); deadline_ms allows {allowed_ms:g} ms. Raise it, lower the camera's frame "
-            "rate or the model's input size, or use a faster device (`inspectd bench`)"
+            f"{latencies_ms[1]:.0f} ms (p99); deadline_ms allows {allowed_ms:g} ms"
         )
+
+
+def lasting_of(camera: Camera) -> dict[str, str]:
+    """Return what is the case with a camera now: by alarm, its detail."""
+    health, found = camera.health, dict[str, str]()
+    if health.state is State.LOST:
+        found[Reason.CAMERA_LOST] = health.detail or ""
+    elif health.state is State.FROZEN:
+        found[Reason.CAMERA_FROZEN] = health.detail or ""
+    if (unjudged := camera.unjudged) is not None and unjudged.reason is not None:
+        found[unjudged.reason] = unjudged.detail or ""
+    if camera.trouble is not None and health.state is State.RUNNING:
+        found["parts_unseen"] = camera.trouble
+    if health.leaks:
+        found["driver_leaks"] = ""
+    latencies_ms, allowed_ms = camera.latencies.scored_ms, camera.config.deadline_ms
+    if latencies_ms is not None and health.state is State.RUNNING and latencies_ms[1] > NEAR * allowed_ms:
+        found["near_deadline"] = (
+            f"one in a hundred takes {latencies_ms[1]:.0f} ms or more; {allowed_ms:g} ms are allowed"
+        )
+    return found
+
+
+def _say(who: str, change: Change, now_s: float) -> None:
+    alarm, since_s = change.raised.alarm, change.raised.since_s
+    if change.is_over:
+        LOG.info("%s: alarm %s is over after %.0f s", who, alarm.name, now_s - since_s)
+        return
+    LOG.log(LEVELS[alarm.priority], "%s %s. %s", who, change.raised.sentence.rstrip("."), alarm.action)

@@ -15,7 +15,6 @@ from types import FrameType
 
 from inspectd.config import Config
 from inspectd.daemon import pipeline
-from inspectd.daemon.alarms import Alarms
 from inspectd.daemon.heartbeat import STALL_S, Heartbeat
 from inspectd.daemon.notify import Notifier
 from inspectd.errors import LostError, StartError
@@ -43,7 +42,7 @@ class Daemon:
         self._is_ready = False
         self._lost: str | None = None
         self._stop = threading.Event()
-        self._next_status_s = self._next_stall_s = 0.0
+        self._next_status_s = 0.0
         self._is_starting = False
 
     def run(self) -> None:
@@ -75,7 +74,6 @@ class Daemon:
         if self._stop.is_set():
             raise _StartCancelled
         self.pipeline.start()
-        self._alarms = Alarms(self.pipeline.cameras)
         gc.collect()
         gc.freeze()  # what was built now lives until the end: later collections need not look at it
         daemon = self.pipeline.status.daemon()
@@ -108,11 +106,7 @@ class Daemon:
         self._stop.set()
 
     def _tick(self) -> None:
-        stalled = self._heartbeat.stalled(STALL_S)
-        if stalled and (now_s := time.monotonic()) >= self._next_stall_s:
-            self._next_stall_s = now_s + STALL_S
-            LOG.error("no progress for %g s in: %s", STALL_S, ", ".join(stalled))
-        if not stalled:
+        if not self._heartbeat.stalled(STALL_S):
             self._notifier.watchdog()
         status = self.pipeline.status
         if not self._is_ready and status.is_settled:
@@ -122,7 +116,7 @@ class Daemon:
         if (now_s := time.monotonic()) >= self._next_status_s and self._is_ready:
             self._next_status_s = now_s + STATUS_EVERY_S
             self._notifier.status(status.sentence())
-        self._alarms.look(now_s)
+        self.pipeline.alarms.look(now_s)
         if self._exit_when_done and self.pipeline.is_done:
             self._stop.set()
 

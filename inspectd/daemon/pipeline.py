@@ -30,10 +30,11 @@ from pathlib import Path
 from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.config import Config
+from inspectd.daemon.alarms import Alarms, OfDaemon
 from inspectd.daemon.changes import Changes
 from inspectd.daemon.commands import Commands, changing, refusing, remembering, showing, telling, triggering
 from inspectd.daemon.endpoints import Endpoints
-from inspectd.daemon.heartbeat import Heartbeat
+from inspectd.daemon.heartbeat import STALL_S, Heartbeat
 from inspectd.daemon.metrics import Metrics
 from inspectd.daemon.models import Models
 from inspectd.daemon.pictures import Budget, Pictures
@@ -120,6 +121,7 @@ class Pipeline:
         self._changes = Changes(self.cameras, standing, journal, archive, endpoints.epoch)
         self._changing, self._answering, self._marking = Worker("changes"), Worker("answers"), Worker("marks")
         self._prompt = Worker("prompt")
+        self.alarms = Alarms(self.cameras, OfDaemon(self._own_trouble, lambda: endpoints.refused), publisher.changed)
         self.status = Status(
             running,
             self.cameras,
@@ -128,6 +130,7 @@ class Pipeline:
             journal,
             archive,
             self._shadows,
+            self.alarms,
             refused=lambda: endpoints.refused,
         )
         self._triggers = Triggers(self.cameras)
@@ -225,6 +228,16 @@ class Pipeline:
 
     def _take_picture(self, camera: str) -> None:
         self.cameras[camera].take_picture()
+
+    def _own_trouble(self) -> dict[str, str]:
+        """Return what is the case with the daemon itself: by alarm, its detail."""
+        stalled = self._heartbeat.stalled(STALL_S)
+        found = {
+            "stalled": f"no progress for {STALL_S:g} s in {', '.join(stalled)}" if stalled else None,
+            "journal": self._journal.health.detail,
+            "archive": self._archive.health.detail if self._archive.is_on else None,
+        }
+        return {name: detail for name, detail in found.items() if detail is not None}
 
     def _white_level(self, camera: str) -> int:
         recipe = self.cameras[camera].recipe

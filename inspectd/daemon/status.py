@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from inspectd.cameras.image_files import shown
 from inspectd.cameras.sources import public_address
+from inspectd.cameras.supervisor import Health
 from inspectd.config import CameraConfig
+from inspectd.daemon.alarms import Alarms
 from inspectd.daemon.changes import Changes
+from inspectd.daemon.raising import Raised
 from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
 from inspectd.line.camera import Camera
@@ -22,6 +25,7 @@ from inspectd.records import Counts, Outcome, Verdict
 from inspectd.version import VERSION
 from inspectd.wire.messages import (
     PROTOCOL,
+    AlarmMessage,
     ArchiveMessage,
     CameraState,
     DaemonMessage,
@@ -30,6 +34,7 @@ from inspectd.wire.messages import (
     ShadowMessage,
     StateMessage,
     counts_message,
+    rfc3339,
 )
 
 
@@ -55,6 +60,7 @@ class Status:
         journal: Journal,
         archive: Archive,
         shadows: Shadows,
+        alarms: Alarms,
         refused: Callable[[], int],
     ) -> None:
         """`configured`: all cameras of the configuration; those that are disabled have no `Camera`.
@@ -67,6 +73,7 @@ class Status:
         self._journal = journal
         self._archive = archive
         self._shadows = shadows
+        self._alarms = alarms
         self._cameras = cameras
         self._configured = {config.name: config for config in configured}
 
@@ -95,7 +102,7 @@ class Status:
             camera=name,
             state=self.state(name),
             inspecting=self.is_inspecting(name),
-            detail=(health.detail or self._trouble) if health else "disabled in the configuration",
+            detail=self._detail(name, health) if health else "disabled in the configuration",
             fps=health.fps if health else None,
             last_seq=counts.last_seq,
             last_frame_age_ms=None if last_ns is None else (time.monotonic_ns() - last_ns) / 1e6,
@@ -106,6 +113,7 @@ class Status:
             shadow=self.shadow(name),
             recipe=camera.products.chosen if camera is not None else None,
             caveat="; ".join(camera.caveats) or None if camera is not None else None,
+            alarms=_messages(self._alarms.of_camera(name)),
         )
 
     def daemon(self) -> DaemonMessage:
@@ -122,6 +130,7 @@ class Status:
             models=self._models(),
             journal=self.journal(),
             archive=self.archive(),
+            alarms=_messages(self._alarms.of_daemon),
         )
 
     def journal(self) -> JournalMessage:
@@ -154,9 +163,17 @@ class Status:
             health.detail is None, health.detail, health.kept, health.waiting, health.lost, health.bytes_
         )
 
-    @property
-    def _trouble(self) -> str | None:
-        """Return what is wrong with what is kept; None: nothing."""
+    def alarms(self, name: str | None) -> tuple[Raised, ...]:
+        """Return what is raised at a camera, or (None) of the daemon itself."""
+        return self._alarms.of_daemon if name is None else self._alarms.of_camera(name)
+
+    def _detail(self, name: str, health: Health) -> str | None:
+        """Return what is wrong: with the camera, its verdicts, or what is kept of them."""
+        if health.detail is not None:
+            return health.detail
+        worst = next(iter(self._alarms.of_camera(name)), None)
+        if worst is not None:
+            return worst.sentence
         return self._journal.health.detail or (self._archive.health.detail if self._archive.is_on else None)
 
     def report(self) -> dict[str, Any]:
@@ -215,3 +232,17 @@ class Status:
             for area in areas
             if (parity := area.parity) is not None
         }
+
+
+def _messages(raised: Iterable[Raised]) -> list[AlarmMessage]:
+    now_s, wall_ns = time.monotonic(), time.time_ns()
+    return [
+        AlarmMessage(
+            one.alarm.name,
+            cast("Any", one.alarm.priority.value),
+            rfc3339(wall_ns - round((now_s - one.since_s) * 1e9)),
+            one.sentence,
+            one.alarm.action,
+        )
+        for one in raised
+    ]

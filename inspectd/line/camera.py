@@ -103,6 +103,7 @@ class Camera:
         self._beyond = Beyond()
         self._trouble = self._admission.trouble
         """Why no part would be noticed."""
+        self._details: dict[Reason, str] = {}
         self._silence: str | None = None
         """Why a camera that is triggered by its own input is taken for dead: an announced trigger brought nothing."""
         self._lock = threading.Lock()
@@ -312,7 +313,7 @@ class Camera:
     def health(self) -> Health:
         """What the capture knows; before the first start, that there is none."""
         if self._capture is None:
-            return Health(State.STOPPED, "it was not started", None, None, None, is_readable=False)
+            return Health(State.STOPPED, "it was not started", None, None, None)
         health = self._capture.health
         if self._silence is not None and health.state is State.RUNNING:
             return replace(health, state=State.LOST, detail=self._silence)
@@ -332,6 +333,21 @@ class Camera:
         return found
 
     @property
+    def trouble(self) -> str | None:
+        """Why no part would be noticed at present; None: it would."""
+        return self._trouble
+
+    @property
+    def unjudged(self) -> Finding | None:
+        """Why a picture that comes now would not be judged, whatever it shows; None: it would."""
+        duty = self._duty
+        return self._unjudged(duty, duty.products.current)
+
+    def last_detail(self, reason: Reason) -> str:
+        """Return what the last fault of this reason said; empty: there was none."""
+        return self._details.get(reason, "")
+
+    @property
     def is_paused(self) -> bool:
         """Whether frames are captured and not inspected."""
         return self._duty.pause is not None and self.health.state is State.RUNNING
@@ -339,9 +355,7 @@ class Camera:
     @property
     def is_inspecting(self) -> bool:
         """Whether a part that passes this camera now would be inspected."""
-        duty = self._duty
-        is_seeing = self.health.state is State.RUNNING and self._trouble is None
-        return is_seeing and self._unjudged(duty, duty.products.current) is None
+        return self.health.state is State.RUNNING and self._trouble is None and self.unjudged is None
 
     @property
     def is_settled(self) -> bool:
@@ -367,6 +381,8 @@ class Camera:
         if verdict.trigger is not None and is_silent and self.config.triggered_by == "camera":
             self._silence = verdict.finding.detail
             self._changed(self.name)
+        if verdict.finding.reason is not None:
+            self._details[verdict.finding.reason] = verdict.finding.detail or ""
         self.latencies.note(verdict, published_ns)
 
     def _recipe_or_fault(self, duty: _Duty, entry: Entry, frame: Frame) -> Recipe | Finding:

@@ -131,6 +131,19 @@ class ShadowMessage(msgspec.Struct, frozen=True):
     """Pictures that it would not have judged."""
 
 
+class AlarmMessage(msgspec.Struct, frozen=True):
+    """Something that asks somebody to act."""
+
+    alarm: str
+    """Its name: a fault's reason where there is one."""
+    priority: Literal["critical", "high", "medium", "low"]
+    since: str
+    detail: str
+    """What is the case, in one sentence."""
+    action: str
+    """What to do about it."""
+
+
 class StateMessage(msgspec.Struct, frozen=True):
     """Topic `state/<camera>/`: once a second and at every change."""
 
@@ -153,6 +166,8 @@ class StateMessage(msgspec.Struct, frozen=True):
     """The product in force; null: the camera has but one."""
     caveat: str | None
     """What cannot be promised of its pictures."""
+    alarms: list[AlarmMessage]
+    """The most urgent first."""
 
 
 class ModelMessage(msgspec.Struct, frozen=True):
@@ -208,6 +223,8 @@ class DaemonMessage(msgspec.Struct, frozen=True):
     journal: JournalMessage
     archive: ArchiveMessage | None
     """Null: no pictures are kept."""
+    alarms: list[AlarmMessage]
+    """Of the daemon itself; those of its cameras are in `state/`."""
 
 
 def verdict_message(

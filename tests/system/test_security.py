@@ -39,7 +39,7 @@ class States:
 
     def camera(self, name: str) -> StateMessage:
         return StateMessage(
-            1, "e1", name, "running", True, None, None, 0, None, None, {}, CountsMessage(*[0] * 10), *[None] * 4
+            1, "e1", name, "running", True, None, None, 0, None, None, {}, CountsMessage(*[0] * 10), *[None] * 4, []
         )
 
     def daemon(self) -> DaemonMessage:
@@ -55,6 +55,7 @@ class States:
             {},
             JournalMessage(True, None, 0, 0, {}),
             None,
+            [],
         )
 
     def report(self) -> dict[str, Any]:

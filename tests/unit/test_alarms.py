@@ -1,28 +1,38 @@
-"""What should worry somebody is in the log: at once, then once a minute, with what it takes and what is allowed."""
+"""What asks for somebody is raised and in the log; what repeats is counted: at once, then once a minute."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
+from inspectd.cameras.supervisor import Health, State
 from inspectd.config import CameraConfig
-from inspectd.daemon.alarms import TELL_EVERY_S, Alarms
-from inspectd.records import Counts, Reason
+from inspectd.daemon.alarms import TELL_EVERY_S, Alarms, OfDaemon
+from inspectd.records import Counts, Finding, Reason, fault
+
+WELL = Health(State.RUNNING, None, 30.0, 0, None, openings=1)
 
 
 @dataclass
 class FakeCamera:
-    """Counts and latencies as they are set."""
+    """Health, counts and latencies as they are set."""
 
     config: CameraConfig
     counts: Counts = field(default_factory=Counts)
-    scored_ms: tuple[float, float] | None = (180.0, 240.0)
+    scored_ms: tuple[float, float] | None = (80.0, 140.0)
+    health: Health = WELL
+    unjudged: Finding | None = None
+    trouble: str | None = None
 
     @property
     def latencies(self) -> FakeCamera:
         return self
+
+    def last_detail(self, reason: Reason) -> str:
+        return f"the last {reason} said so"
 
 
 Cameras = dict[str, FakeCamera]
@@ -34,20 +44,41 @@ def cameras() -> Cameras:
     return {name: FakeCamera(CameraConfig(name=name, source="x.mp4", model="m", deadline_ms=200)) for name in names}
 
 
+@dataclass
+class Own:
+    """What the daemon knows of itself, as it is set."""
+
+    lasting: dict[str, str] = field(default_factory=dict)
+    refused: int = 0
+    changed: list[str] = field(default_factory=list)
+
+
 @pytest.fixture
-def alarms(cameras: Cameras, caplog: pytest.LogCaptureFixture) -> Alarms:
+def own() -> Own:
+    return Own()
+
+
+@pytest.fixture
+def alarms(cameras: Cameras, own: Own, caplog: pytest.LogCaptureFixture) -> Alarms:
     caplog.set_level(logging.INFO)
-    alarms = Alarms(cameras)  # type: ignore[arg-type]
+    of_daemon = OfDaemon(lambda: own.lasting, lambda: own.refused)
+    alarms = Alarms(cameras, of_daemon, own.changed.append)  # type: ignore[arg-type]
     alarms.look(0.0)
     return alarms
+
+
+def raised(alarms: Alarms, camera: str = "top") -> list[str]:
+    return [str(one.alarm.name) for one in alarms.of_camera(camera)]
 
 
 def test_deadlines_that_are_missed_are_said_with_numbers(
     alarms: Alarms, cameras: Cameras, caplog: pytest.LogCaptureFixture
 ) -> None:
     cameras["top"].counts.captured, cameras["top"].counts.faults = 100, {Reason.DEADLINE: 43}
+    cameras["top"].scored_ms = (180.0, 240.0)
     alarms.look(10.0)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "camera top gets its verdicts too late: the last deadline said so. See what else this machine" in caplog.text
     assert "camera top: of 100 frames in 10 s 43 fault: deadline. From capture to verdict" in caplog.text
     assert "180 ms (median) and 240 ms (p99); deadline_ms allows 200 ms" in caplog.text
 
@@ -59,12 +90,13 @@ def test_it_is_said_once_a_minute_while_it_lasts(
         cameras["top"].counts.captured += 30
         cameras["top"].counts.faults = {Reason.DEADLINE: 10 * second}
         alarms.look(float(second))
-    assert len(caplog.records) == 4
+    assert len(caplog.records) == 1 + 4, "that it is raised, and its count"
+    assert raised(alarms) == ["deadline"]
     assert f"of {30 * TELL_EVERY_S:.0f} frames in {TELL_EVERY_S:.0f} s {10 * TELL_EVERY_S:.0f} fault" in caplog.text
 
 
 def test_nothing_is_said_of_what_is_well(alarms: Alarms, cameras: Cameras, caplog: pytest.LogCaptureFixture) -> None:
-    cameras["side"].counts.faults = {Reason.CAMERA_LOST: 1}  # told when it happens
+    cameras["side"].counts.faults = {Reason.CAMERA_LOST: 1}  # told when it happens, and it is back
     for second in range(1, 100):
         cameras["top"].counts.captured += 30
         alarms.look(float(second))
@@ -84,4 +116,101 @@ def test_several_reasons_share_a_line_and_no_score_is_said(
     cameras["top"].scored_ms = None
     cameras["top"].counts.captured, cameras["top"].counts.faults = 9, {Reason.OVERLOAD: 4, Reason.PICTURE: 5}
     alarms.look(3.0)
-    assert "4 fault: overload, 5 fault: picture. No frame was scored; deadline_ms allows 200 ms" in caplog.text
+    assert "5 fault: picture, 4 fault: overload. No frame was scored; deadline_ms allows 200 ms" in caplog.text
+
+
+LOST = Health(State.LOST, "it gave no new picture for 1000 ms", None, 0, None, openings=1)
+SECONDS = Callable[[int], None]
+
+
+@pytest.fixture
+def let_pass(alarms: Alarms) -> SECONDS:
+    """Look once a second for so many."""
+    now = [0]
+
+    def look(seconds: int) -> None:
+        for _ in range(seconds):
+            now[0] += 1
+            alarms.look(float(now[0]))
+
+    return look
+
+
+def test_a_camera_that_stays_lost_is_raised_and_said_to_be_over(
+    alarms: Alarms, cameras: Cameras, own: Own, let_pass: SECONDS, caplog: pytest.LogCaptureFixture
+) -> None:
+    cameras["top"].health = LOST
+    let_pass(5)
+    assert raised(alarms) == []
+    let_pass(1)
+    assert raised(alarms) == ["camera_lost"]
+    assert "camera top gives no pictures: it gave no new picture for 1000 ms. See that it has power" in caplog.text
+    let_pass(100)
+    cameras["top"].health = WELL
+    let_pass(1)
+    assert raised(alarms) == []
+    assert "camera top: alarm camera_lost is over after 101 s" in caplog.text
+    assert own.changed == ["top", "top"], "state/ tells both at once"
+    assert len(caplog.records) == 2
+
+
+def test_a_camera_that_comes_and_goes_is_unsteady(alarms: Alarms, cameras: Cameras, let_pass: SECONDS) -> None:
+    for openings in range(2, 5):
+        cameras["top"].health = LOST
+        let_pass(2)
+        cameras["top"].health = Health(State.RUNNING, None, 30.0, 0, None, openings=openings)
+        let_pass(60)
+    assert raised(alarms) == ["unsteady"]
+    assert raised(alarms, "side") == []
+
+
+def test_what_cannot_judge_is_raised_without_any_part(alarms: Alarms, cameras: Cameras, let_pass: SECONDS) -> None:
+    cameras["top"].unjudged = fault(Reason.NO_MODEL, "the folder /models/top is missing")
+    cameras["side"].unjudged = fault(Reason.IDENTITY, "the model was calibrated on another camera")
+    let_pass(1)
+    assert [one.sentence for one in alarms.of_camera("top")] == [
+        "has no model that can be used: the folder /models/top is missing"
+    ]
+    assert raised(alarms, "side") == ["identity"]
+    cameras["top"].unjudged = fault(Reason.BYPASS, "bypass by ann: cleaning")
+    let_pass(1)
+    assert raised(alarms) == ["bypass"], "what is bypassed needs no model"
+
+
+def test_verdicts_that_are_hardly_in_time_are_told_before_they_are_late(
+    alarms: Alarms, cameras: Cameras, let_pass: SECONDS
+) -> None:
+    cameras["top"].scored_ms = (100.0, 170.0)
+    let_pass(60)
+    assert raised(alarms) == []
+    let_pass(1)
+    assert raised(alarms) == ["near_deadline"]
+    assert "one in a hundred takes 170 ms or more; 200 ms are allowed" in alarms.of_camera("top")[0].sentence
+    cameras["top"].counts.faults = {Reason.DEADLINE: 3}
+    let_pass(1)
+    assert raised(alarms) == ["deadline"]
+
+
+def test_parts_that_nobody_notices_and_a_leak_are_raised(alarms: Alarms, cameras: Cameras, let_pass: SECONDS) -> None:
+    cameras["top"].trouble = "it is darker than at the calibration"
+    cameras["top"].health = Health(State.RUNNING, None, 30.0, 0, None, openings=1, leaks=True)
+    let_pass(6)
+    assert raised(alarms) == ["parts_unseen", "driver_leaks"]
+
+
+def test_what_troubles_the_daemon_is_its_own(
+    alarms: Alarms, own: Own, let_pass: SECONDS, caplog: pytest.LogCaptureFixture
+) -> None:
+    own.lasting = {"journal": "The journal cannot be written: no space left on device."}
+    for _ in range(6):
+        own.refused += 1
+        let_pass(1)
+    assert [one.alarm.name for one in alarms.of_daemon] == ["journal", "clients_refused"]
+    assert (
+        "the daemon cannot write its journal: The journal cannot be written: no space left on device. Make"
+        in caplog.text
+    )
+    own.lasting = {}
+    let_pass(400)
+    assert alarms.of_daemon == ()
+    assert own.changed == [], "no camera's state"

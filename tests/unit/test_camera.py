@@ -44,7 +44,7 @@ class FakeCapture:
 
     @property
     def health(self) -> Health:
-        return Health(self.state, None, None, None, None, is_readable=True)
+        return Health(self.state, None, None, None, None, openings=1)
 
     def start(self) -> None:
         self.state = State.RUNNING

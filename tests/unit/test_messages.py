@@ -35,9 +35,9 @@ FIELDS = words(
 )
 STATE_FIELDS = words(
     "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms shadow recipe "
-    "caveat"
+    "caveat alarms"
 )
-DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models journal archive")
+DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models journal archive alarms")
 REASONS = words(
     "camera_lost camera_frozen deadline overload identity picture no_model no_threshold engine bypass shutdown"
 )
@@ -169,12 +169,29 @@ def test_states_have_the_fields_of_the_protocol(kind: type[msgspec.Struct], fiel
 @pytest.mark.parametrize("state", ["starting", "running", "lost", "frozen", "stopped", "bypass"])
 def test_a_state_can_be_read_back(state: str) -> None:
     counts = dict.fromkeys(words("captured ok ng fault displaced late unmatched triggers overtaken repeated"), 0)
-    values: tuple[Any, ...] = (1, "e", "top", state, False, *[None] * 2, 0, None, None, {}, counts, *[None] * 4)
+    alarm = dict(
+        zip(words("alarm priority since detail action"), ("deadline", "high", "2026-01-01", "", ""), strict=True)
+    )
+    values: tuple[Any, ...] = (
+        1,
+        "e",
+        "top",
+        state,
+        False,
+        *[None] * 2,
+        0,
+        None,
+        None,
+        {},
+        counts,
+        *[None] * 4,
+        [alarm],
+    )
     said = dict(zip(STATE_FIELDS, values, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(said), type=StateMessage)) == said
     models = {"top 0123": {"device": "cpu:torch", "precision": "float32", "band": 1e-5}}
     journal = {"ok": False, "detail": "the disk is full", "written": 3, "waiting": 2, "lost": {"top": 1}}
-    facts = (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}, models, journal, None)
+    facts = (1, "e", "0.1.0", 1.5, True, "cpu", "float32", {"top": state}, models, journal, None, [alarm])
     daemon = dict(zip(DAEMON_FIELDS, facts, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(daemon), type=DaemonMessage)) == daemon
 

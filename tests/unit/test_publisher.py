@@ -45,12 +45,12 @@ class States:
         self.then()
         counts = CountsMessage(*[0] * 10)
         return StateMessage(
-            1, "e1", name, "running", True, None, None, self.last_seq, None, None, {}, counts, *[None] * 4
+            1, "e1", name, "running", True, None, None, self.last_seq, None, None, {}, counts, *[None] * 4, []
         )  # fmt: skip
 
     def daemon(self) -> DaemonMessage:
         cameras: Any = {"cam1": "running", "cam10": "running"}
-        return DaemonMessage(1, "e1", "0", 1.0, True, "cpu", "float32", cameras, {}, JOURNAL, None)
+        return DaemonMessage(1, "e1", "0", 1.0, True, "cpu", "float32", cameras, {}, JOURNAL, None, [])
 
 
 class Ear:
