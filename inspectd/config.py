@@ -6,6 +6,7 @@ Units are part of the names. `configs/inspectd.yaml` shows every key with its de
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 import reprlib
 from collections.abc import Mapping
@@ -182,6 +183,8 @@ class MetricsConfig(Frozen, frozen=True):
     listen: str = "127.0.0.1:9108"
     tls_cert: str | None = None
     tls_key: str | None = None
+    token_file: str | None = None
+    """What whoever asks must know, as `Authorization: Bearer …`."""
 
 
 class JournalConfig(Frozen, frozen=True):
@@ -218,6 +221,15 @@ class Config(Frozen, frozen=True):
     journal: JournalConfig = JournalConfig()
     archive: ArchiveConfig = ArchiveConfig()
     security: SecurityConfig = SecurityConfig()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is configured, defaults included, however it is written down; passwords left out."""
+        cameras = [
+            one if isinstance(one.source, int) else msgspec.structs.replace(one, source=redact(one.source))
+            for one in self.cameras
+        ]
+        return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, cameras=cameras))).hexdigest()
 
     @property
     def enabled_cameras(self) -> tuple[CameraConfig, ...]:

@@ -35,9 +35,6 @@ def contradictions(config: Config) -> list[str]:
         found.append("cameras: none is enabled; expected at least one with enabled: true")
     found += _addresses(config) or _taken_twice(config)
     found += _kept(config)
-    for where, value in (("metrics.tls_cert", config.metrics.tls_cert), ("metrics.tls_key", config.metrics.tls_key)):
-        if value is not None:
-            found.append(f"{where} is set, but this version has no TLS yet; leave it out and bind loopback")
     return found
 
 
@@ -188,11 +185,16 @@ def _addresses(config: Config) -> list[str]:
     listen = config.metrics.listen
     if split_address(listen) is None:
         found.append(f"metrics.listen is {listen!r}; expected HOST:PORT")
-    elif not is_loopback(listen):
+    metrics = config.metrics
+    keys = {"tls_cert": metrics.tls_cert, "tls_key": metrics.tls_key, "token_file": metrics.token_file}
+    lacks = [f"metrics.{name}" for name, value in keys.items() if value is None]
+    if lacks and split_address(listen) is not None and not is_loopback(listen):
         found.append(
-            f"metrics.listen is {listen!r}, which others can reach; without TLS, which this version cannot do "
-            "yet, expected a loopback address such as 127.0.0.1:9108"
+            f"metrics.listen is {listen!r}, which others can reach; expected {' and '.join(lacks)}, or a loopback "
+            "address such as 127.0.0.1:9108"
         )
+    elif (metrics.tls_cert is None) is not (metrics.tls_key is None):
+        found.append(f"{lacks[0]} is missing; expected both metrics.tls_cert and metrics.tls_key, or neither")
     return found
 
 

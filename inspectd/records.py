@@ -187,6 +187,9 @@ class Finding:
     scored_ns: int | None = None
     form: str | None = None
     """Device and precision that the score came about with."""
+    excess: float | None = None
+    """How far the score lies above the threshold, in spans from the calibration's median good score to it: -1 is that
+    score, 0 the threshold."""
     areas: tuple[AreaFinding, ...] = ()
     """Where a recipe has several areas, what was found in each, the worst first; the rest of this finding is that of
     the worst, with the regions of all."""

@@ -88,6 +88,11 @@ class Health:
     """Its driver takes more and more memory."""
 
     @property
+    def last_frame_age_s(self) -> float | None:
+        """How long ago its last picture was taken; None: there was none."""
+        return None if self.last_frame_ns is None else (time.monotonic_ns() - self.last_frame_ns) / 1e9
+
+    @property
     def is_readable(self) -> bool:
         """Whether the source has ever been opened."""
         return self.openings > 0

@@ -165,7 +165,7 @@ def problems_of_keys(settings: Config) -> list[str]:
     from inspectd.errors import UsageError
     from inspectd.wire.keys import read_allowed, read_pair
 
-    problems = []
+    problems = [*problems_of_metrics(settings)]
     security = settings.security
     for where, secret in (("curve_secret", security.curve_secret), ("next_secret", security.next_secret)):
         if secret is None:
@@ -180,6 +180,18 @@ def problems_of_keys(settings: Config) -> list[str]:
         except UsageError as error:
             problems.append(f"{where}: {error}")
     return problems
+
+
+def problems_of_metrics(settings: Config) -> list[str]:
+    """Return why certificate, key or token of the metrics cannot be used."""
+    from inspectd.daemon.guard import guard_of
+    from inspectd.errors import UsageError
+
+    try:
+        guard_of(settings.metrics)
+    except UsageError as error:
+        return [str(error)]
+    return []
 
 
 def problems_of_journal(settings: Config) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import zmq
 
-from inspectd.addresses import is_local
+from inspectd.addresses import is_local, split_address
 from inspectd.config import Config
 from inspectd.daemon.exporter import Exporter
+from inspectd.daemon.guard import guard_of
 from inspectd.daemon.heartbeat import Heartbeat
 from inspectd.errors import UsageError
 from inspectd.wire.control import Control
@@ -48,12 +51,24 @@ class Endpoints:
             door=doors[COMMAND][0] if COMMAND in doors else None,
             on_lost=on_lost,
         )
-        self.exporter = Exporter(config.metrics.listen)
+        self.exporter = Exporter(config.metrics.listen, guard_of(config.metrics))
 
     @property
     def refused(self) -> int:
         """Connections that were not let in so far."""
         return self._doorkeeper.refused if self._doorkeeper is not None else 0
+
+    def connections(self) -> dict[str, int]:
+        """Return how many clients each TCP socket has now: `publish`, `control`."""
+        places = (("publish", self.publisher.endpoints), ("control", self.control.endpoints))
+        tcp = [(name, one.removeprefix("tcp://")) for name, all_ in places for one in all_ if one.startswith("tcp://")]
+        ports = {part[1]: name for name, address in tcp if (part := split_address(address)) is not None}
+        found = dict.fromkeys(ports.values(), 0)
+        with suppress(psutil.Error, OSError):
+            for one in psutil.Process().net_connections(kind="tcp"):
+                if one.status == psutil.CONN_ESTABLISHED and one.laddr.port in ports:
+                    found[ports[one.laddr.port]] += 1
+        return found
 
     def bind(self) -> None:
         """Take all three; StartError when one cannot be had, and then none is."""

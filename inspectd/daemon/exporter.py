@@ -3,28 +3,34 @@
     /metrics          the registry, in Prometheus' format
     /healthz, others  what `probes` answers: 200 for yes, 503 for no, with a sentence
 
-Bounded: a client has a few seconds for its request, and when too many are connected the oldest is sent away, so that
-idle connections never keep Prometheus out.
+Off the loopback it speaks TLS, and only to who knows the token. Bounded: a client has a few seconds for its request,
+and when too many are connected the oldest is sent away, so that idle connections never keep Prometheus out.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
+from types import MappingProxyType
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from inspectd.addresses import split_address
+from inspectd.daemon.guard import Guard
 from inspectd.errors import StartError
 
 MOST_CONNECTIONS = 32
+STOP_S = 0.1
+"""How long a stop may wait for it."""
 REQUEST_S = 3.0
 """For a whole request, from the connection on."""
 
@@ -35,8 +41,9 @@ Probe = Callable[[], tuple[bool, str]]
 class Exporter:
     """Owns the port. `listen` takes it, `start` answers; until then clients wait."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, guard: Guard | None = None) -> None:
         self._address = address
+        self._guard = guard or Guard()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -47,6 +54,7 @@ class Exporter:
         kind = type("_FamilyServer", (_Server,), {"address_family": family})
         try:
             self._server = kind((host, port), _Handler)
+            self._server.guard = self._guard
         except OSError as error:
             raise StartError(
                 f"metrics.listen {self._address} cannot be bound: {error.strerror}. Stop the program that uses it "
@@ -57,7 +65,8 @@ class Exporter:
         """Begin to answer. `probes`: by path."""
         if self._server is not None:
             self._server.registry, self._server.probes = registry, probes
-            self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+            serve = partial(self._server.serve_forever, STOP_S)
+            self._thread = threading.Thread(target=serve, name="metrics", daemon=True)
             self._thread.start()
 
     @property
@@ -79,6 +88,7 @@ class _Server(ThreadingMixIn, HTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
+    guard: Guard
     registry: CollectorRegistry
     probes: Mapping[str, Probe]
 
@@ -103,6 +113,15 @@ class _Server(ThreadingMixIn, HTTPServer):
                 oldest.shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, over TLS where that is wanted; nothing is read from it yet."""
+        connection, client_address = super().get_request()
+        try:
+            return self.guard.wrapped(connection), client_address
+        except OSError:
+            connection.close()
+            raise
+
     def shutdown_request(self, request: Any) -> None:
         """Close a connection and forget it."""
         with self._lock, suppress(ValueError):
@@ -125,6 +144,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._alarm.daemon = True
         self._alarm.start()
 
+    def handle(self) -> None:
+        """Shake hands, which has no time of its own, then answer."""
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.connection.do_handshake()
+        super().handle()
+
     def finish(self) -> None:
         """Stop counting."""
         self._alarm.cancel()
@@ -133,7 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer."""
         path = self.path.partition("?")[0]
-        if path == "/metrics":
+        if not self.server.guard.admits(self.headers.get("Authorization")):
+            self._answer(401, b"A bearer token is expected.\n", headers={"WWW-Authenticate": "Bearer"})
+        elif path == "/metrics":
             self._answer(200, generate_latest(self.server.registry), CONTENT_TYPE_LATEST)
         elif (probe := self.server.probes.get(path)) is not None:
             is_so, sentence = probe()
@@ -144,8 +171,16 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing: a scrape is no news."""
 
-    def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+    def _answer(
+        self,
+        code: int,
+        body: bytes,
+        kind: str = "text/plain; charset=utf-8",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

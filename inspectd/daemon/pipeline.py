@@ -89,6 +89,7 @@ class Pipeline:
         self._journal = journal
         self._archive = archive
         self.ledger = Ledger(endpoints.publisher.put)
+        self.metrics = Metrics()
         raw_frames, next_frames = RawFrames(), RawFrames()
         publisher = endpoints.publisher
         self._previews = Previews(
@@ -100,7 +101,15 @@ class Pipeline:
             [raw_frames, next_frames, self._previews], passing=[next_frames], of_parts=[archive, self._shadows]
         )
         self.inspections = [
-            Inspection(backend, batcher, self.ledger, sinks, heartbeat=heartbeat.beat, on_lost=on_lost)
+            Inspection(
+                backend,
+                batcher,
+                self.ledger,
+                sinks,
+                heartbeat=heartbeat.beat,
+                on_lost=on_lost,
+                on_batch=self.metrics.on_batch,
+            )
             for backend, batcher in zip(backends, batchers, strict=True)
         ]
         self._pin = backends[0].pin
@@ -117,7 +126,16 @@ class Pipeline:
             for camera in config.enabled_cameras
         }
         variant = backends[0].variant
-        running = Running(endpoints.epoch, variant.device, variant.precision, time.monotonic())
+        running = Running(
+            endpoints.epoch,
+            variant.device,
+            variant.precision,
+            time.monotonic(),
+            config.digest,
+            refused=lambda: endpoints.refused,
+            connections=endpoints.connections,
+            free_memory=backends[0].free_memory,
+        )
         self._changes = Changes(self.cameras, standing, journal, archive, endpoints.epoch)
         self._changing, self._answering, self._marking = Worker("changes"), Worker("answers"), Worker("marks")
         self._prompt = Worker("prompt")
@@ -131,8 +149,8 @@ class Pipeline:
             archive,
             self._shadows,
             self.alarms,
-            refused=lambda: endpoints.refused,
         )
+        self.metrics.follow(self.status)
         self._triggers = Triggers(self.cameras)
         budget = Budget()
         self.commands = Commands(
@@ -144,7 +162,6 @@ class Pipeline:
             changing(self._changes, self._changing, self._prompt, self._marking),
             refusing(),
         )
-        self.metrics = Metrics(self.status)
         self._clock_beat = heartbeat.beat("clock")
         self._is_stopping = threading.Event()
         self._clock = threading.Thread(target=self._close_what_is_late, name="clock", daemon=True)

@@ -40,12 +40,19 @@ from inspectd.wire.messages import (
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What does not change while the daemon runs."""
+    """What does not change while the daemon runs, and whom to ask for what does."""
 
     epoch: str
     device: str
     precision: str
     started_s: float
+    config_digest: str
+    refused: Callable[[], int]
+    """Counts connections that were not let in."""
+    connections: Callable[[], dict[str, int]]
+    """Counts those that there are now, by socket."""
+    free_memory: Callable[[], int]
+    """Bytes of the device."""
 
 
 class Status:
@@ -61,13 +68,8 @@ class Status:
         archive: Archive,
         shadows: Shadows,
         alarms: Alarms,
-        refused: Callable[[], int],
     ) -> None:
-        """`configured`: all cameras of the configuration; those that are disabled have no `Camera`.
-
-        `refused`: counts connections that were not let in.
-        """
-        self._refused = refused
+        """`configured`: all cameras of the configuration; those that are disabled have no `Camera`."""
         self._running = running
         self._changes = changes
         self._journal = journal
@@ -95,7 +97,7 @@ class Status:
         camera = self._cameras.get(name)
         health = camera.health if camera is not None else None
         counts = self.counts(name)
-        last_ns = health.last_frame_ns if health else None
+        age_s = health.last_frame_age_s if health else None
         return StateMessage(
             v=PROTOCOL,
             epoch=self._running.epoch,
@@ -105,7 +107,7 @@ class Status:
             detail=self._detail(name, health) if health else "disabled in the configuration",
             fps=health.fps if health else None,
             last_seq=counts.last_seq,
-            last_frame_age_ms=None if last_ns is None else (time.monotonic_ns() - last_ns) / 1e6,
+            last_frame_age_ms=None if age_s is None else age_s * 1000,
             model=camera.recipe.label if camera is not None and isinstance(camera.recipe, Recipe) else None,
             overrides=msgspec.to_builtins(self._changes.overrides(name)),
             counts=counts_message(counts),
@@ -195,9 +197,32 @@ class Status:
         """Whether a part that passes this camera now would be inspected."""
         return name in self._cameras and self._cameras[name].is_inspecting
 
+    def camera_health(self, name: str) -> Health | None:
+        """Return what is known of a camera; None: it is disabled."""
+        camera = self._cameras.get(name)
+        return camera.health if camera is not None else None
+
+    def recipes(self, name: str) -> list[Recipe]:
+        """Return what judges at a camera, by product."""
+        camera = self._cameras.get(name)
+        return [one for one in camera.products.all if isinstance(one, Recipe)] if camera is not None else []
+
     def refused_clients(self) -> int:
         """Return how many connections were not let in."""
-        return self._refused()
+        return self._running.refused()
+
+    def connections(self) -> dict[str, int]:
+        """Return how many clients each socket has now."""
+        return self._running.connections()
+
+    def free_memory(self) -> int:
+        """Return how many bytes of the device's memory the engine may still take."""
+        return self._running.free_memory()
+
+    @property
+    def config_digest(self) -> str:
+        """Of the configuration in force, however it was written down."""
+        return self._running.config_digest
 
     def health(self) -> tuple[bool, str]:
         """Return whether every camera is inspected, and how things are."""

@@ -112,5 +112,8 @@ class Backend(Scorer, Protocol):
     def score_normalised(self, model: Artefact, inputs: Floats) -> Floats:
         """Return raw patch scores [B, h, w] of normalised inputs [B, 3, H, W]."""
 
+    def free_memory(self) -> int:
+        """Return how many bytes of its memory this process may still take; from any thread."""
+
     def pin(self, address: int, size: int) -> Callable[[], None]:
         """Make memory that pictures will lie in fit for fast copies; call the result before it is unmapped."""

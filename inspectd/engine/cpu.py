@@ -10,6 +10,7 @@ import numpy as np
 
 from inspectd.engine.backend import Floats, Parity, Request, Score
 from inspectd.engine.idle import IdlePriority
+from inspectd.engine.memory import free_memory
 from inspectd.engine.prepared import Prepared, PreparedModels
 from inspectd.engine.runtime import Runtime, usable_cores
 from inspectd.engine.workers import Workers, single_threaded_torch
@@ -65,6 +66,10 @@ class CpuBackend:
         # Some runtimes' activations turn a NaN into a zero, and the score into one that looks like any other.
         scores[~np.isfinite(given).all(axis=(1, 2, 3))] = np.nan
         return scores
+
+    def free_memory(self) -> int:
+        """Return what this machine, or the control group, has left."""
+        return free_memory()
 
     def pin(self, _address: int, _size: int) -> Callable[[], None]:
         """Do nothing: a CPU reads a camera's memory as it is."""

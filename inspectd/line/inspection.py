@@ -43,13 +43,18 @@ class Inspection:
         *,
         heartbeat: Callable[[str], Callable[[], None]] = lambda _: lambda: None,
         on_lost: Callable[[str], None] = lambda _: None,
+        on_batch: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`heartbeat`: registers a thread by name, and returns what it calls as long as it is not stuck."""
+        """`heartbeat`: registers a thread by name, and returns what it calls as long as it is not stuck.
+
+        `on_batch`: called with the number of pictures of each batch that was scored.
+        """
         self._scorer = scorer
         self._batcher = batcher
         self._ledger = ledger
         self._sinks = sinks
         self._on_lost = on_lost
+        self._on_batch = on_batch
         self._stop = threading.Event()
         names = [f"inspection {i + 1}" for i in range(scorer.depth)]
         self._threads = [
@@ -104,6 +109,7 @@ class Inspection:
         areas = [(job, area) for job in jobs for area in job.recipe.areas]
         scores = iter(score([Request(area.model, area.geometry, job.frame.picture) for job, area in areas]))
         scored_ns = time.monotonic_ns()
+        self._on_batch(len(areas))
         for job in jobs:
             height, width = job.frame.picture.shape[:2]
             finding = conclude(job.recipe, (width, height), [next(scores) for _ in job.recipe.areas])

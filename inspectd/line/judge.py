@@ -95,6 +95,7 @@ def judge(
         score=score,
         threshold=criterion.threshold,
         p=criterion.share_at_least(score),
+        excess=criterion.excess(score),
         regions=find_regions(patch_scores, criterion.threshold, area) if is_defective else (),
         model=criterion.model,
         picture=picture,

@@ -99,6 +99,11 @@ class Publisher:
         return self._places[0].address
 
     @property
+    def endpoints(self) -> list[str]:
+        """All addresses: there is a second one while keys are changed."""
+        return [place.address for place in self._places]
+
+    @property
     def is_closed(self) -> bool:
         """Whether the socket is closed, and nobody uses it."""
         return self._socket.closed and not self._thread.is_alive()

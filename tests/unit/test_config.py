@@ -30,7 +30,7 @@ cameras:
      white_balance: null, features: {}, open_timeout_ms: 5000, read_timeout_ms: 1000, frozen_ms: 1000, loop: false}
 publish: {bind: "tcp://127.0.0.1:5556", masks: all, frame_hz: 2, allow: null, next_bind: null}
 control: {bind: "tcp://127.0.0.1:5557", allow: null, next_bind: null}
-metrics: {listen: "127.0.0.1:9108", tls_cert: null, tls_key: null}
+metrics: {listen: "127.0.0.1:9108", tls_cert: null, tls_key: null, token_file: null}
 journal: {path: /var/lib/inspectd/journal.db, keep_days: 30, max_gb: 20}
 archive: {path: /var/lib/inspectd/archive, max_gb: 20, ok_share: 0.001}
 security: {curve_secret: null, next_secret: null}
@@ -151,8 +151,10 @@ def test_duplicate_camera_names_are_refused() -> None:
     ("text", "place"),
     [
         (CAMERA % "" + "publish: {allow: keys}", "publish.allow"),
-        (CAMERA % "" + "metrics: {tls_cert: c.pem}", "metrics.tls_cert"),
-        (CAMERA % "" + "metrics: {tls_key: k.pem}", "metrics.tls_key"),
+        (CAMERA % "" + "metrics: {tls_cert: c.pem}", "metrics.tls_key"),
+        (CAMERA % "" + "metrics: {tls_key: k.pem}", "metrics.tls_cert"),
+        (CAMERA % "" + "metrics: {listen: '0.0.0.0:1', tls_cert: c, tls_key: k}", "metrics.listen"),
+        (CAMERA % "" + "metrics: {listen: '0.0.0.0:1', token_file: t}", "metrics.listen"),
         (CAMERA % "" + "security: {curve_secret: k}", "security.curve_secret"),
         (CAMERA % ", enabled: false", "cameras"),
         ("cameras: [{name: top, source: -1, model: m}]", "cameras[0].source"),
@@ -183,6 +185,20 @@ def test_addresses_that_others_reach_are_refused(host: str) -> None:
 
 
 OPEN = "publish: {bind: 'tcp://0.0.0.0:1', allow: w}\ncontrol: {bind: 'tcp://eth0:2', allow: c}\n"
+
+
+def test_with_tls_and_a_token_others_may_read_the_metrics() -> None:
+    config = parse(CAMERA % "" + "metrics: {listen: '0.0.0.0:9108', tls_cert: c, tls_key: k, token_file: t}")
+    assert (config.metrics.tls_cert, config.metrics.tls_key, config.metrics.token_file) == ("c", "k", "t")
+    parse(CAMERA % "" + "metrics: {token_file: t}")
+
+
+def test_a_digest_is_of_what_is_configured_and_shows_no_password() -> None:
+    one, same, other = (CAMERA % "" for _ in range(3))
+    other = other.replace("source: 0", "source: 1")
+    assert parse(one).digest == parse("# a remark\n" + same).digest != parse(other).digest
+    with_password = "cameras: [{name: top, source: 'rtsp://ann:%s@cam/1', model: m}]"
+    assert parse(with_password % "secret").digest == parse(with_password % "other").digest
 
 
 def test_with_keys_others_may_reach_a_socket() -> None:

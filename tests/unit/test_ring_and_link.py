@@ -25,6 +25,7 @@ from inspectd.cameras.protocol import (
     Ended,
     Failed,
     Freed,
+    Grown,
     Message,
     Opened,
     Unreadable,
@@ -52,6 +53,7 @@ MESSAGES: list[Message] = [
     Failed("der Stecker ist gezogen: größer → kleiner"),
     Failed(""),
     Ended(),
+    Grown(),
 ]
 
 
@@ -103,7 +105,7 @@ def test_a_file_name_that_is_not_utf8_is_no_reason_to_die(kind: str) -> None:
 )
 def test_nonsense_is_a_value_error_and_nothing_else(packet: bytes) -> None:
     with suppress(ValueError):
-        assert isinstance(protocol.decode(packet), Opened | Captured | Alive | Unreadable | Failed | Ended)
+        assert isinstance(protocol.decode(packet), Opened | Captured | Alive | Unreadable | Failed | Ended | Grown)
 
 
 @pytest.mark.parametrize(

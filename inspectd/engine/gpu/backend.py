@@ -90,6 +90,10 @@ class GpuBackend:
                 self._collect(part)
             self._models.forget(model)
 
+    def free_memory(self) -> int:
+        """Return how many bytes of the GPU nobody has taken."""
+        return self._device.free_memory()
+
     def pin(self, address: int, size: int) -> Callable[[], None]:
         """Page-lock a camera's memory, so that the device copies from it by itself."""
         return self._device.pin(address, size)
