@@ -82,6 +82,8 @@ class Health:
     opened: Opened | None
     openings: int = 0
     """How often it was opened."""
+    returns: int = 0
+    """How often it was lost, or frozen, and came back."""
     unreadable: int = 0
     """Pictures that could not be read, or came damaged."""
     leaks: bool = False
@@ -129,7 +131,7 @@ class Supervisor:
         self._state = State.STARTING
         self._detail: str | None = None
         self._opened: Opened | None = None
-        self._openings = self._unreadable = 0
+        self._openings = self._returns = self._unreadable = 0
         self._leaks = False  # the present child, or the last
         self._is_open = False  # and the next: of the present child, or the last
         self._running_s: float | None = None
@@ -174,7 +176,15 @@ class Supervisor:
         fps = (len(arrivals) - 1) * 1e9 / span_ns if span_ns > 0 and self._state is State.RUNNING else None
         last_ns = arrivals[-1] if arrivals else None
         return Health(
-            self._state, self._detail, fps, last_ns, self._opened, self._openings, self._unreadable, self._leaks
+            self._state,
+            self._detail,
+            fps,
+            last_ns,
+            self._opened,
+            openings=self._openings,
+            returns=self._returns,
+            unreadable=self._unreadable,
+            leaks=self._leaks,
         )
 
     def _run(self) -> None:
@@ -305,6 +315,7 @@ class Supervisor:
 
     def _set(self, state: State, detail: str | None) -> None:
         if state is State.RUNNING and self._state in (State.LOST, State.FROZEN):
+            self._returns += 1
             LOG.warning("camera %s is back", self.name)
         is_new = (state, detail) != (self._state, self._detail)
         self._state, self._detail = state, detail

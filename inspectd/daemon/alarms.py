@@ -48,8 +48,7 @@ class _Seen:
     """What one camera's figures were when they were last looked at."""
 
     faults: dict[Reason, int] = field(default_factory=dict)
-    openings: int = 1
-    """The first one is no event."""
+    returns: int = 0
 
 
 @dataclass(slots=True)
@@ -110,12 +109,12 @@ class Alarms:
 
     def _happened(self, name: str, camera: Camera) -> dict[str, Happened]:
         """Return what happened at a camera since the last look, by alarm."""
-        seen, faults, openings = self._seen[name], camera.counts.faults, camera.health.openings
+        seen, faults, returns = self._seen[name], camera.counts.faults, camera.health.returns
         new = {reason: faults.get(reason, 0) - seen.faults.get(reason, 0) for reason in REPEATING}
         found = {str(reason): Happened(times, camera.last_detail(reason)) for reason, times in new.items() if times > 0}
-        if openings > seen.openings:
-            found["unsteady"] = Happened(openings - seen.openings, f"it was opened {openings} times so far")
-        self._seen[name] = _Seen(dict(faults), max(openings, seen.openings))
+        if returns > seen.returns:
+            found["unsteady"] = Happened(returns - seen.returns, f"it came back {returns} times so far")
+        self._seen[name] = _Seen(dict(faults), returns)
         return found
 
     def _count(self, name: str, counts: Counts, now_s: float) -> None:

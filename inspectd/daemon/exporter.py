@@ -98,7 +98,11 @@ class _Server(ThreadingMixIn, HTTPServer):
         self._lock = threading.Lock()
 
     def server_bind(self) -> None:
-        """Bind, without asking a name server for our own name."""
+        """Bind, without asking a name server for our own name.
+
+        Connections of a daemon that was killed linger for a minute: they must not keep the next one out.
+        """
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # as HTTPServer does

@@ -152,6 +152,7 @@ def _cameras(status: Status, names: Iterable[str]) -> Iterator[Metric]:
         "inspectd_camera_inspecting", "1 while a part that passes it would be inspected.", labels=["camera"]
     )
     openings = CounterMetricFamily("inspectd_camera_openings", "How often it was opened.", labels=["camera"])
+    returns = CounterMetricFamily("inspectd_camera_returns", "How often it was lost and came back.", labels=["camera"])
     damaged = CounterMetricFamily(
         "inspectd_pictures_damaged", "Pictures that came damaged, or could not be read.", labels=["camera"]
     )
@@ -164,10 +165,11 @@ def _cameras(status: Status, names: Iterable[str]) -> Iterator[Metric]:
         if (health := status.camera_health(name)) is None:
             continue
         openings.add_metric([name], health.openings)
+        returns.add_metric([name], health.returns)
         damaged.add_metric([name], health.unreadable)
         if (age_s := health.last_frame_age_s) is not None:
             age.add_metric([name], age_s)
-    yield from (states, inspecting, openings, damaged, age)
+    yield from (states, inspecting, openings, returns, damaged, age)
 
 
 def _criteria(status: Status, names: Iterable[str]) -> Iterator[Metric]:

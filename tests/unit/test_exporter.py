@@ -77,6 +77,18 @@ def test_random_requests_do_no_harm(exporter: Exporter) -> None:
     assert get(exporter, "/metrics")[0] == 200
 
 
+def test_connections_of_a_daemon_that_ended_do_not_keep_the_next_one_out(exporter: Exporter) -> None:
+    port = exporter.port
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as lingers:
+        lingers.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        while lingers.recv(4096):  # the server closes first, so that its end of the connection is the one that waits
+            pass
+        exporter.close()
+    again = Exporter(f"127.0.0.1:{port}")
+    again.listen()
+    again.close()
+
+
 def test_a_taken_port_is_one_sentence(exporter: Exporter) -> None:
     with pytest.raises(StartError, match="cannot be bound"):
         Exporter(f"127.0.0.1:{exporter.port}").listen()
