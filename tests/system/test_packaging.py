@@ -73,6 +73,8 @@ def test_every_folder_of_modules_is_a_package(source: Path) -> None:
     [
         ("inspectd/configs/inspectd.yaml", "configs/inspectd.yaml"),
         ("inspectd/configs/wire.schema.json", "configs/wire.schema.json"),
+        ("inspectd/configs/prometheus/alerts.yaml", "configs/prometheus/alerts.yaml"),
+        ("inspectd/configs/grafana/inspectd.json", "configs/grafana/inspectd.json"),
         ("inspectd/systemd/inspectd.service", "systemd/inspectd.service"),
         ("inspectd/py.typed", "inspectd/py.typed"),
         ("calibrate/results/templates/report.html", "calibrate/results/templates/report.html"),
