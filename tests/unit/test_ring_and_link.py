@@ -124,7 +124,7 @@ def test_what_is_no_message_is_refused(packet: bytes) -> None:
         [2, 1, 2, 0, 3, [4, 5], "float32", None],
         [2, -1, 2, 0, 3, [4, 5], "uint8", None],
         [2, 1, 2, 0, 3, [4, -5], "uint8", None],
-        [7],
+        [8],
     ],
 )
 def test_pictures_that_cannot_be_are_refused(fields: list[object]) -> None:
