@@ -32,10 +32,13 @@ COMMANDS = {
     "replay": "Archived pictures through a model: what was said, and what it says.",
     "audit": "Who changed what, and whether that is the whole truth.",
     "conformance": "Whether a daemon or gateway speaks the protocol.",
+    "init": "Write a first configuration.",
     "check": "Say everything that is wrong with a configuration.",
     "bench": "Throughput and latency per stage on this machine.",
     "cameras": "List what is plugged in.",
     "keygen": "Make the keys that a daemon or client elsewhere needs.",
+    "service": "Install the daemon as a service of systemd, upgrade it, remove it.",
+    "completion": "What bash, zsh or fish need to complete commands.",
 }
 
 

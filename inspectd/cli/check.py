@@ -162,6 +162,7 @@ def problems_of_models(settings: Config) -> list[str]:
 
 def problems_of_keys(settings: Config) -> list[str]:
     """Return what is wrong with the daemon's own keys, and with those that may connect."""
+    from inspectd.credentials import secret_path
     from inspectd.errors import UsageError
     from inspectd.wire.keys import read_allowed, read_pair
 
@@ -171,7 +172,7 @@ def problems_of_keys(settings: Config) -> list[str]:
         if secret is None:
             continue
         try:
-            read_pair(Path(secret))
+            read_pair(secret_path(f"security.{where}", secret))
         except UsageError as error:
             problems.append(f"security.{where}: {error}")
     for where, folder in (("publish.allow", settings.publish.allow), ("control.allow", settings.control.allow)):

@@ -12,6 +12,7 @@ import zmq
 
 from inspectd.addresses import is_local, split_address
 from inspectd.config import Config
+from inspectd.credentials import secret_path
 from inspectd.daemon.exporter import Exporter
 from inspectd.daemon.guard import guard_of
 from inspectd.daemon.heartbeat import Heartbeat
@@ -108,8 +109,9 @@ def doors_of(config: Config) -> dict[str, tuple[Door, Path]]:
     secret = config.security.curve_secret
     if not secret or not all(wanted.values()):
         raise UsageError("An address that others can reach has no keys; set security.curve_secret and allow.")
-    keys = read_pair(Path(secret))
-    later = read_pair(Path(config.security.next_secret)) if config.security.next_secret else None
+    keys = read_pair(secret_path("security.curve_secret", secret))
+    next_secret = config.security.next_secret
+    later = read_pair(secret_path("security.next_secret", next_secret)) if next_secret else None
     nexts = {WATCH: config.publish.next_bind, COMMAND: config.control.next_bind}
     return {
         domain: (Door(keys, domain, (address, later) if address and later else None), Path(folder or ""))

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from inspectd.config import MetricsConfig
+from inspectd.credentials import secret_path
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 
@@ -41,19 +42,23 @@ class Guard:
 
 def guard_of(config: MetricsConfig) -> Guard:
     """Read certificate, key and token; UsageError: one cannot be used."""
-    token = _token(Path(config.token_file)) if config.token_file is not None else None
+    token = None
+    if config.token_file is not None:
+        token = _token(secret_path("metrics.token_file", config.token_file))
     if config.tls_cert is None or config.tls_key is None:
         return Guard(token=token)
-    _read("metrics.tls_cert", Path(config.tls_cert), MOST_BYTES)
-    _secret("metrics.tls_key", Path(config.tls_key), MOST_BYTES)
+    cert = secret_path("metrics.tls_cert", config.tls_cert)
+    key = secret_path("metrics.tls_key", config.tls_key)
+    _read("metrics.tls_cert", cert, MOST_BYTES)
+    _secret("metrics.tls_key", key, MOST_BYTES)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         # A key with a passphrase must not be asked for on a terminal that a daemon does not have.
-        context.load_cert_chain(config.tls_cert, config.tls_key, password=lambda: b"")
+        context.load_cert_chain(cert, key, password=lambda: b"")
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"metrics.tls_cert {config.tls_cert} and metrics.tls_key {config.tls_key} cannot be used together "
+            f"metrics.tls_cert {cert} and metrics.tls_key {key} cannot be used together "
             f"({_why(error)}); expected a certificate and its key in PEM, the key without a passphrase."
         ) from None
     return Guard(context, token)
