@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from conftest import ROOT
+from wheels import built, copied, git_files
 
 import inspectd
 
@@ -21,32 +21,14 @@ TOP_LEVEL = {"inspectd", "calibrate", "configs", "systemd", "tests", "pyproject.
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is not a checkout: git knows no files")
 
 
-def git_files(*options: str) -> list[PurePosixPath]:
-    listed = subprocess.run(["git", "ls-files", "-z", *options], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [PurePosixPath(name) for name in listed.stdout.split("\0") if name]
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what would be committed, so that building leaves nothing in the checkout."""
-    copy = tmp_path_factory.mktemp("source")
-    for name in git_files("--cached", "--others", "--exclude-standard"):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
-    return copy
+    return copied(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built without a network."""
-    target = tmp_path_factory.mktemp("wheel")
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
-    build = [sys.executable, "-m", "pip", "wheel", *options, "-w", str(target), "."]
-    done = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = target.iterdir()
-    return built
+    return built(source, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
