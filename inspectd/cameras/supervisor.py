@@ -22,6 +22,7 @@ from inspectd.cameras.process import START_S
 from inspectd.cameras.protocol import Alive, Captured, CaptureSettings, Ended, Failed, Grown, Opened, Unreadable
 from inspectd.cameras.ring import Pin
 from inspectd.errors import CameraError
+from inspectd.logs import about
 from inspectd.records import Frame, Reason, Stamp
 
 LOG = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class Supervisor:
     ) -> None:
         """`last_frame`: the highest frame number of earlier supervisors of this camera."""
         self.name = name
+        self._about = about(camera=name)
         self.is_finite = is_finite
         self._settings = settings
         self._events = events
@@ -198,7 +200,7 @@ class Supervisor:
                     break
                 self._report_gone(gone)
             except Exception as error:  # a thread's top: this camera is restarted, the others go on
-                LOG.exception("camera %s: unexpected error; it is restarted", self.name)
+                LOG.exception("camera %s: unexpected error; it is restarted", self.name, extra=self._about)
                 self._state, self._detail = State.LOST, f"an unexpected error ({type(error).__name__}); see the log"
             was_not_there = bool(known_as) and not self._is_open
             was_well = self._running_s is not None and time.monotonic() - self._running_s > WELL_S
@@ -231,7 +233,7 @@ class Supervisor:
         except CameraError as error:
             return _Gone(Reason.CAMERA_LOST, str(error))
         except Exception:  # a thread's top: this camera is restarted, the others go on
-            LOG.exception("camera %s: unexpected error while handling its messages", self.name)
+            LOG.exception("camera %s: unexpected error while handling its messages", self.name, extra=self._about)
             return _Gone(Reason.CAMERA_LOST, "an unexpected error; the log has the details")
         finally:
             self._child = None
@@ -248,7 +250,7 @@ class Supervisor:
             match message:
                 case Opened():
                     if message.caveat and not self._openings:
-                        LOG.warning("camera %s: %s", self.name, message.caveat)
+                        LOG.warning("camera %s: %s", self.name, message.caveat, extra=self._about)
                     self._opened = message
                     self._openings += not self._is_open
                     self._is_open, self._known_as = True, message.known_as
@@ -268,7 +270,7 @@ class Supervisor:
                     self._events.on_unreadable(stamp, message.why)
                 case Grown():
                     self._leaks = True
-                    LOG.warning("camera %s: its driver takes more and more memory", self.name)
+                    LOG.warning("camera %s: its driver takes more and more memory", self.name, extra=self._about)
                 case Failed():
                     self._skip_if_file(child, message.why)
                     return _Gone(Reason.CAMERA_LOST, message.why)
@@ -305,7 +307,7 @@ class Supervisor:
         is_transition = state is not self._state
         self._set(state, gone.why)
         if is_transition:
-            LOG.warning("camera %s is %s: %s", self.name, state, gone.why)
+            LOG.warning("camera %s is %s: %s", self.name, state, gone.why, extra=self._about)
             self._events.on_gone(gone.reason, gone.why)
 
     def _set_running(self) -> None:
@@ -316,7 +318,7 @@ class Supervisor:
     def _set(self, state: State, detail: str | None) -> None:
         if state is State.RUNNING and self._state in (State.LOST, State.FROZEN):
             self._returns += 1
-            LOG.warning("camera %s is back", self.name)
+            LOG.warning("camera %s is back", self.name, extra=self._about)
         is_new = (state, detail) != (self._state, self._detail)
         self._state, self._detail = state, detail
         if is_new:

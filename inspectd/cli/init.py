@@ -12,7 +12,7 @@ MODELS = Path("/var/lib/inspectd/models")
 FIRST_NAMES = ("top", "side", "front", "back")
 
 
-@click.command(epilog="Example: sudo inspectd init; inspectd init --config inspectd.yaml --camera top=/dev/video0")
+@click.command(epilog="Example: inspectd init --config inspectd.yaml --camera top=/dev/video0")
 @click.option(
     "--config", "path", type=click.Path(path_type=Path), default=DEFAULT, show_default=True, help="Where it is written."
 )

@@ -14,14 +14,21 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 @click.command(epilog="Example: inspectd run --config /etc/inspectd/inspectd.yaml")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "journal", "json"]),
+    default="auto",
+    show_default=True,
+    help="How it logs to stderr, or to systemd's journal.",
+)
 @click.option("--exit-when-done", is_flag=True, help="End with the last finite source (file or folder).")
-def command(config_path: Path, exit_when_done: bool) -> None:
+def command(config_path: Path, log_format: str, exit_when_done: bool) -> None:
     """Inspect what the configured cameras see, until SIGTERM or Ctrl-C; a second Ctrl-C forces the exit."""
-    from inspectd import config
+    from inspectd import config, logs
     from inspectd.cli.check import notes_of_folders, problems_of_sources
     from inspectd.errors import UsageError
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logs.begin(log_format)
     settings = config.load(config_path)
     problems = problems_of_sources(settings)
     if problems:

@@ -20,23 +20,23 @@ _root = click.option(
 )
 
 
-@click.group(epilog="Example: sudo inspectd service install")
+@click.group(epilog="Example: inspectd service install")
 def command() -> None:
     """Install, upgrade or remove the daemon as a service of systemd, with what belongs to it.
 
     Unit, folders for configuration and keys, groups, rules for Prometheus, a dashboard, and completion for shells. Each
-    thing that is done is said. What you have changed is kept, and what is new laid beside it.
+    thing that is done is said. What you have changed is kept, and what is new laid beside it. Needs root (sudo).
     """
 
 
-@command.command(epilog="Example: sudo inspectd service install")
+@command.command(epilog="Example: inspectd service install")
 @_root
 def install(root: Path) -> None:
     """Put everything in place; again, only what is missing."""
     _service(root).install()
 
 
-@command.command(epilog="Example: sudo inspectd service upgrade --restart")
+@command.command(epilog="Example: inspectd service upgrade --restart")
 @_root
 @click.option(
     "--restart", "restarts", is_flag=True, help="Restart the daemon: parts that pass meanwhile are not inspected."
@@ -46,7 +46,7 @@ def upgrade(root: Path, restarts: bool) -> None:
     _service(root).upgrade(restarts=restarts)
 
 
-@command.command(epilog="Example: sudo inspectd service remove")
+@command.command(epilog="Example: inspectd service remove")
 @_root
 def remove(root: Path) -> None:
     """Stop the daemon and take away what was placed; configuration, models, journal and keys are kept."""

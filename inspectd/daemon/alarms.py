@@ -14,6 +14,7 @@ from inspectd.alarms import OF_CAMERA, OF_DAEMON, Priority
 from inspectd.cameras.supervisor import State
 from inspectd.daemon.raising import Change, Happened, Raised, Raising
 from inspectd.line.camera import Camera
+from inspectd.logs import about
 from inspectd.records import Counts, Reason
 
 LOG = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ LOG = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 TELL_EVERY_S = 60.0
 """A line a second and camera would bury everything else within a day."""
+TELL_DISPLACED_EVERY_S = 3600.0
+"""That the newest picture goes first, where a camera is faster than the engine, is as it should be."""
 NEAR = 0.8
 """Of the deadline, taken by one scored picture in a hundred."""
 LEVELS = {
@@ -43,7 +46,7 @@ class OfDaemon:
     """How many connections were not let in."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """What one camera's figures were when they were last looked at."""
 
@@ -51,15 +54,24 @@ class _Seen:
     returns: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Told:
     """What one camera's counts were when they were last told of."""
 
     since_s: float
     next_s: float = 0.0
     captured: int = 0
-    displaced: int = 0
     faults: dict[Reason, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Displaced:
+    """The same, of pictures that gave way to newer ones."""
+
+    since_s: float
+    next_s: float = 0.0
+    captured: int = 0
+    displaced: int = 0
 
 
 class Alarms:
@@ -77,6 +89,7 @@ class Alarms:
         self._seen = {name: _Seen() for name in cameras}
         self._refused = 0
         self._told: dict[str, _Told] = {}
+        self._displaced: dict[str, _Displaced] = {}
         self._next_look_s = 0.0
 
     def of_camera(self, name: str) -> tuple[Raised, ...]:
@@ -98,14 +111,15 @@ class Alarms:
         for change in self._own.look(
             now_s, {"clients_refused": Happened(new, f"{refused} so far")}, self._daemon.lasting()
         ):
-            _say("the daemon", change, now_s)
+            _say(None, change, now_s)
         for name, camera in self._cameras.items():
             changes = self._raising[name].look(now_s, self._happened(name, camera), lasting_of(camera))
             for change in changes:
-                _say(f"camera {name}", change, now_s)
+                _say(name, change, now_s)
             if changes:
                 self._changed(name)
-            self._count(name, camera.counts, now_s)
+            self._count_faults(name, camera.counts, now_s)
+            self._count_displaced(name, camera.counts, now_s)
 
     def _happened(self, name: str, camera: Camera) -> dict[str, Happened]:
         """Return what happened at a camera since the last look, by alarm."""
@@ -117,30 +131,37 @@ class Alarms:
         self._seen[name] = _Seen(dict(faults), returns)
         return found
 
-    def _count(self, name: str, counts: Counts, now_s: float) -> None:
-        """Say in numbers what repeats."""
+    def _count_faults(self, name: str, counts: Counts, now_s: float) -> None:
+        """Say in numbers what repeats: at once, and then once a minute while it lasts."""
         told = self._told.setdefault(name, _Told(now_s))
         if now_s < told.next_s:
             return
         faults = {reason: counts.faults.get(reason, 0) - told.faults.get(reason, 0) for reason in REPEATING}
         faults = {reason: count for reason, count in faults.items() if count > 0}
-        displaced = counts.displaced - told.displaced
         frames, seconds = counts.captured - told.captured, now_s - told.since_s
-        self._told[name] = _Told(now_s, told.next_s, counts.captured, counts.displaced, dict(counts.faults))
-        if not faults and displaced <= 0:
+        next_s = now_s + TELL_EVERY_S if faults else 0.0
+        self._told[name] = _Told(now_s, next_s, counts.captured, dict(counts.faults))
+        if faults:
+            LOG.warning(
+                "camera %s: of %d frames in %.0f s %s%s",
+                name,
+                frames,
+                seconds,
+                ", ".join(f"{count} fault: {reason}" for reason, count in faults.items()),
+                self._what_it_takes(name) if faults.keys() & {Reason.DEADLINE, Reason.OVERLOAD} else "",
+                extra=about(camera=name),
+            )
+
+    def _count_displaced(self, name: str, counts: Counts, now_s: float) -> None:
+        """Say how many pictures gave way to newer ones: once an hour, as it is no trouble."""
+        told = self._displaced.setdefault(name, _Displaced(now_s))
+        if now_s < told.next_s or counts.displaced == told.displaced:
             return
-        self._told[name].next_s = now_s + TELL_EVERY_S
-        what = [f"{count} fault: {reason}" for reason, count in faults.items()]
-        what += [f"{displaced} displaced by newer frames"] if displaced > 0 else []
-        LOG.log(
-            logging.WARNING if faults else logging.INFO,
-            "camera %s: of %d frames in %.0f s %s%s",
-            name,
-            frames,
-            seconds,
-            ", ".join(what),
-            self._what_it_takes(name) if faults.keys() & {Reason.DEADLINE, Reason.OVERLOAD} else "",
-        )
+        frames, displaced = counts.captured - told.captured, counts.displaced - told.displaced
+        text, seconds = "camera %s: of %d frames in %.0f s %d displaced by newer frames", now_s - told.since_s
+        LOG.info(text, name, frames, seconds, displaced, extra=about(camera=name))
+        next_s = now_s + TELL_DISPLACED_EVERY_S
+        self._displaced[name] = _Displaced(now_s, next_s, counts.captured, counts.displaced)
 
     def _what_it_takes(self, name: str) -> str:
         camera = self._cameras[name]
@@ -174,9 +195,12 @@ def lasting_of(camera: Camera) -> dict[str, str]:
     return found
 
 
-def _say(who: str, change: Change, now_s: float) -> None:
+def _say(camera: str | None, change: Change, now_s: float) -> None:
     alarm, since_s = change.raised.alarm, change.raised.since_s
+    who = "the daemon" if camera is None else f"camera {camera}"
+    extra = about(camera=camera, alarm=alarm.name)
     if change.is_over:
-        LOG.info("%s: alarm %s is over after %.0f s", who, alarm.name, now_s - since_s)
+        LOG.info("%s: alarm %s is over after %.0f s", who, alarm.name, now_s - since_s, extra=extra)
         return
-    LOG.log(LEVELS[alarm.priority], "%s %s. %s", who, change.raised.sentence.rstrip("."), alarm.action)
+    sentence = change.raised.sentence.rstrip(".")
+    LOG.log(LEVELS[alarm.priority], "%s %s. %s", who, sentence, alarm.action, extra=extra)

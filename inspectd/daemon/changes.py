@@ -26,6 +26,7 @@ from inspectd.history.journal import Journal
 from inspectd.history.overrides import NONE, NOTHING, CameraOverrides, Override, ThresholdOverride
 from inspectd.line.camera import Camera
 from inspectd.line.recipe import Area, NoRecipe, Recipe
+from inspectd.logs import EVIDENCE, about
 from inspectd.plan import AreaPlan, Plan, plans_of
 from inspectd.wire.messages import rfc3339
 from inspectd.wire.requests import (
@@ -360,7 +361,10 @@ class Changes:
             undone = Asker(asker.who, asker.by, f"{what} failed: {error}")
             self._journal.note(self._change("undone", camera.name, undone, new, old))
             raise
-        LOG.info("camera %s: %s by %s: %s instead of %s", camera.name, what, asker.who or asker.by, new, old)
+        extra = {**about(camera=camera.name), **EVIDENCE}
+        LOG.info(
+            "camera %s: %s by %s: %s instead of %s", camera.name, what, asker.who or asker.by, new, old, extra=extra
+        )
 
     def _change(self, what: str, camera: str | None, asker: Asker, old: Any = None, new: Any = None) -> AuditChange:
         at = rfc3339(time.time_ns())

@@ -27,6 +27,7 @@ from inspectd.history import database
 from inspectd.history.audit import Head, Row
 from inspectd.history.database import JournalError
 from inspectd.history.file import Identity, JournalFile, Limits, Said, identity_of
+from inspectd.logs import EVIDENCE
 from inspectd.wire.messages import rfc3339
 from inspectd.wire.requests import AuditChange
 
@@ -350,7 +351,7 @@ class Journal:
 
     def _say_head(self, head: Head) -> None:
         self._head_s = time.monotonic() + HEAD_EVERY_S
-        LOG.info("audit: row %d has the hash %s", *head)
+        LOG.info("audit: row %d has the hash %s", *head, extra=EVIDENCE)
 
 
 def _words(path: Path | None, error: BaseException) -> str:

@@ -147,6 +147,7 @@ def test_a_model_that_cannot_be_used_leaves_the_old_one_judging(tmp_path: Path, 
             assert why in str(error)
         judged(daemon, 20)
         assert {(v["verdict"] in {"ok", "ng"}, v["threshold"]) for v in daemon.verdicts} == {(True, 1.0)}
+        daemon.listen(lambda d: "is not used any more" in d.log)
         assert daemon.log.count("is not used any more") == 1, "the one that was loaded before it was refused"
     assert [c.what for c in changes(daemon)] == ["start"]
 

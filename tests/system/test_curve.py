@@ -48,7 +48,7 @@ class Site:
             f"publish: {{bind: '{self.published.replace('127.0.0.1', 'lo')}', allow: {folder / 'watch'}}}\n"
             f"control: {{bind: '{self.control.replace('127.0.0.1', 'lo')}', allow: {folder / 'command'}}}\n"
             f"security: {{curve_secret: {folder / 'keys' / 'line3.key_secret'}}}\n"
-            f"metrics: {{listen: '127.0.0.1:0'}}\njournal: {{path: {folder / 'journal.db'}}}\n"
+            f"metrics: {{listen: '127.0.0.1:0'}}\njournal: {{path: {folder / 'journal.db'}}}\narchive: {{max_gb: 0}}\n"
         )
 
     def keys(self, name: str) -> Keys:

@@ -87,6 +87,17 @@ def test_it_is_active_only_when_it_is_ready(machine: Machine) -> None:
     is_answered(machine)
 
 
+def test_its_journal_has_levels_and_fields(machine: Machine) -> None:
+    machine.does("pkill", "-KILL", "--full", "inspectd.cameras.capture")
+    of_camera = ["journalctl", "-u", "inspectd", "INSPECTD_CAMERA=top", "-o", "json", "--no-pager"]
+    machine.until("camera top is back", *of_camera, timeout_s=30)
+    lines = [json.loads(line) for line in machine.does(*of_camera).splitlines()]
+    assert lines[0]["MESSAGE"].startswith("camera top is lost: ")
+    assert (lines[0]["PRIORITY"], lines[0]["LOGGER"]) == ("4", "inspectd.cameras.supervisor")
+    said = machine.does("journalctl", "-u", "inspectd", "-p", "info..info", "-o", "cat", "--no-pager")
+    assert "ready: top running" in said
+
+
 def test_its_exposure_is_small(machine: Machine) -> None:
     said = machine.does("systemd-analyze", "security", "inspectd", "--no-pager")
     assert float(said.split("Overall exposure level for inspectd.service:")[1].split()[0]) <= 2.0

@@ -108,6 +108,13 @@ def test_displaced_frames_are_no_warning(alarms: Alarms, cameras: Cameras, caplo
     alarms.look(2.0)
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert "camera side: of 50 frames in 2 s 20 displaced by newer frames" in caplog.text
+    for second in range(3, 3600):
+        cameras["side"].counts.displaced += 10
+        alarms.look(float(second))
+    assert len(caplog.records) == 1, "it is said once an hour"
+    cameras["side"].counts.faults = {Reason.PICTURE: 1}
+    alarms.look(3600.0)
+    assert len(caplog.records) == 2, "but what is trouble is said at once"
 
 
 def test_several_reasons_share_a_line_and_no_score_is_said(
