@@ -25,6 +25,7 @@ COMMANDS = {
     "test": "Judge a folder of pictures, and say what other thresholds would do.",
     "install": "Put a calibrated model where the daemon looks, and back.",
     "run": "The daemon.",
+    "reload": "Have a daemon read its configuration again.",
     "watch": "What a daemon says, live.",
     "status": "How a daemon and its cameras are.",
     "trigger": "Tell a daemon that a part is there.",

@@ -29,13 +29,17 @@ def command(config_path: Path, log_format: str, exit_when_done: bool) -> None:
     from inspectd.errors import UsageError
 
     logs.begin(log_format)
-    settings = config.load(config_path)
-    problems = problems_of_sources(settings)
-    if problems:
-        raise UsageError("\n".join(problems))
+
+    def read() -> config.Config:
+        found = config.load(config_path)
+        if problems := problems_of_sources(found):
+            raise UsageError("\n".join(problems))
+        return found
+
+    settings = read()
     for note in notes_of_folders(settings):
         logging.warning("%s", note)
 
     from inspectd.daemon.life import Daemon
 
-    Daemon(settings, exit_when_done=exit_when_done).run()
+    Daemon(settings, read, exit_when_done=exit_when_done).run()

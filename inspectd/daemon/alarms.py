@@ -84,9 +84,9 @@ class Alarms:
         self._cameras = cameras
         self._daemon = daemon
         self._changed = changed
-        self._raising = {name: Raising(OF_CAMERA) for name in cameras}
+        self._raising: dict[str, Raising] = {}
         self._own = Raising(OF_DAEMON)
-        self._seen = {name: _Seen() for name in cameras}
+        self._seen: dict[str, _Seen] = {}
         self._refused = 0
         self._told: dict[str, _Told] = {}
         self._displaced: dict[str, _Displaced] = {}
@@ -94,7 +94,8 @@ class Alarms:
 
     def of_camera(self, name: str) -> tuple[Raised, ...]:
         """Return what is raised at a camera, the most urgent first."""
-        return self._raising[name].raised if name in self._raising else ()
+        raising = self._raising.get(name)
+        return raising.raised if raising is not None else ()
 
     @property
     def of_daemon(self) -> tuple[Raised, ...]:
@@ -112,8 +113,13 @@ class Alarms:
             now_s, {"clients_refused": Happened(new, f"{refused} so far")}, self._daemon.lasting()
         ):
             _say(None, change, now_s)
+        for name in set(self._raising) - set(self._cameras):  # it is gone, and its alarms with it
+            for known in (self._raising, self._seen, self._told, self._displaced):
+                known.pop(name, None)
         for name, camera in self._cameras.items():
-            changes = self._raising[name].look(now_s, self._happened(name, camera), lasting_of(camera))
+            changes = self._raising.setdefault(name, Raising(OF_CAMERA)).look(
+                now_s, self._happened(name, camera), lasting_of(camera)
+            )
             for change in changes:
                 _say(name, change, now_s)
             if changes:
@@ -123,7 +129,7 @@ class Alarms:
 
     def _happened(self, name: str, camera: Camera) -> dict[str, Happened]:
         """Return what happened at a camera since the last look, by alarm."""
-        seen, faults, returns = self._seen[name], camera.counts.faults, camera.health.returns
+        seen, faults, returns = self._seen.get(name, _Seen()), camera.counts.faults, camera.health.returns
         new = {reason: faults.get(reason, 0) - seen.faults.get(reason, 0) for reason in REPEATING}
         found = {str(reason): Happened(times, camera.last_detail(reason)) for reason, times in new.items() if times > 0}
         if returns > seen.returns:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from inspectd.daemon.described import all_or_one, described, in_force, judges, of_place, threshold_of
+from inspectd.daemon.roster import Roster
 from inspectd.daemon.standing import Standing
 from inspectd.daemon.thresholds import check_threshold, try_threshold
 from inspectd.daemon.worker import Reply
@@ -26,6 +27,7 @@ from inspectd.history.journal import Journal
 from inspectd.history.overrides import NONE, NOTHING, CameraOverrides, Override, ThresholdOverride
 from inspectd.line.camera import Camera
 from inspectd.line.recipe import Area, NoRecipe, Recipe
+from inspectd.line.shadow import Shadows
 from inspectd.logs import EVIDENCE, about
 from inspectd.plan import AreaPlan, Plan, plans_of
 from inspectd.wire.messages import rfc3339
@@ -69,8 +71,9 @@ class Changes:
 
     def __init__(
         self,
-        cameras: Mapping[str, Camera],
+        cameras: Roster,
         standing: Standing,
+        shadows: Shadows,
         journal: Journal,
         archive: Archive,
         epoch: str,
@@ -78,7 +81,7 @@ class Changes:
         self._cameras = cameras
         self._models = standing.models
         self._overrides = standing.overrides
-        self._shadows = tuple(standing.shadows.values())
+        self._shadows = shadows
         self._journal = journal
         self._archive = archive
         self._epoch = epoch
@@ -144,7 +147,7 @@ class Changes:
 
     def revert(self, request: RevertRequest, user: str | None) -> Reply:
         """Return to what the configuration says, in all areas of all products."""
-        camera = self._cameras[request.camera]
+        camera = self._cameras.find(request.camera)
         kept, plans = self._overrides.of(camera.name), plans_of(camera.config)
         if request.recipe is not None and request.recipe not in plans:
             raise RefusedError(
@@ -171,7 +174,7 @@ class Changes:
 
     def recipe(self, request: RecipeRequest, user: str | None) -> Reply:
         """Take the parts that come for another product. This does not wait for the journal: a line must go on."""
-        camera = self._cameras[request.camera]
+        camera = self._cameras.find(request.camera)
         if self._is_stopping:
             raise RefusedError("shutdown", "The daemon is stopping; nothing was changed.")
         recipe = _named(camera, request.name)
@@ -198,16 +201,18 @@ class Changes:
 
     def end_bypass(self, request: BypassRequest, user: str | None) -> Reply:
         """Inspect again; this waits for nothing, the journal included."""
-        self._resume(self._cameras[request.camera], None, Asker(user, request.by, request.why))
+        self._resume(request.camera, None, Asker(user, request.by, request.why))
         return Reply(msgspec.to_builtins(BypassResult(until=None)))
 
     def bypass(self, request: BypassRequest, user: str | None, number: int) -> Reply:
         """Inspect nothing for a while; `number`: of the request. A later one wins."""
-        camera = self._cameras[request.camera]
+        camera = self._cameras.find(request.camera)
         asker = Asker(user, request.by, request.why)
         until = rfc3339(time.time_ns() + int(request.seconds * 1e9))
         self._journal.record(self._change("bypass", camera.name, asker, new={"until": until}))
-        end = threading.Timer(request.seconds, lambda: self._resume(camera, end, Asker(None, None, "its time is over")))
+        end = threading.Timer(
+            request.seconds, lambda: self._resume(camera.name, end, Asker(None, None, "its time is over"))
+        )
         end.daemon = True
         with self._ending:
             if self._bypass_requests.get(camera.name, number) != number or self._is_stopping:
@@ -258,7 +263,9 @@ class Changes:
                 LOG.warning("frames of a model that was replaced are still under way; it stays in memory")
                 return
             time.sleep(LOOK_S)
-        self._models.keep_only([*(recipe for camera in cameras for recipe in camera.products.all), *self._shadows])
+        self._models.keep_only(
+            [*(recipe for camera in cameras for recipe in camera.products.all), *self._shadows.recipes]
+        )
 
     def stop(self) -> None:
         """Begin no change any more. From any thread."""
@@ -294,15 +301,15 @@ class Changes:
         """Return by camera what judges, for the audit."""
         return {name: judges(camera) for name, camera in self._cameras.items()}
 
-    def note(self, what: str, new: Any) -> None:
-        """Write down what happened to the daemon."""
-        self._journal.note(self._change(what, None, Asker(None, None, None), new=new))
+    def note(self, what: str, new: Any, who: str | None = None) -> None:
+        """Write down what happened to the daemon. `who`: name of the key of the client that asked for it."""
+        self._journal.note(self._change(what, None, Asker(who, None, None), new=new))
 
     # The rest
 
     def _place(self, request: ThresholdRequest | ModelRequest) -> tuple[Camera, Plan, AreaPlan]:
         """Return which area of which product a request is about; RefusedError: that is not clear."""
-        camera = self._cameras[request.camera]
+        camera = self._cameras.find(request.camera)
         product = request.recipe if request.recipe is not None else camera.products.chosen
         plans = plans_of(camera.config)
         if product not in plans:
@@ -370,18 +377,19 @@ class Changes:
         at = rfc3339(time.time_ns())
         return AuditChange(at=at, epoch=self._epoch, what=what, camera=camera, old=old, new=new, **asker._asdict())
 
-    def _resume(self, camera: Camera, whose: threading.Timer | None, asker: Asker) -> None:
+    def _resume(self, camera: str, whose: threading.Timer | None, asker: Asker) -> None:
         """End a bypass; `whose` time is over, or (None) whichever there is."""
         with self._ending:
-            end = self._ends.get(camera.name)
+            end = self._ends.get(camera)
             if whose is not None and end is not whose:
                 return  # another one has taken its place, or it was ended
             if end is None:
                 return  # there is none
             end.cancel()
-            del self._ends[camera.name]
-            camera.resume()
-        self._journal.note(self._change("bypass_end", camera.name, asker))
+            del self._ends[camera]
+            if (running := self._cameras.get(camera)) is not None:  # another one, if it was opened anew
+                running.resume()
+        self._journal.note(self._change("bypass_end", camera, asker))
 
     def _reply(self, camera: Camera, recipe: Recipe, area: Area, trial: TrialMessage | None = None) -> Reply:
         result = ChangeResult(

@@ -6,7 +6,7 @@ makes changes, which may take as long as a model is loaded; another answers from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,9 +57,9 @@ class StatusSource(Protocol):
 class Commands:
     """Answers the requests of one daemon."""
 
-    def __init__(self, cameras: Iterable[str], *tables: Handlers) -> None:
-        """`cameras`: the names of those that are inspected."""
-        self._cameras = tuple(cameras)
+    def __init__(self, cameras: Collection[str], *tables: Handlers) -> None:
+        """`cameras`: the names of those that are inspected; they may change."""
+        self._cameras = cameras
         self._handlers = {kind: handler for table in tables for kind, handler in table.items()}
 
     def handle(self, request: Request, answer: Answer) -> None:
@@ -125,7 +125,9 @@ def remembering(journal: Journal, epoch: str, budget: Budget, worker: Worker) ->
     return {VerdictsRequest: verdicts, AuditRequest: audit}
 
 
-def changing(changes: Changes, worker: Worker, prompt: Worker, marking: Worker) -> Handlers:
+def changing(
+    changes: Changes, worker: Worker, prompt: Worker, marking: Worker, reload: Callable[[str | None], Reply]
+) -> Handlers:
     """What is changed while the line runs, and what people say of parts.
 
     `prompt`: a worker that never waits for a model to be loaded, nor for the archive, as `marking` does.
@@ -153,6 +155,9 @@ def changing(changes: Changes, worker: Worker, prompt: Worker, marking: Worker) 
     def mark(request: MarkRequest, answer: Answer) -> None:
         marking.answer(answer, lambda: changes.mark(request, answer.user))
 
+    def read_again(_request: ReloadRequest, answer: Answer) -> None:
+        worker.answer(answer, lambda: reload(answer.user), changes.give_up_unused)
+
     return {
         ModelRequest: model,
         ThresholdRequest: threshold,
@@ -160,13 +165,5 @@ def changing(changes: Changes, worker: Worker, prompt: Worker, marking: Worker) 
         RecipeRequest: recipe,
         BypassRequest: bypass,
         MarkRequest: mark,
+        ReloadRequest: read_again,
     }
-
-
-def refusing() -> Handlers:
-    """What the protocol has, and this version cannot do yet."""
-
-    def reload(_request: ReloadRequest, _answer: Answer) -> None:
-        raise RefusedError("unsupported", "This version reads its configuration at the start only; restart it.")
-
-    return {ReloadRequest: reload}

@@ -69,6 +69,12 @@ class Exporter:
             self._thread = threading.Thread(target=serve, name="metrics", daemon=True)
             self._thread.start()
 
+    def use(self, guard: Guard) -> None:
+        """Ask new connections for something else: certificate and token may have been renewed."""
+        self._guard = guard
+        if self._server is not None:
+            self._server.guard = guard
+
     @property
     def port(self) -> int:
         """The port that is served."""

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,8 +35,10 @@ class _StartCancelled(BaseException):
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, config: Config, *, exit_when_done: bool = False) -> None:
+    def __init__(self, config: Config, read: pipeline.ReadConfig, *, exit_when_done: bool = False) -> None:
+        """`read`: reads the configuration again, when that is asked for."""
         self._config = config
+        self._read = read
         self._exit_when_done = exit_when_done
         self._notifier = Notifier()
         self._heartbeat = Heartbeat()
@@ -43,6 +46,7 @@ class Daemon:
         self._lost: str | None = None
         self._stop = threading.Event()
         self._next_status_s = 0.0
+        self._wants_reload = self._is_reloaded = False
         self._is_starting = False
 
     def run(self) -> None:
@@ -69,7 +73,7 @@ class Daemon:
         _raise_descriptor_limit()
         self._notifier.status("loading the models")
         self._is_starting = True  # nothing has begun that would have to end in order: a signal may end it anywhere
-        self.pipeline = pipeline.build(self._config, on_lost=self.lose, heartbeat=self._heartbeat)
+        self.pipeline = pipeline.build(self._config, on_lost=self.lose, heartbeat=self._heartbeat, read=self._read)
         self._is_starting = False
         if self._stop.is_set():
             raise _StartCancelled
@@ -116,13 +120,30 @@ class Daemon:
         if (now_s := time.monotonic()) >= self._next_status_s and self._is_ready:
             self._next_status_s = now_s + STATUS_EVERY_S
             self._notifier.status(status.sentence())
+        self._reload_if_asked()
         self.pipeline.alarms.look(now_s)
         if self._exit_when_done and self.pipeline.is_done:
             self._stop.set()
 
+    def _reload_if_asked(self) -> None:
+        """Begin to read the configuration again, or tell that this has ended."""
+        if self._is_reloaded:
+            self._is_reloaded = False
+            self._notifier.ready(self.pipeline.status.sentence())
+        if not (self._wants_reload and self._is_ready):
+            return
+        self._wants_reload = False
+        self._notifier.reloading()
+
+        def done() -> None:
+            self._is_reloaded = True
+
+        self.pipeline.reload(done)
+
     @contextmanager
     def _captured_signals(self) -> Iterator[None]:
         before = {number: signal.signal(number, self.on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self.on_hangup)
         try:
             yield
         finally:
@@ -137,6 +158,13 @@ class Daemon:
         if self._is_starting:
             self._is_starting = False
             raise _StartCancelled
+
+    def on_hangup(self, number: int, frame: FrameType | None) -> None:
+        """Ask for the configuration to be read again; the end of the terminal that it was started in is a stop."""
+        if sys.stderr is not None and sys.stderr.isatty():
+            self.on_signal(number, frame)
+        else:
+            self._wants_reload = True
 
 
 def _raise_descriptor_limit() -> None:

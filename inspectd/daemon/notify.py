@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 LOG = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ class Notifier:
     def ready(self, status: str) -> None:
         """Startup is over."""
         self._send(f"READY=1\n{_status(status)}")
+
+    def reloading(self) -> None:
+        """The configuration is read again; `ready` ends that."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def status(self, text: str) -> None:
         """Set the sentence that `systemctl status` shows."""

@@ -27,12 +27,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.supervisor import Supervisor
-from inspectd.config import Config
+from inspectd.config import CameraConfig, Config
 from inspectd.daemon.alarms import Alarms, OfDaemon
 from inspectd.daemon.changes import Changes
-from inspectd.daemon.commands import Commands, changing, refusing, remembering, showing, telling, triggering
+from inspectd.daemon.commands import Commands, changing, remembering, showing, telling, triggering
 from inspectd.daemon.endpoints import Endpoints
 from inspectd.daemon.heartbeat import STALL_S, Heartbeat
 from inspectd.daemon.metrics import Metrics
@@ -40,12 +42,15 @@ from inspectd.daemon.models import Models
 from inspectd.daemon.pictures import Budget, Pictures
 from inspectd.daemon.previews import Previews
 from inspectd.daemon.probes import probes_of
+from inspectd.daemon.reload import Reloading
+from inspectd.daemon.roster import Roster
 from inspectd.daemon.standing import Standing, load_products, load_shadows
 from inspectd.daemon.status import Running, Status
 from inspectd.daemon.triggers import Triggers
-from inspectd.daemon.worker import Worker
+from inspectd.daemon.worker import Reply, Worker
 from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
+from inspectd.errors import UsageError
 from inspectd.history.archive import Archive, Terms
 from inspectd.history.file import Limits
 from inspectd.history.journal import Journal
@@ -54,16 +59,21 @@ from inspectd.line.batcher import Batcher
 from inspectd.line.camera import Camera, Capture, join_all
 from inspectd.line.inspection import Inspection
 from inspectd.line.ledger import Ledger
+from inspectd.line.products import Products
 from inspectd.line.recipe import Recipe
 from inspectd.line.shadow import Shadows
 from inspectd.line.sinks import RawFrames, Sinks
-from inspectd.records import Finding, Picture, Verdict
+from inspectd.logs import EVIDENCE
+from inspectd.records import Finding, Picture, Reason, Verdict, fault
+from inspectd.wire.requests import RefusedError
 
 LOG = logging.getLogger(__name__)
 
 CLOCK_S = 0.25
 DRAIN_S = 2.0
 """How long the engine may work off what was captured before the shutdown."""
+ReadConfig = Callable[[], Config]
+"""Reads the configuration anew, and looks at it as `inspectd run` does; UsageError: it cannot be used."""
 STOPPING = "the daemon is stopping; this frame was not inspected"
 
 
@@ -81,6 +91,7 @@ class Pipeline:
         *,
         on_lost: Callable[[str], None],
         heartbeat: Heartbeat,
+        read: ReadConfig,
     ) -> None:
         """`backends`: one for each device; every camera is inspected by the first."""
         self._on_lost = on_lost
@@ -113,18 +124,19 @@ class Pipeline:
             for backend, batcher in zip(backends, batchers, strict=True)
         ]
         self._pin = backends[0].pin
-        self.cameras = {
-            camera.name: Camera(
+
+        def make(camera: CameraConfig, products: Products) -> Camera:
+            return Camera(
                 camera,
-                standing.products[camera.name],
+                products,
                 ledger=self.ledger,
                 batcher=batchers[0],
                 sinks=sinks,
                 open_capture=self._open_capture,
                 changed=publisher.changed,
             )
-            for camera in config.enabled_cameras
-        }
+
+        self.cameras = Roster({one.name: make(one, standing.products[one.name]) for one in config.enabled_cameras})
         variant = backends[0].variant
         running = Running(
             endpoints.epoch,
@@ -136,7 +148,7 @@ class Pipeline:
             connections=endpoints.connections,
             free_memory=backends[0].free_memory,
         )
-        self._changes = Changes(self.cameras, standing, journal, archive, endpoints.epoch)
+        self._changes = Changes(self.cameras, standing, self._shadows, journal, archive, endpoints.epoch)
         self._changing, self._answering, self._marking = Worker("changes"), Worker("answers"), Worker("marks")
         self._prompt = Worker("prompt")
         self.alarms = Alarms(self.cameras, OfDaemon(self._own_trouble, lambda: endpoints.refused), publisher.changed)
@@ -149,6 +161,11 @@ class Pipeline:
             archive,
             self._shadows,
             self.alarms,
+            self.ledger,
+        )
+        self._read = read
+        self._reloading = Reloading(
+            config, standing, self.cameras, self._shadows, self.status, endpoints.exporter, make
         )
         self.metrics.follow(self.status)
         self._triggers = Triggers(self.cameras)
@@ -159,8 +176,7 @@ class Pipeline:
             triggering(self._triggers),
             showing(Pictures(raw_frames, next_frames, budget, self._answering, self._white_level, self._take_picture)),
             remembering(journal, endpoints.epoch, budget, self._answering),
-            changing(self._changes, self._changing, self._prompt, self._marking),
-            refusing(),
+            changing(self._changes, self._changing, self._prompt, self._marking, self._reload),
         )
         self._clock_beat = heartbeat.beat("clock")
         self._is_stopping = threading.Event()
@@ -214,6 +230,36 @@ class Pipeline:
         self._changes.note("stop", self.status.verdicts())
         self._journal.stop()
 
+    def reload(self, done: Callable[[], None]) -> None:
+        """Read the configuration again, beside the line; what came of it is in the log when `done` is called."""
+
+        def work() -> None:
+            try:
+                self._reload(None)
+            except RefusedError:
+                pass  # said already
+            except Exception:  # whatever it is, what judged before goes on
+                LOG.exception("the configuration was read again, and that failed")
+            finally:
+                done()
+            self._changes.give_up_unused()
+
+        self._changing.do(work)
+
+    def _reload(self, user: str | None) -> Reply:
+        try:
+            result = self._reloading.reload(
+                self._read, lambda result: self._changes.note("reload", msgspec.to_builtins(result), user)
+            )
+        except UsageError as error:
+            LOG.error("the configuration was read again and refused: %s", error, extra=EVIDENCE)
+            raise RefusedError("bad_value", str(error)) from None
+        said = "; ".join(f"{what}: {', '.join(names)}" for what, names in msgspec.to_builtins(result).items() if names)
+        LOG.info("the configuration was read again: %s", said, extra=EVIDENCE)
+        for name in (*result.added, *result.removed, *result.reopened, *result.judged):
+            self._endpoints.publisher.changed(name)
+        return Reply(msgspec.to_builtins(result))
+
     @property
     def is_done(self) -> bool:
         """Whether every finite source has ended, or cannot be read, and its verdicts are given."""
@@ -241,10 +287,12 @@ class Pipeline:
         )
 
     def _look(self, camera: str, recipe: Recipe, picture: Picture) -> Finding | None:
-        return self.cameras[camera].look(recipe, picture)
+        running = self.cameras.get(camera)
+        return running.look(recipe, picture) if running is not None else fault(Reason.CAMERA_LOST, "it is gone")
 
     def _take_picture(self, camera: str) -> None:
-        self.cameras[camera].take_picture()
+        if (running := self.cameras.get(camera)) is not None:
+            running.take_picture()
 
     def _own_trouble(self) -> dict[str, str]:
         """Return what is the case with the daemon itself: by alarm, its detail."""
@@ -257,7 +305,8 @@ class Pipeline:
         return {name: detail for name, detail in found.items() if detail is not None}
 
     def _white_level(self, camera: str) -> int:
-        recipe = self.cameras[camera].recipe
+        running = self.cameras.get(camera)
+        recipe = running.recipe if running is not None else None
         return recipe.areas[0].model.white_level if isinstance(recipe, Recipe) else 65535
 
     def _keep(self, camera: str, seq: int, header: bytes) -> None:
@@ -279,7 +328,7 @@ class Pipeline:
             self._on_lost(f"the deadline clock failed: {type(error).__name__}: {error}")
 
 
-def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbeat) -> Pipeline:
+def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbeat, read: ReadConfig) -> Pipeline:
     """Take addresses and journal, load the models, build the stages; UsageError when nothing could be judged."""
     endpoints = Endpoints(config, on_lost, heartbeat)
     path = Path(config.journal.path) if config.journal.path is not None else None
@@ -297,7 +346,9 @@ def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbea
         LOG.info("engine: %s (%s)", backend.variant, backend.why)
         models = Models(backend)
         standing = Standing(models, overrides, load_products(config, models, overrides), load_shadows(config, models))
-        return Pipeline(config, standing, [backend], endpoints, journal, archive, on_lost=on_lost, heartbeat=heartbeat)
+        return Pipeline(
+            config, standing, [backend], endpoints, journal, archive, on_lost=on_lost, heartbeat=heartbeat, read=read
+        )
     except BaseException:
         endpoints.close()
         archive.stop()

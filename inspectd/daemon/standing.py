@@ -35,7 +35,7 @@ def load_products(config: Config, models: Models, overrides: Overrides) -> dict[
         kept = overrides.of(camera.name)
         if kept != NOTHING:
             LOG.warning("camera %s: what commands changed wins over the configuration: %s", camera.name, kept)
-        products[camera.name] = _products(camera, models, kept)
+        products[camera.name] = products_of(camera, models, kept)
     recipes = [recipe for one in products.values() for recipe in one.all]
     refusals = [recipe.why for recipe in recipes if isinstance(recipe, NoRecipe)]
     may_be_reverted = any(
@@ -49,7 +49,8 @@ def load_products(config: Config, models: Models, overrides: Overrides) -> dict[
     return products
 
 
-def _products(camera: CameraConfig, models: Models, kept: CameraOverrides) -> Products:
+def products_of(camera: CameraConfig, models: Models, kept: CameraOverrides) -> Products:
+    """Load what a camera is judged by; a model that cannot be used costs its product."""
     plans = plans_of(camera)
     recipes = {name: _recipe(camera.name, plan, models, kept) for name, plan in plans.items()}
     chosen = kept.recipe if camera.recipes and kept.recipe is not None else next(iter(plans))
@@ -74,19 +75,22 @@ def _recipe(camera: str, plan: Plan, models: Models, kept: CameraOverrides) -> R
 
 def load_shadows(config: Config, models: Models) -> dict[str, Recipe | NoRecipe]:
     """Load the second models of enabled cameras; one that cannot be used costs nothing but what it would have said."""
-    shadows: dict[str, Recipe | NoRecipe] = {}
-    for camera in config.enabled_cameras:
-        if camera.shadow is None:
-            continue
-        plan = Plan(None, (AreaPlan(None, camera.shadow, None, camera.roi),), camera.ignore, None)
-        try:
-            recipe = models.recipe(camera.name, plan, NOTHING)
-        except (UsageError, RuntimeError, MemoryError) as error:  # of the last two, the device has no room
-            shadows[camera.name] = NoRecipe(str(error))
-        else:
-            has_threshold = recipe.areas[0].criterion is not None
-            why = f"The model {camera.shadow} has no threshold; calibrate with inspectd."
-            shadows[camera.name] = recipe if has_threshold else NoRecipe(why)
-        if isinstance(found := shadows[camera.name], NoRecipe):
-            LOG.error("camera %s has no second model: %s", camera.name, found.why)
-    return shadows
+    found = {camera.name: load_shadow(camera, models) for camera in config.enabled_cameras}
+    for name, one in found.items():
+        if isinstance(one, NoRecipe):
+            LOG.error("camera %s has no second model: %s", name, one.why)
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def load_shadow(camera: CameraConfig, models: Models) -> Recipe | NoRecipe | None:
+    """Load a camera's second model, or say why it cannot be used; None: it has none."""
+    if camera.shadow is None:
+        return None
+    plan = Plan(None, (AreaPlan(None, camera.shadow, None, camera.roi),), camera.ignore, None)
+    try:
+        recipe = models.recipe(camera.name, plan, NOTHING)
+    except (UsageError, RuntimeError, MemoryError) as error:  # of the last two, the device has no room
+        return NoRecipe(str(error))
+    if recipe.areas[0].criterion is None:
+        return NoRecipe(f"The model {camera.shadow} has no threshold; calibrate with inspectd.")
+    return recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import msgspec
@@ -12,13 +12,14 @@ import msgspec
 from inspectd.cameras.image_files import shown
 from inspectd.cameras.sources import public_address
 from inspectd.cameras.supervisor import Health
-from inspectd.config import CameraConfig
+from inspectd.config import CameraConfig, Config
 from inspectd.daemon.alarms import Alarms
 from inspectd.daemon.changes import Changes
 from inspectd.daemon.raising import Raised
 from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
 from inspectd.line.camera import Camera
+from inspectd.line.ledger import Ledger
 from inspectd.line.recipe import NoRecipe, Recipe
 from inspectd.line.shadow import Shadows
 from inspectd.records import Counts, Outcome, Verdict
@@ -36,6 +37,8 @@ from inspectd.wire.messages import (
     counts_message,
     rfc3339,
 )
+
+DISABLED, GONE = "disabled in the configuration", "not in the configuration any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,10 @@ class Status:
         archive: Archive,
         shadows: Shadows,
         alarms: Alarms,
+        ledger: Ledger,
     ) -> None:
         """`configured`: all cameras of the configuration; those that are disabled have no `Camera`."""
+        self._ledger = ledger
         self._running = running
         self._changes = changes
         self._journal = journal
@@ -78,10 +83,24 @@ class Status:
         self._alarms = alarms
         self._cameras = cameras
         self._configured = {config.name: config for config in configured}
+        self._gone: frozenset[str] = frozenset()
+
+    def configure(self, config: Config) -> None:
+        """Tell of another configuration from now on; of cameras that it has no more, that they are stopped."""
+        now = {camera.name: camera for camera in config.cameras}
+        before = self._configured
+        self._gone = frozenset(before) - frozenset(now)
+        self._configured = {
+            **{name: msgspec.structs.replace(before[name], enabled=False) for name in self._gone},
+            **now,
+        }
+        self._running = replace(self._running, config_digest=config.digest)
 
     def on_published(self, verdict: Verdict, published_ns: int) -> None:
         """Hand a verdict's time to its camera."""
-        self._cameras[verdict.camera].on_published(verdict, published_ns)
+        camera = self._cameras.get(verdict.camera)
+        if camera is not None:  # else it was the last of one that is gone
+            camera.on_published(verdict, published_ns)
 
     def cameras(self) -> Iterable[str]:
         """Names of all configured cameras, disabled ones included."""
@@ -89,8 +108,7 @@ class Status:
 
     def counts(self, name: str) -> Counts:
         """Return one camera's bookkeeping."""
-        camera = self._cameras.get(name)
-        return camera.counts if camera is not None else Counts()
+        return self._ledger.counts(name) if name in self._ledger.cameras else Counts()
 
     def camera(self, name: str) -> StateMessage:
         """Return one camera's `state/`."""
@@ -104,7 +122,7 @@ class Status:
             camera=name,
             state=self.state(name),
             inspecting=self.is_inspecting(name),
-            detail=self._detail(name, health) if health else "disabled in the configuration",
+            detail=self._detail(name, health) if health else GONE if name in self._gone else DISABLED,
             fps=health.fps if health else None,
             last_seq=counts.last_seq,
             last_frame_age_ms=None if age_s is None else age_s * 1000,
@@ -195,7 +213,8 @@ class Status:
 
     def is_inspecting(self, name: str) -> bool:
         """Whether a part that passes this camera now would be inspected."""
-        return name in self._cameras and self._cameras[name].is_inspecting
+        camera = self._cameras.get(name)
+        return camera is not None and camera.is_inspecting
 
     def camera_health(self, name: str) -> Health | None:
         """Return what is known of a camera; None: it is disabled."""

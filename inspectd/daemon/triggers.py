@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
+from inspectd.daemon.roster import Roster
 from inspectd.errors import UsageError
-from inspectd.line.camera import Camera
 from inspectd.line.ledger import Entry
 from inspectd.wire.control import Answer
 from inspectd.wire.requests import RefusedError, TriggerRequest
@@ -30,7 +29,7 @@ class _Waiting(NamedTuple):
 class Triggers:
     """Answers `trigger` on the control socket's thread; the publisher says what was published."""
 
-    def __init__(self, cameras: Mapping[str, Camera]) -> None:
+    def __init__(self, cameras: Roster) -> None:
         self._cameras = cameras
         self._lock = threading.Lock()
         self._waiting: dict[str, list[_Waiting]] = defaultdict(list)
@@ -38,7 +37,7 @@ class Triggers:
 
     def trigger(self, request: TriggerRequest, answer: Answer) -> None:
         """Accept a trigger, and say its id at once, or its verdict when that is published."""
-        camera = self._cameras[request.camera]
+        camera = self._cameras.find(request.camera)
         if request.wait and len(self._waiting[camera.name]) >= MOST_WAITING:
             raise RefusedError("busy", f"{MOST_WAITING} clients wait for verdicts already; ask again in a moment.")
         try:
@@ -53,7 +52,7 @@ class Triggers:
 
     def heard(self, camera: str, seq: int, header: bytes) -> None:
         """Answer whoever waits for this verdict. From the publisher's thread."""
-        if self._cameras[camera].config.mode != "trigger":
+        if (running := self._cameras.get(camera)) is not None and running.config.mode != "trigger":
             return
         with self._lock:
             self._published[camera].append((seq, header))

@@ -69,6 +69,12 @@ class Worker:
             self._jobs.append(do)
             self._changed.notify_all()
 
+    def do(self, work: Callable[[], None]) -> None:
+        """Do something that nobody waits for, when its turn has come."""
+        with self._changed:
+            self._jobs.append(work)
+            self._changed.notify_all()
+
     def _run(self) -> None:
         while (work := self._next()) is not None:
             try:

@@ -106,6 +106,8 @@ class Camera:
         self._details: dict[Reason, str] = {}
         self._silence: str | None = None
         """Why a camera that is triggered by its own input is taken for dead: an announced trigger brought nothing."""
+        self._is_closed = False
+        """From then on its events are nobody's: a camera of the same name may have taken its place."""
         self._lock = threading.Lock()
         """Held while the duty is replaced, and from where a frame is given its recipe until it is queued: whoever has
         put another recipe in force knows that every frame of the last one is in the batcher, or has its verdict."""
@@ -133,6 +135,8 @@ class Camera:
 
     def close(self, detail: str) -> None:
         """End for good: what has no verdict yet becomes `fault: shutdown`, and its slots are given back."""
+        with self._lock:
+            self._is_closed = True
         waiting = self._batcher.remove_camera(self.name)
         self._ledger.remove_camera(self.name, detail)
         for job in waiting:
@@ -150,6 +154,21 @@ class Camera:
                 self._old = [*filter(self._is_held, self._old), old]
             mismatches.pop(recipe.name, None)
             self._duty = replace(self._duty, products=products.with_recipe(recipe), mismatches=mismatches)
+        self._changed(self.name)
+
+    def reconfigure(self, config: CameraConfig, products: Products) -> None:
+        """Judge every frame and trigger from the next one on by other products; how it captures stays as it is.
+
+        UsageError when one was made for another camera or picture size: what is in force stays in force.
+        """
+        with self._lock:
+            for recipe in products.all:
+                if isinstance(recipe, Recipe):
+                    self._check(recipe)
+            replaced = [one for one in self._duty.products.all if isinstance(one, Recipe)]
+            self._old = [*filter(self._is_held, self._old), *replaced]
+            self._duty = replace(self._duty, products=products, mismatches={})
+            self.config = config
         self._changed(self.name)
 
     def choose(self, product: str | None) -> None:
@@ -222,6 +241,8 @@ class Camera:
     def on_opened(self, opened: Opened) -> None:
         """Check that this is a camera that the recipes were made for."""
         with self._lock:
+            if self._is_closed:
+                return
             self._admission.opened(opened)
             self._trouble, self._opened = self._admission.trouble, opened
             found = {
@@ -238,6 +259,9 @@ class Camera:
             self._silence = None
             self._changed(self.name)
         with self._lock:
+            if self._is_closed:
+                frame.release()
+                return
             duty = self._duty
             owed = self._admission.admit(frame, duty.products.current)
             ends = [self._queue(duty, one) for one in owed]
@@ -276,22 +300,26 @@ class Camera:
 
     def on_missed(self, stamp: Stamp) -> None:
         """A frame for which no slot was free."""
-        entry = self._admission.admit_unseen(stamp, self._duty.products.current)
-        if entry is not None:
-            self._admission.give_way(entry)
+        with self._lock:
+            entry = None if self._is_closed else self._admission.admit_unseen(stamp, self._duty.products.current)
+            if entry is not None:
+                self._admission.give_way(entry)
         self._tell_trouble()
 
     def on_unreadable(self, stamp: Stamp, why: str) -> None:
         """A picture that cannot be read, or that came damaged, still gets its verdict."""
-        duty = self._duty
-        entry = self._admission.admit_unseen(stamp, duty.products.current)
-        if entry is not None:
-            self._ledger.close(entry, _bypass(duty) or fault(Reason.PICTURE, why))
+        with self._lock:
+            duty = self._duty
+            entry = None if self._is_closed else self._admission.admit_unseen(stamp, duty.products.current)
+            if entry is not None:
+                self._ledger.close(entry, _bypass(duty) or fault(Reason.PICTURE, why))
         self._tell_trouble()
 
     def on_gone(self, reason: Reason, why: str) -> None:
         """One fault at the transition; afterwards `state/` repeats it."""
-        self._admission.gone(self.name, fault(reason, why))
+        with self._lock:
+            if not self._is_closed:
+                self._admission.gone(self.name, fault(reason, why))
 
     def on_state(self) -> None:
         """The capture's health has changed."""
@@ -346,6 +374,11 @@ class Camera:
     def last_detail(self, reason: Reason) -> str:
         """Return what the last fault of this reason said; empty: there was none."""
         return self._details.get(reason, "")
+
+    @property
+    def pause_reason(self) -> str | None:
+        """Why nothing is inspected until `resume`; None: nobody has asked for that."""
+        return self._duty.pause
 
     @property
     def is_paused(self) -> bool:

@@ -70,13 +70,29 @@ class Shadows:
         self._next: dict[str, _Taken] = {}
         """By camera, the one that is judged next."""
         self._failure: str | None = None
+        self._is_started = False
         self._changed = threading.Condition()
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
 
     def start(self) -> None:
         """Begin to judge, where there is something to judge by."""
-        if any(isinstance(recipe, Recipe) for recipe in self._recipes.values()):
+        self._is_started = True
+        self._begin()
+
+    def use(self, camera: str, recipe: Recipe | NoRecipe | None) -> None:
+        """Give a camera another second model, or (None) none; what was counted before is of the last one."""
+        with self._changed:
+            self._next.pop(camera, None)
+            self._counts[camera], self._basis = {}, {key: one for key, one in self._basis.items() if key != camera}
+            self._recipes = {key: one for key, one in self._recipes.items() if key != camera}
+            if recipe is not None:
+                self._recipes[camera] = recipe
+        self._begin()
+
+    def _begin(self) -> None:
+        is_wanted = any(isinstance(recipe, Recipe) for recipe in self._recipes.values())
+        if self._is_started and is_wanted and self._thread.ident is None:
             self._thread.start()
 
     def stop(self) -> None:
@@ -87,12 +103,17 @@ class Shadows:
         if self._thread.ident is not None:
             self._thread.join(STOP_S)
 
+    @property
+    def recipes(self) -> list[Recipe | NoRecipe]:
+        """All second models."""
+        return list(self._recipes.values())
+
     def agreement(self, camera: str) -> Agreement | None:
         """Return how often a camera's second model agreed; None: it has none. From any thread."""
         recipe = self._recipes.get(camera)
         if recipe is None:
             return None
-        return Agreement(NoRecipe(self._failure) if self._failure else recipe, dict(self._counts[camera]))
+        return Agreement(NoRecipe(self._failure) if self._failure else recipe, dict(self._counts.get(camera, {})))
 
     def wants(self, stamp: Stamp, verdict: Verdict | None) -> bool:
         """Whether a picture was judged, and none of its camera waits for its second model."""
@@ -137,17 +158,21 @@ class Shadows:
 
     def _compare(self, taken: _Taken, score: Score) -> None:
         camera, said = taken.stamp.camera, taken.verdict.finding.outcome
-        recipe = self._recipes[camera]
-        assert isinstance(recipe, Recipe)
+        recipe = self._recipes.get(camera)
+        if not isinstance(recipe, Recipe):
+            return  # it was taken from the camera meanwhile
         finding = self._look(camera, recipe, taken.picture)
         if finding is None:
             height, width = taken.picture.shape[:2]
             scores = score([Request(area.model, area.geometry, taken.picture) for area in recipe.areas])
             finding = conclude(recipe, (width, height), scores)
         basis = (taken.verdict.finding.model, taken.verdict.finding.threshold)
-        counts = self._counts[camera] if self._basis.get(camera) == basis else {}
-        self._basis[camera] = basis
         both = (said, finding.outcome)
-        self._counts[camera] = counts | {both: counts.get(both, 0) + 1}
+        with self._changed:
+            if self._recipes.get(camera) is not recipe:
+                return
+            counts = self._counts[camera] if self._basis.get(camera) == basis else {}
+            self._basis[camera] = basis
+            self._counts[camera] = counts | {both: counts.get(both, 0) + 1}
         if finding.outcome in JUDGED and finding.outcome is not said:
             self._on_disagreement(taken.stamp, taken.picture, taken.verdict, finding)

@@ -316,6 +316,18 @@ class RecipeResult(msgspec.Struct, frozen=True, kw_only=True):
     """What is not as it should be."""
 
 
+class ReloadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `reload`: names of cameras."""
+
+    added: list[str]
+    removed: list[str]
+    reopened: list[str]
+    """Stopped, and started anew with other settings."""
+    judged: list[str]
+    """Judged by something else from one frame to the next; none was lost."""
+    unchanged: list[str]
+
+
 class TrialMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What another threshold would have said of the latest verdicts that the present model gave this camera."""
 

@@ -17,6 +17,7 @@ from inspectd.wire.requests import (
     CaptureResult,
     ChangeResult,
     ControlReply,
+    ReloadResult,
     VerdictsResult,
 )
 from inspectd.wire.topics import TOPICS
@@ -35,6 +36,7 @@ def schema() -> dict[str, Any]:
         "change of an audit row": AuditChange,
         "result of model, threshold and revert": ChangeResult,
         "result of bypass": BypassResult,
+        "result of reload": ReloadResult,
     }
     kinds = [*topics.values(), *requests.values(), *replies.values()]
     references, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")

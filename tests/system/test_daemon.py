@@ -269,7 +269,8 @@ def test_a_signal_while_models_load_ends_the_start(tmp_path: Path, number: int) 
 def test_a_second_sigint_forces_the_exit_and_a_second_sigterm_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)
-    daemon = Daemon(config.parse("cameras: [{name: top, source: 0, model: m}]"))
+    settings = config.parse("cameras: [{name: top, source: 0, model: m}]")
+    daemon = Daemon(settings, lambda: settings)
     daemon.on_signal(signal.SIGINT, None)
     assert exits == [], "the first one asks for an orderly end"
     daemon.on_signal(signal.SIGTERM, None)

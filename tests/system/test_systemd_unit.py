@@ -75,7 +75,7 @@ def test_every_wait_is_bounded(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["PrivateDevices", "PrivateUsers", "MemoryDenyWriteExecute", "ProcSubset", "PrivateNetwork", "ExecReload"]
+    "key", ["PrivateDevices", "PrivateUsers", "MemoryDenyWriteExecute", "ProcSubset", "PrivateNetwork"]
 )
 def test_what_would_take_away_cameras_gpu_or_network_is_not_set(key: str) -> None:
     assert f"Service.{key}" not in settings()

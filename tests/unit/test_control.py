@@ -155,7 +155,6 @@ def test_a_req_socket_gets_its_reply(control: Control) -> None:
             )
             for by in (b"", b" ", b"\\u001b", b"ok\\u009b2Jx", b"a\\u202eb", b"a\\nb", b"x" * 65)
         ],
-        ([b'{"id": 1, "cmd": "reload"}'], "unsupported"),
         ([b'{"id": 1, "cmd": "capture", "camera": "side"}'], "unknown_camera"),
         ([b'{"id": 1, "cmd": "capture"}'], "bad_request"),
         ([b'{"id": 1, "cmd": "capture", "camera": "top", "n": 0}'], "bad_request"),
