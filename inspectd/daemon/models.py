@@ -15,6 +15,7 @@ from inspectd.engine.backend import Backend, Parity
 from inspectd.engine.workers import single_threaded_torch
 from inspectd.history.overrides import CameraOverrides, Override
 from inspectd.line.recipe import Recipe, recipe_of
+from inspectd.logs import EVIDENCE
 from inspectd.model import artefact
 from inspectd.plan import AreaPlan, Plan
 from inspectd.simplenet import bundle
@@ -63,7 +64,7 @@ class Models:
             with single_threaded_torch():  # the cores belong to those that score
                 model = bundle.load(Path(folder), shared=self._backbones)
                 parity = self._backend.prepare(model)
-                LOG.info("model %s: %s", model.label, parity)
+                LOG.info("model %s: %s", model.label, parity, extra=EVIDENCE)
                 found = Loaded(model, parity)
         self._loaded[found.model.digest] = found
         return found
@@ -80,7 +81,7 @@ class Models:
         for digest in [one for one in idle if one not in small[-MOST_IDLE:]]:
             gone = self._loaded.pop(digest)
             self._backend.forget(gone.model)
-            LOG.info("model %s is not used any more", gone.model.label)
+            LOG.info("model %s is not used any more", gone.model.label, extra=EVIDENCE)
         modules = {id(loaded.model.backbone) for loaded in self._loaded.values()}
         self._backbones = {key: module for key, module in self._backbones.items() if id(module) in modules}
 

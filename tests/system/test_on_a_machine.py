@@ -16,6 +16,7 @@ CONFIG = "/etc/inspectd/inspectd.yaml"
 PROGRAM = "/opt/inspectd/bin/inspectd"
 SIM = "sim://line?fps=10&width=64&height=64"
 CAMERAS = f'cameras: [{{name: top, source: "{SIM}", model: /etc/inspectd/model, deadline_ms: 5000}}]\n'
+LOG_OF_TODAY = ("journalctl", "-u", "inspectd", "--no-pager", "--lines=3", "-o", "cat")
 LISTEN = """
 import json, sys, zmq
 socket = zmq.Context().socket(zmq.SUB)
@@ -96,6 +97,26 @@ def test_its_journal_has_levels_and_fields(machine: Machine) -> None:
     assert (lines[0]["PRIORITY"], lines[0]["LOGGER"]) == ("4", "inspectd.cameras.supervisor")
     said = machine.does("journalctl", "-u", "inspectd", "-p", "info..info", "-o", "cat", "--no-pager")
     assert "ready: top running" in said
+
+
+def test_it_is_reloaded_and_a_broken_configuration_is_refused_with_the_old_one_running_on(machine: Machine) -> None:
+    before = shows(machine, "MainPID")
+    machine.write(CONFIG, CAMERAS.replace("deadline_ms", "threshold: 7.5, deadline_ms"))
+    machine.does("systemctl", "reload", "inspectd")
+    assert "the configuration was read again: judged: top" in status(machine)
+    machine.write(CONFIG, CAMERAS.replace("model", "modle"))
+    assert machine.run("systemctl", "reload", "inspectd").returncode != 0
+    assert "cameras[0].modle is not a known key" in status(machine)
+    machine.write(CONFIG, CAMERAS.replace("/etc/inspectd/model", "/etc/inspectd/none"))
+    assert machine.run("systemctl", "reload", "inspectd").returncode != 0
+    assert "There is no model folder /etc/inspectd/none" in status(machine)
+    assert shows(machine, "MainPID", "ActiveState") == [*before, "active"]
+    is_answered(machine)
+    machine.write(CONFIG, CAMERAS)
+    machine.does("systemctl", "kill", "--kill-whom=main", "--signal=HUP", "inspectd")
+    machine.until("read again: judged: top", *LOG_OF_TODAY, timeout_s=30)
+    machine.until("ActiveState=active", "systemctl", "show", "inspectd", "-p", "ActiveState", timeout_s=5)
+    assert shows(machine, "MainPID") == before
 
 
 def test_its_exposure_is_small(machine: Machine) -> None:
