@@ -44,7 +44,7 @@ class Alarm:
     """0: it does not happen; it lasts."""
     within_s: float = 60.0
     on_delay_s: float | None = None
-    """None: that it lasts is not known; it only happens."""
+    """None: it only happens; but on a slow line it lasts while the last `least` verdicts were all this fault."""
     off_delay_s: float = 0.0
     """It is over when it was not the case for so long."""
     suppressed_by: tuple[str, ...] = ()

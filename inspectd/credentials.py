@@ -19,6 +19,13 @@ FOLDER = Path("/etc/inspectd/credentials")
 """For whoever looks at the configuration outside the service."""
 
 
+def can_be_read_by_others(path: Path) -> bool:
+    """Whether others than their owner can read a secret. What systemd hands over shows the group of its access list."""
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    is_handed_over = handed_over is not None and path.is_relative_to(handed_over)
+    return bool(path.stat().st_mode & (0o007 if is_handed_over else 0o077))
+
+
 def secret_path(where: str, value: str) -> Path:
     """Return where a secret lies that the configuration names; `where`: by which key. UsageError: it is nowhere."""
     if not value.startswith(PREFIX):

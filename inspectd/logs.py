@@ -1,4 +1,4 @@
-"""How the daemon logs: one line for each event, with its level and what it is about, and never so that it must wait.
+"""How the daemon logs: one line for each event, with its level and what it is about.
 
 `text` for people, `json` for collectors, `journal` for systemd: there with fields, so that `journalctl -u inspectd
 INSPECTD_CAMERA=top -p warning` finds what it is asked for. What a call knows beside its text is given as
@@ -75,7 +75,8 @@ class JsonLines(logging.Formatter):
 class JournalHandler(logging.Handler):
     """The journal's own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL), and never a wait for it.
 
-    Where the journal takes nothing, lines are lost and counted: a line of parts must not stand still for its log.
+    Where the journal takes nothing, lines are lost and counted: a line of parts must not stand still for its log. What
+    reads `text` or `json` from a pipe must go on reading.
     """
 
     def __init__(self, path: Path = JOURNAL) -> None:

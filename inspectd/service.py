@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -95,13 +96,14 @@ class Service:
         self._make_groups()
         for folder, (mode, what) in FOLDERS.items():
             self._make_folder(folder, mode, what)
-        noted = self._noted()
+        noted, is_first = self._noted(), not self.machine.at(NOTED).exists()
         placed = {path: self._place(path, text, noted) for path, text in self._texts().items()}
         self._note({**noted, **{str(path): digest for path, digest in placed.items() if digest is not None}})
         self._link()
         self._place_config()
         self._systemctl("daemon-reload")
-        self._systemctl("enable", UNIT)
+        if is_first:
+            self._systemctl("enable", UNIT)
 
     def upgrade(self, *, restarts: bool) -> None:
         """Put in place what this version brings; a daemon that runs is the old one until it is restarted."""
@@ -113,6 +115,7 @@ class Service:
         self.install()
         if self.machine.is_here and self._is_running():
             if restarts:
+                self._run([str(self.machine.program), "check", "--config", str(CONFIG)])
                 self._systemctl("restart", UNIT)
             else:
                 self.say(f"The daemon runs on as it was; when the line may pause: systemctl restart {UNIT}")
@@ -182,7 +185,11 @@ class Service:
     def _make_folder(self, folder: Path, mode: int, what: str) -> None:
         here = self.machine.at(folder)
         if here.is_dir():
+            if (is_mode := stat.S_IMODE(here.stat().st_mode)) & ~mode:
+                self.say(f"{folder} has mode {is_mode:03o}; expected {mode:03o}: {what}")
             return
+        if here.exists():
+            raise StartError(f"{folder} is no folder; it is to hold {what}.")
         here.mkdir(parents=True)
         here.chmod(mode)
         self.say(f"made {folder}: {what}")
@@ -301,7 +308,8 @@ class Service:
             raise StartError(f"{command[0]} is missing on this machine; expected Debian's package that brings it.")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise StartError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.returncode}.")
+            said = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").rstrip(".")
+            raise StartError(f"`{' '.join(command)}` failed: {said}.")
         return done.stdout
 
 

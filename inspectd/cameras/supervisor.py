@@ -208,7 +208,7 @@ class Supervisor:
             every_s = RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else 0.0
             left_s = every_s - (time.monotonic() - began_s)
             self._stop.wait(max(PAUSE_S, left_s) * random.uniform(1 - JITTER, 1 + JITTER))
-        why = "the daemon is stopping" if self._stop.is_set() else "the source was read to its end"
+        why = "it was stopped" if self._stop.is_set() else "the source was read to its end"
         self._set(State.STOPPED, why)
 
     def _run_child(self, known_as: str) -> _Gone | None:

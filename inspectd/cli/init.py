@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def command(path: Path, given: tuple[str, ...], force: bool) -> None:
     from inspectd.atomic import write_whole
     from inspectd.config import parse
     from inspectd.errors import UsageError
+    from inspectd.secrets import redact
     from inspectd.service import is_example
 
     if path.exists() and not force and not is_example(path):
@@ -36,11 +38,16 @@ def command(path: Path, given: tuple[str, ...], force: bool) -> None:
         raise UsageError("No camera was chosen; nothing was written.")
     text = _written(cameras)
     parse(text, "the new configuration")
+    if path.exists():
+        path.replace(path.with_name(path.name + ".bak"))
+        click.echo(f"What was there is {path}.bak.")
     write_whole(path, text.encode())
     path.chmod(0o644)
+    if any(redact(source) != source for source in cameras.values()):
+        click.echo(f"Anybody on this machine can read {path}, with the password in it: chmod it where they may not.")
     click.echo(f"Wrote {path}. Next, for each camera, show it good parts and install what it learns:")
     for name, source in cameras.items():
-        click.echo(f"  inspectd calibrate --camera {source} --run_name {name}")
+        click.echo(f"  inspectd calibrate --camera {shlex.quote(source)} --run_name {name}")
         click.echo(f"  sudo inspectd install results/project/group/{name} {name}")
     click.echo(f"  inspectd check --config {path}")
 

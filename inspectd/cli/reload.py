@@ -10,7 +10,7 @@ import click
 
 from inspectd.cli import connecting
 
-TIMEOUT_S = 300.0
+ANSWER_S, TIMEOUT_S = 5.0, 300.0
 """New models are loaded and tried meanwhile."""
 
 
@@ -33,7 +33,7 @@ def command(config_path: Path | None, pid: int | None, control: str, server_key:
     from inspectd import config
     from inspectd.addresses import is_local
     from inspectd.errors import StartError
-    from inspectd.wire.requests import ReloadRequest
+    from inspectd.wire.requests import ReloadRequest, StatusRequest
 
     if config_path is not None:
         control = config.load(config_path).control.bind
@@ -44,7 +44,11 @@ def command(config_path: Path | None, pid: int | None, control: str, server_key:
                 raise StartError(f"Process {pid} cannot be asked: {error.strerror}.") from None
             click.echo(f"Asked process {pid}; its log says what came of it.")
             return
-    said = connecting.ask(control, connecting.read_keys(server_key, key), ReloadRequest(), TIMEOUT_S)
+    keys = connecting.read_keys(server_key, key)
+    connecting.ask(control, keys, StatusRequest(), ANSWER_S)  # nobody there is no news after minutes
+    said = connecting.ask(control, keys, ReloadRequest(), TIMEOUT_S)
     for what, names in said.items():
-        if names:
+        if names and what != "notes":
             click.echo(f"{what}: {', '.join(names)}")
+    for note in said["notes"]:
+        click.echo(note)

@@ -7,6 +7,7 @@ then once a minute while it lasts.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ LEVELS = {
 }
 REPEATING = tuple(Reason(alarm.name) for alarm in OF_CAMERA if alarm.least and alarm.name in set(Reason))
 """Reasons that repeat from part to part."""
+LEAST = {reason: alarm.least for alarm in OF_CAMERA for reason in REPEATING if alarm.name == reason}
+WITHIN_S = {reason: alarm.within_s for alarm in OF_CAMERA for reason in REPEATING if alarm.name == reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class _Seen:
 
     faults: dict[Reason, int] = field(default_factory=dict)
     returns: int = 0
+    last_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class Alarms:
         self._refused = 0
         self._told: dict[str, _Told] = {}
         self._displaced: dict[str, _Displaced] = {}
+        self._streaks: dict[str, dict[Reason, deque[float]]] = {}
+        """By camera, when its last verdicts came, where all were faults of this reason."""
         self._next_look_s = 0.0
 
     def of_camera(self, name: str) -> tuple[Raised, ...]:
@@ -113,32 +119,54 @@ class Alarms:
             now_s, {"clients_refused": Happened(new, f"{refused} so far")}, self._daemon.lasting()
         ):
             _say(None, change, now_s)
-        for name in set(self._raising) - set(self._cameras):  # it is gone, and its alarms with it
-            for known in (self._raising, self._seen, self._told, self._displaced):
-                known.pop(name, None)
+        for name in set(self._raising) - set(self._cameras):  # it is gone, and its alarms with it; its counts go on
+            del self._raising[name]
         for name, camera in self._cameras.items():
             changes = self._raising.setdefault(name, Raising(OF_CAMERA)).look(
-                now_s, self._happened(name, camera), lasting_of(camera)
+                now_s, self._happened(name, camera, now_s), self._lasting(name, camera)
             )
             for change in changes:
                 _say(name, change, now_s)
             if changes:
                 self._changed(name)
-            self._count_faults(name, camera.counts, now_s)
+            self._count_faults(camera, camera.counts, now_s)
             self._count_displaced(name, camera.counts, now_s)
 
-    def _happened(self, name: str, camera: Camera) -> dict[str, Happened]:
+    def _happened(self, name: str, camera: Camera, now_s: float) -> dict[str, Happened]:
         """Return what happened at a camera since the last look, by alarm."""
         seen, faults, returns = self._seen.get(name, _Seen()), camera.counts.faults, camera.health.returns
         new = {reason: faults.get(reason, 0) - seen.faults.get(reason, 0) for reason in REPEATING}
         found = {str(reason): Happened(times, camera.last_detail(reason)) for reason, times in new.items() if times > 0}
-        if returns > seen.returns:
-            found["unsteady"] = Happened(returns - seen.returns, f"it came back {returns} times so far")
-        self._seen[name] = _Seen(dict(faults), returns)
+        self._follow(name, new, camera.counts.last_seq - seen.last_seq, now_s)
+        came_back = returns - seen.returns if returns >= seen.returns else returns  # it was opened anew by a reload
+        if came_back:
+            found["unsteady"] = Happened(came_back, f"it came back {returns} times so far")
+        self._seen[name] = _Seen(dict(faults), returns, camera.counts.last_seq)
         return found
 
-    def _count_faults(self, name: str, counts: Counts, now_s: float) -> None:
+    def _follow(self, name: str, new: Mapping[Reason, int], verdicts: int, now_s: float) -> None:
+        """Take note of which reason all verdicts of a camera have had of late: on a slow line few are many."""
+        if verdicts <= 0:
+            return
+        streaks = self._streaks.setdefault(name, {})
+        for reason, times in new.items():
+            if times < verdicts:
+                streaks.pop(reason, None)
+            else:
+                streaks.setdefault(reason, deque(maxlen=LEAST[reason])).extend([now_s] * times)
+
+    def _lasting(self, name: str, camera: Camera) -> dict[str, str]:
+        """Return what is the case with a camera now: by alarm, its detail."""
+        slow = {
+            str(reason): camera.last_detail(reason)
+            for reason, times in self._streaks.get(name, {}).items()
+            if len(times) == times.maxlen and times[-1] - times[0] > WITHIN_S[reason]
+        }
+        return {**slow, **lasting_of(camera)}
+
+    def _count_faults(self, camera: Camera, counts: Counts, now_s: float) -> None:
         """Say in numbers what repeats: at once, and then once a minute while it lasts."""
+        name = camera.name
         told = self._told.setdefault(name, _Told(now_s))
         if now_s < told.next_s:
             return
@@ -154,7 +182,7 @@ class Alarms:
                 frames,
                 seconds,
                 ", ".join(f"{count} fault: {reason}" for reason, count in faults.items()),
-                self._what_it_takes(name) if faults.keys() & {Reason.DEADLINE, Reason.OVERLOAD} else "",
+                _what_it_takes(camera) if faults.keys() & {Reason.DEADLINE, Reason.OVERLOAD} else "",
                 extra=about(camera=name),
             )
 
@@ -168,16 +196,6 @@ class Alarms:
         LOG.info(text, name, frames, seconds, displaced, extra=about(camera=name))
         next_s = now_s + TELL_DISPLACED_EVERY_S
         self._displaced[name] = _Displaced(now_s, next_s, counts.captured, counts.displaced)
-
-    def _what_it_takes(self, name: str) -> str:
-        camera = self._cameras[name]
-        allowed_ms, latencies_ms = camera.config.deadline_ms, camera.latencies.scored_ms
-        if latencies_ms is None:
-            return f". No frame was scored; deadline_ms allows {allowed_ms:g} ms"
-        return (
-            f". From capture to verdict those that were scored took {latencies_ms[0]:.0f} ms (median) and "
-            f"{latencies_ms[1]:.0f} ms (p99); deadline_ms allows {allowed_ms:g} ms"
-        )
 
 
 def lasting_of(camera: Camera) -> dict[str, str]:
@@ -199,6 +217,16 @@ def lasting_of(camera: Camera) -> dict[str, str]:
             f"one in a hundred takes {latencies_ms[1]:.0f} ms or more; {allowed_ms:g} ms are allowed"
         )
     return found
+
+
+def _what_it_takes(camera: Camera) -> str:
+    allowed_ms, latencies_ms = camera.config.deadline_ms, camera.latencies.scored_ms
+    if latencies_ms is None:
+        return f". No frame was scored; deadline_ms allows {allowed_ms:g} ms"
+    return (
+        f". From capture to verdict those that were scored took {latencies_ms[0]:.0f} ms (median) and "
+        f"{latencies_ms[1]:.0f} ms (p99); deadline_ms allows {allowed_ms:g} ms"
+    )
 
 
 def _say(camera: str | None, change: Change, now_s: float) -> None:

@@ -185,7 +185,8 @@ class Changes:
         except InspectdError as error:
             detail = f"{error} After a restart the recipe {old} would be in force again."
             LOG.error("camera %s: the choice of recipe %s could not be kept: %s", camera.name, request.name, error)
-        camera.choose(request.name)  # whatever became of the rest: the parts that come are not of the old one
+        with self._cameras.changing:  # whatever became of the rest: the parts that come are not of the old one
+            self._cameras.find(request.camera).choose(request.name)
         asker = Asker(user, request.by, request.why)
         self._journal.note(self._change("recipe", camera.name, asker, {"recipe": old}, {"recipe": request.name}))
         LOG.info("camera %s: recipe %s instead of %s, by %s", camera.name, request.name, old, user or request.by)
@@ -222,7 +223,8 @@ class Changes:
             if (before := self._ends.get(camera.name)) is not None:
                 before.cancel()
             self._ends[camera.name] = end
-            camera.pause(f"bypass until {until} by {user or request.by}: {request.why}")
+            with self._cameras.changing:
+                self._cameras.find(request.camera).pause(f"bypass until {until} by {user or request.by}: {request.why}")
             end.start()
         return Reply(msgspec.to_builtins(BypassResult(until=until)))
 
@@ -257,14 +259,13 @@ class Changes:
     def give_up_unused(self) -> None:
         """Wait until no frame needs what was replaced, and give up the models that nobody uses."""
         give_up_s = time.monotonic() + OLD_FRAMES_S
-        cameras = tuple(self._cameras.values())
-        while not all(camera.is_done_with_old() for camera in cameras):
+        while not self._cameras.is_settled:
             if time.monotonic() > give_up_s:
                 LOG.warning("frames of a model that was replaced are still under way; it stays in memory")
                 return
             time.sleep(LOOK_S)
         self._models.keep_only(
-            [*(recipe for camera in cameras for recipe in camera.products.all), *self._shadows.recipes]
+            [*(recipe for camera in self._cameras.values() for recipe in camera.products.all), *self._shadows.recipes]
         )
 
     def stop(self) -> None:
@@ -383,12 +384,13 @@ class Changes:
             end = self._ends.get(camera)
             if whose is not None and end is not whose:
                 return  # another one has taken its place, or it was ended
+            with self._cameras.changing:
+                if (running := self._cameras.get(camera)) is not None:  # another one, if it was opened anew
+                    running.resume()
             if end is None:
-                return  # there is none
+                return  # there was none
             end.cancel()
             del self._ends[camera]
-            if (running := self._cameras.get(camera)) is not None:  # another one, if it was opened anew
-                running.resume()
         self._journal.note(self._change("bypass_end", camera, asker))
 
     def _reply(self, camera: Camera, recipe: Recipe, area: Area, trial: TrialMessage | None = None) -> Reply:

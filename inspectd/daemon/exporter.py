@@ -119,8 +119,7 @@ class _Server(ThreadingMixIn, HTTPServer):
             self._open.append(request)
             oldest = self._open.popleft() if len(self._open) > MOST_CONNECTIONS else None
         if oldest is not None:
-            with suppress(OSError):
-                oldest.shutdown(socket.SHUT_RDWR)
+            _cut(oldest)
         super().process_request(request, client_address)
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -197,5 +196,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _cut_off(self) -> None:
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
+        _cut(self.connection)
+
+
+def _cut(connection: socket.socket) -> None:
+    """End a connection from another thread, as it is: over TLS the shutdown of `ssl` would first forget the keys."""
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -238,7 +238,8 @@ def _daemon(status: Status, daemon: DaemonMessage) -> Iterator[Metric]:
     free = GaugeMetricFamily(
         "inspectd_device_memory_free_bytes", "What the engine may still take of the device's memory.", labels=["device"]
     )
-    free.add_metric([daemon.device], status.free_memory())
+    if (left := status.free_memory()) is not None:
+        free.add_metric([daemon.device], left)
     yield free
     clients = GaugeMetricFamily("inspectd_clients", "Connections to a socket now.", labels=["socket"])
     for socket, count in status.connections().items():

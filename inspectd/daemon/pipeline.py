@@ -203,6 +203,7 @@ class Pipeline:
     def stop(self) -> None:
         """End from the beginning to the end, so that every promise is still kept; bounded in time."""
         self._changes.stop()
+        self._reloading.stop()
         self._changing.stop()
         self._answering.stop()
         self._marking.stop()
@@ -254,8 +255,11 @@ class Pipeline:
         except UsageError as error:
             LOG.error("the configuration was read again and refused: %s", error, extra=EVIDENCE)
             raise RefusedError("bad_value", str(error)) from None
-        said = "; ".join(f"{what}: {', '.join(names)}" for what, names in msgspec.to_builtins(result).items() if names)
+        done = {what: names for what, names in msgspec.to_builtins(result).items() if names and what != "notes"}
+        said = "; ".join(f"{what}: {', '.join(names)}" for what, names in done.items())
         LOG.info("the configuration was read again: %s", said, extra=EVIDENCE)
+        for note in result.notes:
+            LOG.warning("%s", note, extra=EVIDENCE)
         for name in (*result.added, *result.removed, *result.reopened, *result.judged):
             self._endpoints.publisher.changed(name)
         return Reply(msgspec.to_builtins(result))

@@ -118,6 +118,6 @@ def _look(alarm: Alarm, one: _Watched, now_s: float, happened: Happened, lasting
 
 def _is_due(alarm: Alarm, one: _Watched, now_s: float) -> bool:
     is_often = 0 < alarm.least <= len(one.happened_s) and now_s - one.happened_s[0] <= alarm.within_s
-    if one.lasts_since_s is None or alarm.on_delay_s is None:
+    if one.lasts_since_s is None:
         return is_often
-    return is_often or now_s - one.lasts_since_s >= alarm.on_delay_s
+    return is_often or now_s - one.lasts_since_s >= (alarm.on_delay_s or 0.0)

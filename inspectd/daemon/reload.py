@@ -8,8 +8,13 @@ opened anew.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+
+import msgspec
 
 from inspectd.config import CameraConfig, Config
 from inspectd.daemon.exporter import Exporter
@@ -18,19 +23,21 @@ from inspectd.daemon.roster import Roster
 from inspectd.daemon.standing import Standing, load_shadow, products_of
 from inspectd.daemon.status import Status
 from inspectd.daemon.steps import Steps, steps_between
-from inspectd.errors import InspectdError, UsageError
+from inspectd.errors import UsageError
 from inspectd.line.camera import Camera
 from inspectd.line.products import Products
-from inspectd.line.recipe import NoRecipe, Recipe
+from inspectd.line.recipe import Area, NoRecipe, Recipe
 from inspectd.line.shadow import Shadows
+from inspectd.logs import about
 from inspectd.wire.requests import ReloadResult
 
 LOG = logging.getLogger(__name__)
 
-STOP_S = 2.0
-"""How long a camera that is stopped may take to give up its device."""
-GONE = "the configuration was read again, and has this camera no more"
+STOP_S = 3.0
+"""How long a camera that is stopped may take to give up its device: somewhat longer than its child is given."""
+GONE = "the configuration was read again, and this camera is not inspected any more"
 ANEW = "the configuration was read again, and this camera is opened anew"
+STOPPING = "The daemon is stopping; the configuration is not read again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class _Ready:
 
 
 class Reloading:
-    """Called by one thread at a time: the one that makes all other changes of what judges, too."""
+    """`reload` is called by one thread at a time: the one that makes all other changes of models, too."""
 
     def __init__(
         self,
@@ -65,6 +72,15 @@ class Reloading:
         self._status = status
         self._exporter = exporter
         self._make = make
+        self._step = threading.Lock()
+        """Held while a camera is begun, or ended: the stop comes between two steps."""
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Let no camera be begun or ended any more; the step that is under way is finished before this returns."""
+        self._is_stopping = True
+        with self._step:
+            pass
 
     def reload(self, read: Callable[[], Config], note: Callable[[ReloadResult], None]) -> ReloadResult:
         """Put in force what `read` returns; UsageError says why not, and then nothing was changed.
@@ -72,7 +88,8 @@ class Reloading:
         `note`: is told what will be done, before it is.
         """
         new = read()
-        steps = steps_between(self._config, new)
+        running = tuple(camera.config for camera in self._cameras.values())
+        steps = steps_between(msgspec.structs.replace(self._config, cameras=running), new)
         guard = guard_of(new.metrics)  # the files may be others by now
         ready = self._load(steps)
         result = ReloadResult(
@@ -81,21 +98,25 @@ class Reloading:
             reopened=[camera.name for camera in steps.reopened],
             judged=[camera.name for camera in ready.exchanged],
             unchanged=sorted({one.name for one in steps.unchanged} - {one.name for one in ready.exchanged}),
+            notes=self._notes((*steps.added, *steps.reopened, *ready.exchanged)),
         )
+        if self._is_stopping:
+            raise UsageError(STOPPING)
         note(result)
-        self._exchange(ready)
+        for camera in ready.exchanged:
+            self._cameras[camera.name].reconfigure(camera, ready.products[camera.name])
         self._config = new
         self._status.configure(new)
         self._exporter.use(guard)
         for name in steps.removed:
-            self._end(name, GONE)
-        for camera in steps.reopened:
-            self._reopen(camera, ready.products[camera.name])
-        for camera in steps.added:
-            self._begin(self._make(camera, ready.products[camera.name]))
+            self._do(partial(self._remove, name))
+        for camera in (*steps.reopened, *steps.added):
+            self._do(partial(self._open, camera, ready.products[camera.name]))
         for name, recipe in ready.shadows.items():
             self._shadows.use(name, recipe)
         return result
+
+    # Before anything is changed
 
     def _load(self, steps: Steps) -> _Ready:
         """Load and try what the configuration asks for; UsageError: some of it cannot be used."""
@@ -103,23 +124,24 @@ class Reloading:
         exchanged = list(steps.judged)
         for camera in steps.unchanged:
             found = self._products(camera)
-            if not _is_same(self._cameras[camera.name].products, found):
+            if any(map(self._is_new, repeat(camera.name), found.all)):
                 products[camera.name] = found
                 exchanged.append(camera)
         for camera in exchanged:
             for recipe in products[camera.name].all:
-                if isinstance(recipe, Recipe):
+                if isinstance(recipe, Recipe) and self._is_new(camera.name, recipe):
                     self._cameras[camera.name].check(recipe)
         shadows = {one.name: self._shadow(one) for one in (*steps.added, *steps.reopened, *exchanged)}
         return _Ready(products, {**dict.fromkeys(steps.removed), **shadows}, exchanged)
 
     def _products(self, camera: CameraConfig) -> Products:
         found = products_of(camera, self._standing.models, self._standing.overrides.of(camera.name))
-        running = self._cameras.get(camera.name)
-        for name, recipe in found.recipes.items():
-            was = running.products.recipes.get(name) if running is not None else None
-            if isinstance(recipe, NoRecipe) and not isinstance(was, NoRecipe):  # else it is no worse than before
-                raise UsageError(f"Camera {camera.name}: {recipe.why} Nothing was changed.")
+        for recipe in found.all:
+            why = _why_not(recipe)
+            if (
+                why is not None and _why_not(self._before(camera.name, recipe)) is None
+            ):  # else it is no worse than it was
+                raise UsageError(f"{_of(camera, why)} Nothing was changed.")
         return found
 
     def _shadow(self, camera: CameraConfig) -> Recipe | NoRecipe | None:
@@ -128,47 +150,78 @@ class Reloading:
             raise UsageError(f"Camera {camera.name} has no second model: {found.why} Nothing was changed.")
         return found
 
-    def _exchange(self, ready: _Ready) -> None:
-        """Have cameras judged by something else from the next frame on: all of them, or none."""
-        done: list[tuple[Camera, CameraConfig, Products]] = []
-        for config in ready.exchanged:
-            camera = self._cameras[config.name]
-            before = (camera, camera.config, camera.products)
-            try:
-                camera.reconfigure(config, ready.products[config.name])
-            except InspectdError:
-                for one, old, products in reversed(done):
-                    one.reconfigure(old, products)
-                raise
-            done.append(before)
+    def _before(self, camera: str, recipe: Recipe | NoRecipe) -> Recipe | NoRecipe | None:
+        """Return what judges the same product now; None: nothing does."""
+        running = self._cameras.get(camera)
+        return running.products.recipes.get(recipe.name) if running is not None else None
 
-    def _end(self, name: str, why: str) -> None:
-        camera = self._cameras[name]
-        self._cameras.drop(name)
-        camera.stop()
-        if not camera.join(STOP_S):
-            LOG.warning("camera %s: its capture does not end", name)
-        camera.close(why)
+    def _is_new(self, camera: str, recipe: Recipe | NoRecipe) -> bool:
+        """Whether this judges by something else than what judges now: another model, threshold, place or mask."""
+        before = self._before(camera, recipe)
+        if isinstance(recipe, NoRecipe) or not isinstance(before, Recipe):
+            return not (isinstance(recipe, NoRecipe) and isinstance(before, NoRecipe))
+        return [_basis(area) for area in before.areas] != [_basis(area) for area in recipe.areas]
 
-    def _reopen(self, config: CameraConfig, products: Products) -> None:
-        pause = self._cameras[config.name].pause_reason
-        self._end(config.name, ANEW)
-        camera = self._make(config, products)
-        if pause is not None:
-            camera.pause(pause)
-        self._begin(camera)
+    def _notes(self, cameras: Iterable[CameraConfig]) -> list[str]:
+        """Return what a person should know, in sentences."""
+        overrides = {camera.name: self._standing.overrides.of(camera.name) for camera in cameras}
+        return [
+            f"Camera {name}: what commands changed wins over the configuration; `revert` returns to it."
+            for name, kept in overrides.items()
+            if kept.areas
+        ]
 
-    def _begin(self, camera: Camera) -> None:
-        self._cameras.put(camera)
+    # Changing
+
+    def _do(self, step: Callable[[], None]) -> None:
+        with self._step:
+            if self._is_stopping:
+                raise UsageError(STOPPING)
+            step()
+
+    def _remove(self, name: str) -> None:
+        camera = self._halted(name)
+        with self._cameras.changing:
+            self._cameras.drop(name)
+            camera.close(GONE)
+
+    def _open(self, config: CameraConfig, products: Products) -> None:
+        """Begin a camera, in the place of the one of its name; what commands ask of that one stays in force."""
+        before = self._halted(config.name) if config.name in self._cameras else None
+        with self._cameras.changing:
+            if before is not None:
+                before.close(ANEW)
+                products = products.chosen_as(before.products)
+            camera = self._make(config, products)
+            if before is not None and before.pause_reason is not None:
+                camera.pause(before.pause_reason)
+            self._cameras.put(camera)
         camera.start()
 
+    def _halted(self, name: str) -> Camera:
+        """Stop a camera's capture, and return it: meanwhile it is there, and each of its triggers a fault."""
+        camera = self._cameras[name]
+        camera.stop()
+        if not camera.join(STOP_S):
+            LOG.warning("camera %s: its capture does not end", name, extra=about(camera=name))
+        return camera
 
-def _is_same(one: Products, other: Products) -> bool:
-    """Whether two sets of recipes, made from one configuration, have the same models."""
-    return {name: _models(recipe) for name, recipe in one.recipes.items()} == {
-        name: _models(recipe) for name, recipe in other.recipes.items()
-    }
+
+def _why_not(recipe: Recipe | NoRecipe | None) -> str | None:
+    """Return why nothing can be judged by a recipe."""
+    if isinstance(recipe, NoRecipe):
+        return recipe.why
+    lacking = [area for area in recipe.areas if area.criterion is None] if recipe is not None else []
+    if lacking:
+        return f"The model {lacking[0].model.label} has no threshold; set one, or calibrate with inspectd."
+    return None
 
 
-def _models(recipe: Recipe | NoRecipe) -> list[str] | None:
-    return [area.model.digest for area in recipe.areas] if isinstance(recipe, Recipe) else None
+def _of(camera: CameraConfig, why: str) -> str:
+    return why if why.startswith(f"Camera {camera.name}") else f"Camera {camera.name}: {why}"
+
+
+def _basis(area: Area) -> tuple[object, ...]:
+    """Return all that a verdict in an area follows from, but for its picture."""
+    threshold = area.criterion.threshold if area.criterion is not None else None
+    return area.name, area.model.digest, area.geometry, threshold, area.ignored

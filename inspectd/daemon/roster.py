@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 
 from inspectd.line.camera import Camera
@@ -13,6 +14,10 @@ class Roster(Mapping[str, Camera]):
 
     def __init__(self, cameras: Mapping[str, Camera] | None = None) -> None:
         self._now = dict(cameras or {})
+        self._leaving: tuple[Camera, ...] = ()
+        self.changing = threading.Lock()
+        """Held while a camera takes another's place, and by who changes what is asked of one: else that would be asked
+        of the one that has gone."""
 
     def __getitem__(self, name: str) -> Camera:
         return self._now[name]
@@ -40,8 +45,20 @@ class Roster(Mapping[str, Camera]):
 
     def put(self, camera: Camera) -> None:
         """Take a camera in, or exchange the one of its name. By one thread at a time, as `drop`."""
+        self._leave(camera.name)
         self._now = {**self._now, camera.name: camera}
 
     def drop(self, name: str) -> None:
         """Strike a camera off."""
+        self._leave(name)
         self._now = {key: camera for key, camera in self._now.items() if key != name}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing that was replaced is under way any more, of cameras that are gone or are there."""
+        self._leaving = tuple(camera for camera in self._leaving if not camera.is_left)
+        return not self._leaving and all(camera.is_done_with_old() for camera in self.values())
+
+    def _leave(self, name: str) -> None:
+        if (camera := self._now.get(name)) is not None:
+            self._leaving = (*self._leaving, camera)

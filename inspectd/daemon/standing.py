@@ -36,6 +36,12 @@ def load_products(config: Config, models: Models, overrides: Overrides) -> dict[
         if kept != NOTHING:
             LOG.warning("camera %s: what commands changed wins over the configuration: %s", camera.name, kept)
         products[camera.name] = products_of(camera, models, kept)
+    for name, one in products.items():
+        for recipe in one.all:
+            if isinstance(recipe, NoRecipe):
+                LOG.error(
+                    "camera %s%s has no model: %s", name, f", recipe {recipe.name}" if recipe.name else "", recipe.why
+                )
     recipes = [recipe for one in products.values() for recipe in one.all]
     refusals = [recipe.why for recipe in recipes if isinstance(recipe, NoRecipe)]
     may_be_reverted = any(
@@ -57,7 +63,6 @@ def products_of(camera: CameraConfig, models: Models, kept: CameraOverrides) -> 
     if chosen not in recipes:
         why = f"the recipe {chosen} that a command chose is not in the configuration any more; choose another one"
         recipes[chosen] = NoRecipe(why, chosen)
-        LOG.error("camera %s: %s", camera.name, why)
     return Products(recipes, chosen, {str(name): plan.parts for name, plan in plans.items() if plan.parts is not None})
 
 
@@ -69,7 +74,6 @@ def _recipe(camera: str, plan: Plan, models: Models, kept: CameraOverrides) -> R
         why = (
             f"{error} A command chose this model; `revert` returns to the configuration's." if is_chosen else str(error)
         )
-        LOG.error("camera %s%s has no model: %s", camera, f", recipe {plan.name}" if plan.name else "", why)
         return NoRecipe(why, plan.name)
 
 

@@ -234,9 +234,12 @@ class Status:
         """Return how many clients each socket has now."""
         return self._running.connections()
 
-    def free_memory(self) -> int:
-        """Return how many bytes of the device's memory the engine may still take."""
-        return self._running.free_memory()
+    def free_memory(self) -> int | None:
+        """Return how many bytes of the device's memory the engine may still take; None: the device does not say."""
+        try:
+            return self._running.free_memory()
+        except Exception:  # noqa: BLE001 - one that has failed says nothing, and all else is wanted all the more
+            return None
 
     @property
     def config_digest(self) -> str:

@@ -52,7 +52,8 @@ class Triggers:
 
     def heard(self, camera: str, seq: int, header: bytes) -> None:
         """Answer whoever waits for this verdict. From the publisher's thread."""
-        if (running := self._cameras.get(camera)) is not None and running.config.mode != "trigger":
+        running = self._cameras.get(camera)
+        if running is not None and running.config.mode != "trigger" and not self._waiting.get(camera):
             return
         with self._lock:
             self._published[camera].append((seq, header))

@@ -65,6 +65,8 @@ class Batcher:
         self._clock = clock
         self._changed = threading.Condition()
         self._queues: dict[str, _Queue] = {}
+        self._leaving: list[_Queue] = []
+        """Of cameras that were removed: what was under way then is still to be finished."""
         self._turn = 0
         self._is_closed = False
 
@@ -78,7 +80,11 @@ class Batcher:
     def remove_camera(self, name: str) -> list[Job]:
         """Close a camera's queue and return what was waiting; what is under way is finished as usual."""
         with self._changed:
-            return list(self._queues.pop(name).waiting)
+            queue = self._queues.pop(name)
+            waiting = list(queue.waiting)
+            queue.waiting.clear()
+            self._leaving = [*filter(lambda one: one.under_way, self._leaving), queue]
+            return waiting
 
     def put(self, job: Job) -> Job | None:
         """Queue a job. Return the one that has to give way: the older (`latest`) or this one (`every`)."""
@@ -129,7 +135,8 @@ class Batcher:
     def holds(self, recipe: Recipe) -> bool:
         """Whether a job that was admitted with this recipe waits or is under way."""
         with self._changed:
-            jobs = [job for queue in self._queues.values() for job in (*queue.waiting, *queue.under_way)]
+            queues = [*self._queues.values(), *self._leaving]
+            jobs = [job for queue in queues for job in (*queue.waiting, *queue.under_way)]
         return any(job.recipe is recipe for job in jobs)
 
     def close(self) -> None:

@@ -136,6 +136,8 @@ class Camera:
     def close(self, detail: str) -> None:
         """End for good: what has no verdict yet becomes `fault: shutdown`, and its slots are given back."""
         with self._lock:
+            if self._is_closed:
+                return
             self._is_closed = True
         waiting = self._batcher.remove_camera(self.name)
         self._ledger.remove_camera(self.name, detail)
@@ -159,16 +161,17 @@ class Camera:
     def reconfigure(self, config: CameraConfig, products: Products) -> None:
         """Judge every frame and trigger from the next one on by other products; how it captures stays as it is.
 
-        UsageError when one was made for another camera or picture size: what is in force stays in force.
+        The product in force stays in force, where there is one of its name. What does not fit the camera, as it was
+        opened, is `fault: identity`; `check` says so before.
         """
         with self._lock:
-            for recipe in products.all:
-                if isinstance(recipe, Recipe):
-                    self._check(recipe)
             replaced = [one for one in self._duty.products.all if isinstance(one, Recipe)]
             self._old = [*filter(self._is_held, self._old), *replaced]
-            self._duty = replace(self._duty, products=products, mismatches={})
+            recipes = [one for one in products.all if isinstance(one, Recipe)]
+            found = {one.name: why for one in recipes if (why := self._mismatch(one, self._opened)) is not None}
+            self._duty = replace(self._duty, products=products.chosen_as(self._duty.products), mismatches=found)
             self.config = config
+        self.latencies = Latencies()
         self._changed(self.name)
 
     def choose(self, product: str | None) -> None:
@@ -189,6 +192,8 @@ class Camera:
         if self.config.mode != "trigger":
             raise UsageError(f"Camera {self.name} inspects by itself (mode: {self.config.mode}); it takes no triggers.")
         with self._lock:
+            if self._is_closed:
+                raise UsageError(f"Camera {self.name} is not inspected any more.")
             duty = self._duty
             recipe = duty.products.of_part(part) if product is None else duty.products.named(product)
             entry = self._ledger.open_trigger(self.name, part, recipe)
@@ -379,6 +384,12 @@ class Camera:
     def pause_reason(self) -> str | None:
         """Why nothing is inspected until `resume`; None: nobody has asked for that."""
         return self._duty.pause
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is closed, and nothing of it is under way."""
+        recipes = [*self._old, *(one for one in self._duty.products.all if isinstance(one, Recipe))]
+        return self._is_closed and not any(map(self._batcher.holds, recipes))
 
     @property
     def is_paused(self) -> bool:

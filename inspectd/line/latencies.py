@@ -9,6 +9,8 @@ from inspectd.records import Verdict
 
 NEWEST = 1000
 """Of which percentiles are taken."""
+ENOUGH = 100
+"""With fewer, one in a hundred is the slowest of all, which tells nothing."""
 
 
 class Latencies:
@@ -37,3 +39,9 @@ class Latencies:
         """Median and 99th percentile from capture to verdict of what was scored; None: nothing was."""
         found = tuple(self._scored_ms)
         return (percentile(found, 0.5), percentile(found, 0.99)) if found else None
+
+    @property
+    def one_in_a_hundred_ms(self) -> float | None:
+        """99th percentile from capture to verdict of what was scored; None: of too few."""
+        found = tuple(self._scored_ms)
+        return percentile(found, 0.99) if len(found) >= ENOUGH else None

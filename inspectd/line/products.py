@@ -60,6 +60,10 @@ class Products:
         """Return them with one recipe in the place of that of the same product."""
         return replace(self, recipes={**self.recipes, recipe.name: recipe})
 
+    def chosen_as(self, before: Products) -> Products:
+        """Return them with the product in force that was in force before, if there is one of its name."""
+        return self.with_choice(before.chosen) if before.chosen in self.recipes else self
+
     def with_choice(self, name: str | None) -> Products:
         """Return them with another product in force; UsageError: there is none of this name."""
         self.named(name)

@@ -71,6 +71,7 @@ class Shadows:
         """By camera, the one that is judged next."""
         self._failure: str | None = None
         self._is_started = False
+        self._under_way: Recipe | NoRecipe | None = None
         self._changed = threading.Condition()
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
@@ -105,8 +106,9 @@ class Shadows:
 
     @property
     def recipes(self) -> list[Recipe | NoRecipe]:
-        """All second models."""
-        return list(self._recipes.values())
+        """All second models, and the one that judges just now."""
+        under_way = [] if self._under_way is None else [self._under_way]
+        return [*self._recipes.values(), *under_way]
 
     def agreement(self, camera: str) -> Agreement | None:
         """Return how often a camera's second model agreed; None: it has none. From any thread."""
@@ -139,6 +141,7 @@ class Shadows:
             with self._scorer.seat() as score:
                 while (taken := self._take_next()) is not None:
                     self._compare(taken, score)
+                    self._under_way = None
         except Exception as error:  # a thread's top: what judges silently must not end anything else
             LOG.exception("second models judge nothing any more")
             self._failure = f"second models judge nothing any more: {type(error).__name__}: {error}"
@@ -146,21 +149,24 @@ class Shadows:
 
     def _take_next(self) -> _Taken | None:
         """Return the next picture, at a moment when nothing else is to be scored."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_stopped or self._next)
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not self._is_stopped and not self._is_idle() and time.monotonic() < give_up_s:
-            time.sleep(LOOK_S)
-        with self._changed:
-            if self._is_stopped:
-                return None
-            return self._next.pop(next(iter(self._next)))
+        while not self._is_stopped:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_stopped or self._next)
+            give_up_s = time.monotonic() + PATIENCE_S
+            while not self._is_stopped and not self._is_idle() and time.monotonic() < give_up_s:
+                time.sleep(LOOK_S)
+            with self._changed:
+                if self._next and not self._is_stopped:  # its camera may have another model by now, or none
+                    taken = self._next.pop(next(iter(self._next)))
+                    self._under_way = self._recipes.get(taken.stamp.camera)
+                    return taken
+        return None
 
     def _compare(self, taken: _Taken, score: Score) -> None:
         camera, said = taken.stamp.camera, taken.verdict.finding.outcome
-        recipe = self._recipes.get(camera)
+        recipe = self._under_way
         if not isinstance(recipe, Recipe):
-            return  # it was taken from the camera meanwhile
+            return
         finding = self._look(camera, recipe, taken.picture)
         if finding is None:
             height, width = taken.picture.shape[:2]

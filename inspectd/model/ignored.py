@@ -40,6 +40,15 @@ class Ignored:
         self._cells: dict[tuple[Rect, tuple[int, int], tuple[int, int]], Cells] = {}
         self._problems: dict[tuple[Rect, int, int], str | None] = {}
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the same is ignored."""
+        if not isinstance(other, Ignored) or self._corners != other._corners or self._patches != other._patches:
+            return False
+        one, two = self._painted, other._painted
+        return one is two or (one is not None and two is not None and np.array_equal(one, two))
+
+    __hash__ = None  # type: ignore[assignment]  # nobody needs one, and it would be of a whole picture
+
     @property
     def size(self) -> tuple[int, int] | None:
         """Width and height of the pictures that it is for; None: of any."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import zmq
 from zmq.utils import z85
 
+from inspectd.credentials import can_be_read_by_others
 from inspectd.errors import StartError, UsageError
 from inspectd.reading import read_regular
 
@@ -68,8 +69,8 @@ def read_pair(path: Path) -> KeyPair:
     keys = _read(path)
     if "secret-key" not in keys:
         raise UsageError(f"{path} holds no secret key; expected a file that `inspectd keygen` ends with {SECRET}.")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
+    if can_be_read_by_others(path):
+        mode = stat.S_IMODE(path.stat().st_mode)
         raise UsageError(
             f"{path} holds a secret and has mode {mode:03o}, so others can read it; make a new pair, or if nobody has "
             f"read it: chmod 600 {path}."

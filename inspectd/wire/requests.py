@@ -326,6 +326,8 @@ class ReloadResult(msgspec.Struct, frozen=True, kw_only=True):
     judged: list[str]
     """Judged by something else from one frame to the next; none was lost."""
     unchanged: list[str]
+    notes: list[str]
+    """What a person should know, in sentences."""
 
 
 class TrialMessage(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from commanded import LINE, ask, changes, refused
 from conftest import write_small_model
@@ -19,7 +21,8 @@ from daemon_process import DaemonProcess
 from run_here import run_here
 
 from inspectd.client import Control
-from inspectd.wire.requests import BypassRequest, ModelRequest, ReloadRequest, ThresholdRequest
+from inspectd.model.calibration import CameraRecord
+from inspectd.wire.requests import BypassRequest, ModelRequest, RecipeRequest, ReloadRequest, ThresholdRequest
 
 
 class Line:
@@ -106,10 +109,9 @@ def test_what_did_not_change_loses_nothing_whatever_else_is_done(line: Line) -> 
 def test_a_camera_that_is_gone_says_so_and_may_come_back(line: Line) -> None:
     line.write(top=None)
     assert line.reload() == {"removed": ["top"], "unchanged": ["side"]}
-    line.daemon.listen(lambda d: "stopped" in [one["state"] for one in d.states if one["camera"] == "top"])
+    line.daemon.listen(lambda d: "not in the configuration any more" in [one["detail"] for one in d.states])
     state = line.state("top")
-    assert (state["state"], state["inspecting"]) == ("stopped", False)
-    assert state["detail"] == "not in the configuration any more"
+    assert (state["camera"], state["state"], state["inspecting"]) == ("top", "stopped", False)
     last = line.verdicts("top")[-1]["seq"]
     error = refused(line.control, BypassRequest(camera="top", seconds=1, by="anna", why="x"))
     assert (error.code, "there are: side" in str(error)) == ("unknown_camera", True)
@@ -181,6 +183,49 @@ def test_what_commands_changed_stays_in_force_and_so_does_a_bypass(line: Line) -
     assert said[-1]["reason"] == "bypass"
     ask(line.control, BypassRequest(camera="top", seconds=0, by="anna", why="it is there"))
     line.daemon.listen(lambda _: line.verdicts("top")[-1]["verdict"] in ("ok", "ng"))
+
+
+def test_the_product_that_a_command_chose_stays_in_force(line: Line) -> None:
+    recipes = "recipes: {{A: {{}}, B: {{threshold: {}}}}}"
+    line.write(top=line.camera("top", more=", " + recipes.format(7.5)))
+    line.reload()
+    ask(line.control, RecipeRequest(camera="top", name="B", by="plc"))
+    line.write(top=line.camera("top", more=", " + recipes.format(8.5)))
+    assert line.reload()["judged"] == ["top"]
+    assert {(one["recipe"], one["threshold"]) for one in line.more("top")[2:]} == {("B", 8.5)}
+    line.write(top=line.camera("top", more=", fps: 10, " + recipes.format(8.5)))
+    assert line.reload()["reopened"] == ["top"]
+    assert {(one["recipe"], one["threshold"]) for one in line.more("top")[2:]} == {("B", 8.5)}
+
+
+def test_a_mask_that_was_painted_anew_is_taken_and_a_model_without_a_threshold_is_not(
+    line: Line, tmp_path: Path
+) -> None:
+    mask = tmp_path / "mask.png"
+    cv2.imwrite(str(mask), np.zeros((64, 64), np.uint8))
+    model = write_small_model(tmp_path / "square", threshold=1.0, camera=CameraRecord("folder", None, 64, 64))
+    line.write(top=line.camera("top", model, f", ignore: {mask}"))
+    assert line.reload() == {"judged": ["top"], "unchanged": ["side"]}
+    assert line.reload() == {"unchanged": ["side", "top"]}
+    painted = np.zeros((64, 64), np.uint8)
+    painted[:32] = 255
+    cv2.imwrite(str(mask), painted)
+    assert line.reload() == {"judged": ["top"], "unchanged": ["side"]}
+    plain = write_small_model(tmp_path / "plain", threshold=None)
+    line.write(side=line.camera("side", plain))
+    assert "has no threshold" in str(refused(line.control, ReloadRequest()))
+    assert {one["threshold"] for one in line.more("side")} == {1.0}
+
+
+def test_a_line_that_stops_while_it_is_read_again_ends_in_order(line: Line) -> None:
+    line.write(top=line.camera("top", more=", fps: 10"), third=line.camera("third"), side=None)
+    os.kill(line.daemon.process.pid, signal.SIGHUP)
+    time.sleep(0.3)
+    assert line.daemon.stop() == 0
+    assert "Traceback" not in line.daemon.log
+    for name in ("top", "side"):
+        said = line.verdicts(name)
+        assert [one["seq"] for one in said] == list(range(1, len(said) + 1))
 
 
 def test_on_sighup_it_is_read_too_and_systemd_is_told(tmp_path: Path, models: tuple[Path, Path]) -> None:

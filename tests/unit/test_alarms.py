@@ -31,6 +31,14 @@ class FakeCamera:
     def latencies(self) -> FakeCamera:
         return self
 
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def one_in_a_hundred_ms(self) -> float | None:
+        return None if self.scored_ms is None else self.scored_ms[1]
+
     def last_detail(self, reason: Reason) -> str:
         return f"the last {reason} said so"
 
@@ -221,3 +229,33 @@ def test_what_troubles_the_daemon_is_its_own(
     let_pass(400)
     assert alarms.of_daemon == ()
     assert own.changed == [], "no camera's state"
+
+
+def test_on_a_slow_line_three_in_a_row_are_many_however_far_apart(
+    alarms: Alarms, cameras: Cameras, let_pass: SECONDS
+) -> None:
+    counts = cameras["top"].counts
+    for part in range(1, 4):
+        counts.last_seq, counts.faults = part, {Reason.PICTURE: part}
+        let_pass(120)
+        assert raised(alarms) == (["picture"] if part == 3 else [])
+    let_pass(3000)
+    assert raised(alarms) == ["picture"], "nothing better has come since"
+    counts.last_seq += 1
+    let_pass(1)
+    assert raised(alarms) == ["picture"]
+    let_pass(60)
+    assert raised(alarms) == []
+
+
+def test_what_was_counted_before_a_camera_was_opened_anew_is_not_new(
+    alarms: Alarms, cameras: Cameras, let_pass: SECONDS
+) -> None:
+    cameras["top"].counts.faults = {Reason.PICTURE: 500}
+    let_pass(100)
+    gone = cameras.pop("top")
+    let_pass(100)
+    assert raised(alarms) == []
+    cameras["top"] = gone
+    let_pass(10)
+    assert raised(alarms) == []

@@ -170,6 +170,22 @@ def test_one_that_fails_is_said_and_takes_no_more_pictures(
     watched.shadows.stop()
 
 
+def test_another_second_model_while_a_picture_waits_for_the_last_one(engine: Engine, recipe: Recipe) -> None:
+    is_idle = threading.Event()
+    watched = Watched(engine, recipe, is_idle.is_set)
+    assert watched.offer(OK)
+    time.sleep(0.05)  # it waits for an engine that has nothing else to do
+    watched.shadows.use("top", None)
+    assert watched.shadows.agreement("top") is None
+    is_idle.set()
+    time.sleep(0.05)
+    assert engine.asked == 0
+    watched.shadows.use("top", recipe)
+    assert watched.offer(OK)
+    watched.counted(1)
+    watched.shadows.stop()
+
+
 def test_one_that_cannot_be_used_asks_for_nothing(engine: Engine) -> None:
     watched = Watched(engine, NoRecipe("it has no threshold"))
     assert not watched.offer(OK)
