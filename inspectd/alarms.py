@@ -189,6 +189,27 @@ OF_CAMERA = (
         suppressed_by=(*UNJUDGED, Reason.DEADLINE, Reason.OVERLOAD),
     ),
     Alarm(
+        "picture_drift",
+        Priority.LOW,
+        "gives pictures that are not as they were at the calibration",
+        "They can still be judged; if it goes on they will be faults, or good parts rejected.",
+        "Do what its detail says, before you touch the threshold.",
+        on_delay_s=60.0,
+        off_delay_s=60.0,
+        suppressed_by=(*UNJUDGED, Reason.IDENTITY, Reason.PICTURE),
+    ),
+    Alarm(
+        "score_drift",
+        Priority.LOW,
+        "accepts parts that score higher than good ones did at the calibration",
+        "If it goes on, good parts will be rejected.",
+        "See whether parts or tools have changed (where it is the picture, picture_drift says so); if the parts are "
+        "good, calibrate again with some of them.",
+        on_delay_s=60.0,
+        off_delay_s=60.0,
+        suppressed_by=UNJUDGED,
+    ),
+    Alarm(
         "driver_leaks",
         Priority.LOW,
         "has a driver that takes more and more memory",

@@ -15,6 +15,7 @@ from inspectd.alarms import OF_CAMERA, OF_DAEMON, Priority
 from inspectd.cameras.supervisor import State
 from inspectd.daemon.raising import Change, Happened, Raised, Raising
 from inspectd.line.camera import Camera
+from inspectd.line.fitness import told_of
 from inspectd.logs import about
 from inspectd.records import Counts, Reason
 
@@ -211,11 +212,16 @@ def lasting_of(camera: Camera) -> dict[str, str]:
         found["parts_unseen"] = camera.trouble
     if health.leaks:
         found["driver_leaks"] = ""
-    latencies_ms, allowed_ms = camera.latencies.scored_ms, camera.config.deadline_ms
-    if latencies_ms is not None and health.state is State.RUNNING and latencies_ms[1] > NEAR * allowed_ms:
-        found["near_deadline"] = (
-            f"one in a hundred takes {latencies_ms[1]:.0f} ms or more; {allowed_ms:g} ms are allowed"
+    if moved := [told_of(one) for one in camera.drift.pictures if one.is_beyond]:
+        found["picture_drift"] = "; ".join(moved)
+    if (far := camera.drift.far()) is not None:
+        found["score_drift"] = (
+            f"half of them lie {far:.0%} of the way from the median good score of the calibration to the threshold, or "
+            "further"
         )
+    slowest_ms, allowed_ms = camera.latencies.one_in_a_hundred_ms, camera.config.deadline_ms
+    if slowest_ms is not None and health.state is State.RUNNING and slowest_ms > NEAR * allowed_ms:
+        found["near_deadline"] = f"one in a hundred takes {slowest_ms:.0f} ms or more; {allowed_ms:g} ms are allowed"
     return found
 
 

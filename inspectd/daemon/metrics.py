@@ -113,6 +113,7 @@ class _Collector(Collector):
         yield from _verdicts(accounts)
         yield from _cameras(status, names)
         yield from _criteria(status, names)
+        yield from _drift(status, names)
         yield from _shadows(status, names)
         yield from _alarms(status, names)
         daemon = status.daemon()
@@ -170,6 +171,29 @@ def _cameras(status: Status, names: Iterable[str]) -> Iterator[Metric]:
         if (age_s := health.last_frame_age_s) is not None:
             age.add_metric([name], age_s)
     yield from (states, inspecting, openings, returns, damaged, age)
+
+
+def _drift(status: Status, names: Iterable[str]) -> Iterator[Metric]:
+    """How far pictures and accepted parts are from the calibration's."""
+    pictures = GaugeMetricFamily(
+        "inspectd_picture_drift_ratio",
+        "What pictures have (light, noise, sharpness, edges) over what was usual at calibration.",
+        labels=["camera", "what"],
+    )
+    scores = GaugeMetricFamily(
+        "inspectd_score_drift",
+        "Median of accepted parts: 0 is the median good score of the calibration, 1 the threshold.",
+        labels=["camera"],
+    )
+    for name in names:
+        if (drift := status.drift(name)) is None:
+            continue
+        for moved in drift.pictures:
+            pictures.add_metric([name, moved.what], moved.ratio)
+        if (moved_by := drift.scores) is not None:
+            scores.add_metric([name], moved_by)
+    yield pictures
+    yield scores
 
 
 def _criteria(status: Status, names: Iterable[str]) -> Iterator[Metric]:

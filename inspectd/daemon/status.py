@@ -19,6 +19,7 @@ from inspectd.daemon.raising import Raised
 from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
 from inspectd.line.camera import Camera
+from inspectd.line.drift import Drift
 from inspectd.line.ledger import Ledger
 from inspectd.line.recipe import NoRecipe, Recipe
 from inspectd.line.shadow import Shadows
@@ -220,6 +221,11 @@ class Status:
         """Return what is known of a camera; None: it is disabled."""
         camera = self._cameras.get(name)
         return camera.health if camera is not None else None
+
+    def drift(self, name: str) -> Drift | None:
+        """Return how far a camera is from its calibration; None: it is disabled."""
+        camera = self._cameras.get(name)
+        return camera.drift if camera is not None else None
 
     def recipes(self, name: str) -> list[Recipe]:
         """Return what judges at a camera, by product."""

@@ -16,6 +16,7 @@ from inspectd.config import CameraConfig
 from inspectd.errors import UsageError
 from inspectd.line.admission import admission_of
 from inspectd.line.batcher import Batcher, Job
+from inspectd.line.drift import Drift
 from inspectd.line.fitness import Beyond, find_mismatch, find_problem
 from inspectd.line.latencies import Latencies
 from inspectd.line.ledger import Entry, Ledger
@@ -24,7 +25,7 @@ from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe, place_mismatch
 from inspectd.line.sinks import Sinks
 from inspectd.line.terms import terms_of
-from inspectd.records import Counts, Finding, Frame, Picture, Reason, Stamp, Verdict, fault
+from inspectd.records import Counts, Finding, Frame, Outcome, Picture, Reason, Stamp, Verdict, fault
 
 
 class Capture(Protocol):
@@ -114,6 +115,7 @@ class Camera:
         self._old: list[Recipe] = []
         """Recipes that were replaced, and that a frame may still have."""
         self.latencies = Latencies()
+        self.drift = Drift()
 
     # Start, stop and change
 
@@ -427,6 +429,9 @@ class Camera:
             self._changed(self.name)
         if verdict.finding.reason is not None:
             self._details[verdict.finding.reason] = verdict.finding.detail or ""
+        finding = verdict.finding
+        if finding.outcome is Outcome.OK and finding.excess is not None:
+            self.drift.accepted(finding.model, finding.threshold, finding.excess)
         self.latencies.note(verdict, published_ns)
 
     def _recipe_or_fault(self, duty: _Duty, entry: Entry, frame: Frame) -> Recipe | Finding:
@@ -435,7 +440,9 @@ class Camera:
         if (why := self._unjudged(duty, recipe)) is not None:
             return why
         assert isinstance(recipe, Recipe)
-        return find_problem(recipe, frame.picture, is_camera=self.source.is_camera, beyond=self._beyond) or recipe
+        is_camera = self.source.is_camera
+        problem = find_problem(recipe, frame.picture, is_camera=is_camera, beyond=self._beyond, drift=self.drift)
+        return problem or recipe
 
     def _unjudged(self, duty: _Duty, recipe: object) -> Finding | None:
         """Return why no picture would be judged by a recipe at present; None: it would."""

@@ -15,6 +15,7 @@ import numpy as np
 from inspectd.cameras.discovery import identities
 from inspectd.cameras.protocol import MANUAL_EXPOSURE, Opened
 from inspectd.cameras.sources import Source
+from inspectd.line.drift import Drift, Moved
 from inspectd.line.recipe import Area, Recipe, place_mismatch
 from inspectd.model.framing import APART
 from inspectd.model.geometry import Geometry
@@ -47,6 +48,7 @@ SETTING_MAY_DIFFER = 0.02
 class _Kind:
     """How one number of `optics` is told."""
 
+    name: str
     below: str
     above: str
     seen: str
@@ -55,14 +57,15 @@ class _Kind:
 
 FOCUS = "clean the lens and set its focus"
 LIGHT = _Kind(
+    "light",
     "darker",
     "brighter",
     "{:.2f} times as bright as usual",
     "check lamp, exposure and lens before you touch the threshold, or calibrate again",
 )
-NOISE = _Kind("smoother", "noisier", "noise {:.2f}", "check gain, exposure and cable")
-SHARPNESS = _Kind("less sharp", "sharper", "sharpness {:.2f}", FOCUS)
-EDGES = _Kind("less sharp", "sharper", "edges of {:.0f} grey levels", FOCUS)
+NOISE = _Kind("noise", "smoother", "noisier", "noise {:.2f}", "check gain, exposure and cable")
+SHARPNESS = _Kind("sharpness", "less sharp", "sharper", "sharpness {:.2f}", FOCUS)
+EDGES = _Kind("edges", "less sharp", "sharper", "edges of {:.0f} grey levels", FOCUS)
 
 
 def find_mismatch(recipe: Recipe, source: Source, opened: Opened) -> str | None:
@@ -71,6 +74,20 @@ def find_mismatch(recipe: Recipe, source: Source, opened: Opened) -> str | None:
         if (why := camera_mismatch(area, source, opened)) is not None:
             return why
     return None
+
+
+KINDS = {kind.name: kind for kind in (LIGHT, NOISE, SHARPNESS, EDGES)}
+
+
+def told_of(moved: Moved) -> str:
+    """Say in a sentence how pictures have changed since the calibration, and what to do about it."""
+    kind = KINDS[moved.what]
+    percent = abs(moved.ratio - 1) * 100
+    if kind is LIGHT:
+        how = kind.below if moved.ratio < 1 else kind.above
+        return f"light is {percent:.0f} % {how} than at calibration; {kind.advice}"
+    how = "lower" if moved.ratio < 1 else "higher"
+    return f"{kind.name} {'are' if kind is EDGES else 'is'} {percent:.0f} % {how} than at calibration; {kind.advice}"
 
 
 class Beyond:
@@ -101,10 +118,17 @@ class Beyond:
         return is_beyond
 
 
-def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool, beyond: Beyond | None = None) -> Finding | None:
+def find_problem(
+    recipe: Recipe,
+    picture: Picture,
+    *,
+    is_camera: bool,
+    beyond: Beyond | None = None,
+    drift: Drift | None = None,
+) -> Finding | None:
     """Return the fault of a picture that may not be judged. Only a camera's light and scene are looked at.
 
-    `beyond`: the camera's, which remembers from picture to picture; None: each is by itself.
+    `beyond` and `drift`: the camera's, which remember from picture to picture; None: each is by itself.
     """
     beyond = beyond or Beyond()
     height, width = picture.shape[:2]
@@ -121,7 +145,7 @@ def find_problem(recipe: Recipe, picture: Picture, *, is_camera: bool, beyond: B
             if area.model.digest not in looked_at:
                 looked_at.add(area.model.digest)
                 why = scene_mismatch(area, glance, beyond)
-            if why is None and (bad := optics_problem(area, picture, glance, beyond)) is not None:
+            if why is None and (bad := optics_problem(area, picture, glance, beyond, drift)) is not None:
                 return fault(Reason.PICTURE, bad, model=label)
         if why is not None:
             return fault(Reason.IDENTITY, why, model=label)
@@ -234,11 +258,15 @@ def light_problem(area: Area, picture: Picture, beyond: Beyond | None = None) ->
 
 
 def optics_problem(
-    area: Area, picture: Picture, glance: Glance | None = None, beyond: Beyond | None = None
+    area: Area,
+    picture: Picture,
+    glance: Glance | None = None,
+    beyond: Beyond | None = None,
+    drift: Drift | None = None,
 ) -> str | None:
     """Return what of light, noise and sharpness has gone beyond what the model withstands, and what to do about it.
 
-    `glance`: the picture's, where there is one already.
+    `glance`: the picture's, where there is one already. `drift`: takes note of what was measured.
     """
     calibration = area.model.calibration
     limits = calibration.optics if calibration else None
@@ -246,6 +274,8 @@ def optics_problem(
         return None
     beyond = beyond or Beyond()
     for kind, allowed, value in _measured(limits, area, picture, glance or Glance(picture)):
+        if drift is not None:
+            drift.saw(area.model.digest, kind.name, value, allowed)
         if (how := _beyond(value, allowed, kind, area.model.digest, beyond)) is not None:
             return (
                 f"the picture is {how} than the model is known to withstand: {kind.seen.format(value)}, at calibration "

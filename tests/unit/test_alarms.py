@@ -11,6 +11,8 @@ import pytest
 from inspectd.cameras.supervisor import Health, State
 from inspectd.config import CameraConfig
 from inspectd.daemon.alarms import TELL_EVERY_S, Alarms, OfDaemon
+from inspectd.line.drift import Drift
+from inspectd.model.optics import Limits
 from inspectd.records import Counts, Finding, Reason, fault
 
 WELL = Health(State.RUNNING, None, 30.0, 0, None, openings=1)
@@ -26,6 +28,7 @@ class FakeCamera:
     health: Health = WELL
     unjudged: Finding | None = None
     trouble: str | None = None
+    drift: Drift = field(default_factory=Drift)
 
     @property
     def latencies(self) -> FakeCamera:
@@ -259,3 +262,18 @@ def test_what_was_counted_before_a_camera_was_opened_anew_is_not_new(
     cameras["top"] = gone
     let_pass(10)
     assert raised(alarms) == []
+
+
+def test_a_lamp_that_ages_and_parts_that_score_higher_are_told(
+    alarms: Alarms, cameras: Cameras, let_pass: SECONDS
+) -> None:
+    for _ in range(400):
+        cameras["top"].drift.saw("m", "light", 0.88, Limits(0.95, 1.05))
+        cameras["side"].drift.accepted("m", 1.0, -0.5)
+    let_pass(61)
+    assert [one.sentence for one in alarms.of_camera("top")] == [
+        "gives pictures that are not as they were at the calibration: light is 12 % darker than at calibration; "
+        "check lamp, exposure and lens before you touch the threshold, or calibrate again"
+    ]
+    assert raised(alarms, "side") == ["score_drift"]
+    assert "half of them lie 50% of the way" in alarms.of_camera("side")[0].sentence
