@@ -59,7 +59,8 @@ def _show(console: Any, said: dict[str, Any]) -> None:
     for name, camera in said["cameras"].items():
         counts = camera["counts"]
         changed = ", ".join(f"{key} {value}" for key, value in camera["overrides"].items())
-        detail = "; ".join(filter(None, [camera["detail"], f"by command: {changed}" if changed else None]))
+        told = None if camera.get("alarms") else camera["detail"]  # else it stands below, with what to do
+        detail = "; ".join(filter(None, [told, f"by command: {changed}" if changed else None]))
         table.add_row(
             name,
             Text(camera["state"], "green" if camera["inspecting"] else "bold red"),

@@ -19,6 +19,7 @@ LEAST_S = 0.1
 """So much of that time is looked at together."""
 PAUSE_S = 30.0
 """So long nobody gives way when the share was larger: other work, a calibration perhaps, is at idle priority too."""
+TELL_EVERY_S = 3600.0
 
 
 class IdlePriority:
@@ -37,6 +38,7 @@ class IdlePriority:
         """By native thread id, since when it has been at idle priority."""
         self._lock = threading.Lock()
         self._is_watched = False
+        self._pauses, self._next_told_s = 0, 0.0
         self._paused_until_s = 0.0
         self._seen: dict[int, tuple[float, float]] = {}
         """By native thread id, how long it ran and how long it waited for a core, when that was last judged."""
@@ -73,7 +75,11 @@ class IdlePriority:
                     self._paused_until_s = time.monotonic() + PAUSE_S
                     self._seen.clear()
                     self._stop_giving_way()
-                    LOG.info("scoring waits for cores: for %g s it does not give way to other work", PAUSE_S)
+                    self._pauses += 1
+                    if time.monotonic() >= self._next_told_s:  # a busy machine pauses it again and again
+                        self._next_told_s = time.monotonic() + TELL_EVERY_S
+                        text = "scoring waits for cores: for %g s it does not give way to other work (%d times so far)"
+                        LOG.info(text, PAUSE_S, self._pauses)
 
     def _waits_for_cores(self) -> bool:
         """Return whether the threads that score now have lately waited too much of the time that they could run."""
