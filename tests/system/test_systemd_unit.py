@@ -101,7 +101,7 @@ def test_nothing_depends_on_a_home() -> None:
 def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
     installed = tmp_path / UNIT.name
     text = UNIT.read_text(encoding="utf-8")
-    program = COMMAND.split()[0]
+    program = COMMAND.split(maxsplit=1)[0]
     assert program in text
     installed.write_text(text.replace(program, "/bin/true"), encoding="utf-8")  # which exists everywhere
     said = analyze("verify", "--man=no", str(installed))
