@@ -15,6 +15,7 @@ from inspectd.alarms import OF_CAMERA, OF_DAEMON, Priority
 from inspectd.cameras.supervisor import State
 from inspectd.daemon.raising import Change, Happened, Raised, Raising
 from inspectd.line.camera import Camera
+from inspectd.line.drift import MovedScores
 from inspectd.line.fitness import told_of
 from inspectd.logs import about
 from inspectd.records import Counts, Reason
@@ -37,7 +38,13 @@ LEVELS = {
 REPEATING = tuple(Reason(alarm.name) for alarm in OF_CAMERA if alarm.least and alarm.name in set(Reason))
 """Reasons that repeat from part to part."""
 LEAST = {reason: alarm.least for alarm in OF_CAMERA for reason in REPEATING if alarm.name == reason}
-WITHIN_S = {reason: alarm.within_s for alarm in OF_CAMERA for reason in REPEATING if alarm.name == reason}
+APART_S = {
+    reason: min(alarm.within_s, alarm.off_delay_s)
+    for alarm in OF_CAMERA
+    for reason in REPEATING
+    if alarm.name == reason
+}
+"""The last faults of a slow line lie so far apart that they would be over in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class _Seen:
     faults: dict[Reason, int] = field(default_factory=dict)
     returns: int = 0
     last_seq: int = 0
+    judged_by: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,7 @@ class Alarms:
             _say(None, change, now_s)
         for name in set(self._raising) - set(self._cameras):  # it is gone, and its alarms with it; its counts go on
             del self._raising[name]
+            self._streaks.pop(name, None)
         for name, camera in self._cameras.items():
             changes = self._raising.setdefault(name, Raising(OF_CAMERA)).look(
                 now_s, self._happened(name, camera, now_s), self._lasting(name, camera)
@@ -135,14 +144,17 @@ class Alarms:
 
     def _happened(self, name: str, camera: Camera, now_s: float) -> dict[str, Happened]:
         """Return what happened at a camera since the last look, by alarm."""
-        seen, faults, returns = self._seen.get(name, _Seen()), camera.counts.faults, camera.health.returns
+        seen, counts, returns = self._seen.get(name, _Seen()), camera.counts, camera.health.returns
+        faults, judged_by = counts.faults, camera.products
+        if judged_by is not seen.judged_by:  # what was so before need not be so any more
+            self._streaks.pop(name, None)
         new = {reason: faults.get(reason, 0) - seen.faults.get(reason, 0) for reason in REPEATING}
         found = {str(reason): Happened(times, camera.last_detail(reason)) for reason, times in new.items() if times > 0}
-        self._follow(name, new, camera.counts.last_seq - seen.last_seq, now_s)
+        self._follow(name, new, counts.last_seq - seen.last_seq, now_s)
         came_back = returns - seen.returns if returns >= seen.returns else returns  # it was opened anew by a reload
         if came_back:
             found["unsteady"] = Happened(came_back, f"it came back {returns} times so far")
-        self._seen[name] = _Seen(dict(faults), returns, camera.counts.last_seq)
+        self._seen[name] = _Seen(dict(faults), returns, counts.last_seq, judged_by)
         return found
 
     def _follow(self, name: str, new: Mapping[Reason, int], verdicts: int, now_s: float) -> None:
@@ -161,7 +173,7 @@ class Alarms:
         slow = {
             str(reason): camera.last_detail(reason)
             for reason, times in self._streaks.get(name, {}).items()
-            if len(times) == times.maxlen and times[-1] - times[0] > WITHIN_S[reason]
+            if len(times) == times.maxlen and (LEAST[reason] == 1 or times[-1] - times[0] > APART_S[reason])
         }
         return {**slow, **lasting_of(camera)}
 
@@ -214,15 +226,21 @@ def lasting_of(camera: Camera) -> dict[str, str]:
         found["driver_leaks"] = ""
     if moved := [told_of(one) for one in camera.drift.pictures if one.is_beyond]:
         found["picture_drift"] = "; ".join(moved)
-    if (far := camera.drift.far()) is not None:
-        found["score_drift"] = (
-            f"half of them lie {far:.0%} of the way from the median good score of the calibration to the threshold, or "
-            "further"
-        )
-    slowest_ms, allowed_ms = camera.latencies.one_in_a_hundred_ms, camera.config.deadline_ms
-    if slowest_ms is not None and health.state is State.RUNNING and slowest_ms > NEAR * allowed_ms:
+    if far := [_told_of_scores(one) for one in camera.drift.scores if one.is_far]:
+        found["score_drift"] = "; ".join(far)
+    slowest_ms, allowed_ms = camera.latencies.one_in_a_hundred_ms, camera.terms.deadline_ms
+    is_known = slowest_ms is not None and allowed_ms is not None and health.state is State.RUNNING
+    if is_known and slowest_ms > NEAR * allowed_ms:  # type: ignore[operator]  # both are known
         found["near_deadline"] = f"one in a hundred takes {slowest_ms:.0f} ms or more; {allowed_ms:g} ms are allowed"
     return found
+
+
+def _told_of_scores(scores: MovedScores) -> str:
+    where = f"in {scores.area} " if scores.area else ""
+    return (
+        f"{where}half of them lie {scores.moved:.0%} of the way from the median good score of the calibration to the "
+        "threshold, or further"
+    )
 
 
 def _what_it_takes(camera: Camera) -> str:

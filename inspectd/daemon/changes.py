@@ -220,11 +220,16 @@ class Changes:
                 undone = Asker(user, request.by, "bypass: another request came meanwhile, or the stop")
                 self._journal.note(self._change("undone", camera.name, undone))
                 raise RefusedError("busy", "Another request about this camera's bypass came meanwhile; that one holds.")
+            try:
+                with self._cameras.changing:
+                    running = self._cameras.find(request.camera)
+                    running.pause(f"bypass until {until} by {user or request.by}: {request.why}")
+            except RefusedError:
+                self._journal.note(self._change("undone", camera.name, Asker(user, request.by, "bypass: it is gone")))
+                raise
             if (before := self._ends.get(camera.name)) is not None:
                 before.cancel()
             self._ends[camera.name] = end
-            with self._cameras.changing:
-                self._cameras.find(request.camera).pause(f"bypass until {until} by {user or request.by}: {request.why}")
             end.start()
         return Reply(msgspec.to_builtins(BypassResult(until=until)))
 

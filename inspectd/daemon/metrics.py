@@ -178,20 +178,20 @@ def _drift(status: Status, names: Iterable[str]) -> Iterator[Metric]:
     pictures = GaugeMetricFamily(
         "inspectd_picture_drift_ratio",
         "What pictures have (light, noise, sharpness, edges) over what was usual at calibration.",
-        labels=["camera", "what"],
+        labels=["camera", "area", "what"],
     )
     scores = GaugeMetricFamily(
         "inspectd_score_drift",
         "Median of accepted parts: 0 is the median good score of the calibration, 1 the threshold.",
-        labels=["camera"],
+        labels=["camera", "area"],
     )
     for name in names:
         if (drift := status.drift(name)) is None:
             continue
-        for moved in drift.pictures:
-            pictures.add_metric([name, moved.what], moved.ratio)
-        if (moved_by := drift.scores) is not None:
-            scores.add_metric([name], moved_by)
+        for (area, what), ratio in {(one.area, one.what): one.ratio for one in drift.pictures}.items():
+            pictures.add_metric([name, area, what], ratio)
+        for area, by in {one.area: one.moved for one in drift.scores}.items():
+            scores.add_metric([name, area], by)
     yield pictures
     yield scores
 

@@ -267,7 +267,7 @@ class Pipeline:
     @property
     def is_done(self) -> bool:
         """Whether every finite source has ended, or cannot be read, and its verdicts are given."""
-        finite = self._finite
+        finite = () if self._reloading.is_under_way else self._finite
         return bool(finite) and all(camera.has_ended for camera in finite) and self.ledger.in_flight() == 0
 
     @property

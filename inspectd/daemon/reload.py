@@ -18,7 +18,7 @@ import msgspec
 
 from inspectd.config import CameraConfig, Config
 from inspectd.daemon.exporter import Exporter
-from inspectd.daemon.guard import guard_of
+from inspectd.daemon.guard import Guard, guard_of
 from inspectd.daemon.roster import Roster
 from inspectd.daemon.standing import Standing, load_shadow, products_of
 from inspectd.daemon.status import Status
@@ -47,6 +47,8 @@ class _Ready:
     products: dict[str, Products]
     """Of each camera that is not as it was."""
     shadows: dict[str, Recipe | NoRecipe | None]
+    chosen: dict[str, str | None]
+    """Of each camera that runs, the product that was in force before they were loaded."""
     exchanged: list[CameraConfig]
     """Those that are judged by something else, and stay open."""
 
@@ -75,6 +77,8 @@ class Reloading:
         self._step = threading.Lock()
         """Held while a camera is begun, or ended: the stop comes between two steps."""
         self._is_stopping = False
+        self.is_under_way = False
+        """Whether cameras are just now begun and ended."""
 
     def stop(self) -> None:
         """Let no camera be begun or ended any more; the step that is under way is finished before this returns."""
@@ -103,23 +107,32 @@ class Reloading:
         if self._is_stopping:
             raise UsageError(STOPPING)
         note(result)
+        self.is_under_way = True
+        try:
+            self._apply(new, steps, ready, guard)
+        finally:
+            self.is_under_way = False
+        return result
+
+    def _apply(self, new: Config, steps: Steps, ready: _Ready, guard: Guard) -> None:
         for camera in ready.exchanged:
-            self._cameras[camera.name].reconfigure(camera, ready.products[camera.name])
+            products, chosen = ready.products[camera.name], ready.chosen[camera.name]
+            self._cameras[camera.name].reconfigure(camera, products, chosen)
         self._config = new
         self._status.configure(new)
         self._exporter.use(guard)
         for name in steps.removed:
             self._do(partial(self._remove, name))
         for camera in (*steps.reopened, *steps.added):
-            self._do(partial(self._open, camera, ready.products[camera.name]))
+            self._do(partial(self._open, camera, ready.products[camera.name], ready.chosen.get(camera.name)))
         for name, recipe in ready.shadows.items():
             self._shadows.use(name, recipe)
-        return result
 
     # Before anything is changed
 
     def _load(self, steps: Steps) -> _Ready:
         """Load and try what the configuration asks for; UsageError: some of it cannot be used."""
+        chosen = {name: camera.products.chosen for name, camera in self._cameras.items()}
         products = {one.name: self._products(one) for one in (*steps.added, *steps.reopened, *steps.judged)}
         exchanged = list(steps.judged)
         for camera in steps.unchanged:
@@ -132,7 +145,7 @@ class Reloading:
                 if isinstance(recipe, Recipe) and self._is_new(camera.name, recipe):
                     self._cameras[camera.name].check(recipe)
         shadows = {one.name: self._shadow(one) for one in (*steps.added, *steps.reopened, *exchanged)}
-        return _Ready(products, {**dict.fromkeys(steps.removed), **shadows}, exchanged)
+        return _Ready(products, {**dict.fromkeys(steps.removed), **shadows}, chosen, exchanged)
 
     def _products(self, camera: CameraConfig) -> Products:
         found = products_of(camera, self._standing.models, self._standing.overrides.of(camera.name))
@@ -185,13 +198,13 @@ class Reloading:
             self._cameras.drop(name)
             camera.close(GONE)
 
-    def _open(self, config: CameraConfig, products: Products) -> None:
+    def _open(self, config: CameraConfig, products: Products, chosen: str | None) -> None:
         """Begin a camera, in the place of the one of its name; what commands ask of that one stays in force."""
         before = self._halted(config.name) if config.name in self._cameras else None
         with self._cameras.changing:
             if before is not None:
                 before.close(ANEW)
-                products = products.chosen_as(before.products)
+                products = products.chosen_as(before.products, chosen)
             camera = self._make(config, products)
             if before is not None and before.pause_reason is not None:
                 camera.pause(before.pause_reason)

@@ -53,7 +53,7 @@ class Triggers:
     def heard(self, camera: str, seq: int, header: bytes) -> None:
         """Answer whoever waits for this verdict. From the publisher's thread."""
         running = self._cameras.get(camera)
-        if running is not None and running.config.mode != "trigger" and not self._waiting.get(camera):
+        if running is not None and running.config.mode != "trigger" and camera not in self._published:
             return
         with self._lock:
             self._published[camera].append((seq, header))

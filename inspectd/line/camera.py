@@ -158,22 +158,23 @@ class Camera:
                 self._old = [*filter(self._is_held, self._old), old]
             mismatches.pop(recipe.name, None)
             self._duty = replace(self._duty, products=products.with_recipe(recipe), mismatches=mismatches)
+            self.drift = Drift()
         self._changed(self.name)
 
-    def reconfigure(self, config: CameraConfig, products: Products) -> None:
+    def reconfigure(self, config: CameraConfig, products: Products, chosen: str | None) -> None:
         """Judge every frame and trigger from the next one on by other products; how it captures stays as it is.
 
-        The product in force stays in force, where there is one of its name. What does not fit the camera, as it was
-        opened, is `fault: identity`; `check` says so before.
+        `chosen`: the product that was in force when they were made (see `Products.chosen_as`). What does not fit the
+        camera, as it was opened, is `fault: identity`; `check` says so before.
         """
         with self._lock:
             replaced = [one for one in self._duty.products.all if isinstance(one, Recipe)]
             self._old = [*filter(self._is_held, self._old), *replaced]
             recipes = [one for one in products.all if isinstance(one, Recipe)]
             found = {one.name: why for one in recipes if (why := self._mismatch(one, self._opened)) is not None}
-            self._duty = replace(self._duty, products=products.chosen_as(self._duty.products), mismatches=found)
+            self._duty = replace(self._duty, products=products.chosen_as(self._duty.products, chosen), mismatches=found)
             self.config = config
-        self.latencies = Latencies()
+        self.latencies, self.drift = Latencies(), Drift()
         self._changed(self.name)
 
     def choose(self, product: str | None) -> None:
@@ -430,8 +431,10 @@ class Camera:
         if verdict.finding.reason is not None:
             self._details[verdict.finding.reason] = verdict.finding.detail or ""
         finding = verdict.finding
-        if finding.outcome is Outcome.OK and finding.excess is not None:
-            self.drift.accepted(finding.model, finding.threshold, finding.excess)
+        if finding.outcome is Outcome.OK and self.config.looks.best_of == 1:  # of several looks the worst is told
+            for area, one in [(area.name, area.finding) for area in finding.areas] or [("", finding)]:
+                if one.excess is not None:
+                    self.drift.accepted(area, one.model, one.threshold, one.excess)
         self.latencies.note(verdict, published_ns)
 
     def _recipe_or_fault(self, duty: _Duty, entry: Entry, frame: Frame) -> Recipe | Finding:

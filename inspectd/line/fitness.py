@@ -81,13 +81,13 @@ KINDS = {kind.name: kind for kind in (LIGHT, NOISE, SHARPNESS, EDGES)}
 
 def told_of(moved: Moved) -> str:
     """Say in a sentence how pictures have changed since the calibration, and what to do about it."""
-    kind = KINDS[moved.what]
+    kind, where = KINDS[moved.what], f"in {moved.area} " if moved.area else ""
     percent = abs(moved.ratio - 1) * 100
     if kind is LIGHT:
         how = kind.below if moved.ratio < 1 else kind.above
-        return f"light is {percent:.0f} % {how} than at calibration; {kind.advice}"
-    how = "lower" if moved.ratio < 1 else "higher"
-    return f"{kind.name} {'are' if kind is EDGES else 'is'} {percent:.0f} % {how} than at calibration; {kind.advice}"
+        return f"{where}light is {percent:.0f} % {how} than at calibration; {kind.advice}"
+    how, are = "lower" if moved.ratio < 1 else "higher", "are" if kind is EDGES else "is"
+    return f"{where}{kind.name} {are} {percent:.0f} % {how} than at calibration; {kind.advice}"
 
 
 class Beyond:
@@ -274,13 +274,13 @@ def optics_problem(
         return None
     beyond = beyond or Beyond()
     for kind, allowed, value in _measured(limits, area, picture, glance or Glance(picture)):
-        if drift is not None:
-            drift.saw(area.model.digest, kind.name, value, allowed)
         if (how := _beyond(value, allowed, kind, area.model.digest, beyond)) is not None:
             return (
                 f"the picture is {how} than the model is known to withstand: {kind.seen.format(value)}, at calibration "
                 f"{allowed.lowest:.2f} to {allowed.highest:.2f}; {kind.advice}"
             )
+        if drift is not None:  # what goes beyond is told as it is, and says nothing of the pictures that may be judged
+            drift.saw(area.name or "", area.model.digest, kind.name, value, allowed)
     return None
 
 

@@ -60,9 +60,19 @@ class Products:
         """Return them with one recipe in the place of that of the same product."""
         return replace(self, recipes={**self.recipes, recipe.name: recipe})
 
-    def chosen_as(self, before: Products) -> Products:
-        """Return them with the product in force that was in force before, if there is one of its name."""
-        return self.with_choice(before.chosen) if before.chosen in self.recipes else self
+    def chosen_as(self, before: Products, seen: str | None) -> Products:
+        """Return them with the product in force that is in force in `before`.
+
+        `seen`: the one that was when they were made. Where another one was chosen since, which is none of theirs,
+        nothing is known of the parts that come.
+        """
+        chosen = before.chosen
+        if chosen in self.recipes:
+            return self.with_choice(chosen)
+        if chosen == seen:
+            return self
+        why = f"the recipe {chosen} that a command chose is not in the configuration any more; choose another one"
+        return replace(self, recipes={**self.recipes, chosen: NoRecipe(why, chosen)}, chosen=chosen)
 
     def with_choice(self, name: str | None) -> Products:
         """Return them with another product in force; UsageError: there is none of this name."""

@@ -34,6 +34,12 @@ class FakeCamera:
     def latencies(self) -> FakeCamera:
         return self
 
+    products: object = "what judges"
+
+    @property
+    def terms(self) -> CameraConfig:
+        return self.config
+
     @property
     def name(self) -> str:
         return self.config.name
@@ -268,8 +274,8 @@ def test_a_lamp_that_ages_and_parts_that_score_higher_are_told(
     alarms: Alarms, cameras: Cameras, let_pass: SECONDS
 ) -> None:
     for _ in range(400):
-        cameras["top"].drift.saw("m", "light", 0.88, Limits(0.95, 1.05))
-        cameras["side"].drift.accepted("m", 1.0, -0.5)
+        cameras["top"].drift.saw("", "m", "light", 0.88, Limits(0.95, 1.05))
+        cameras["side"].drift.accepted("", "m", 1.0, -0.5)
     let_pass(61)
     assert [one.sentence for one in alarms.of_camera("top")] == [
         "gives pictures that are not as they were at the calibration: light is 12 % darker than at calibration; "
@@ -277,3 +283,21 @@ def test_a_lamp_that_ages_and_parts_that_score_higher_are_told(
     ]
     assert raised(alarms, "side") == ["score_drift"]
     assert "half of them lie 50% of the way" in alarms.of_camera("side")[0].sentence
+
+
+@pytest.mark.parametrize(("reason", "apart_s"), [(Reason.IDENTITY, 20), (Reason.NO_THRESHOLD, 60), (Reason.ENGINE, 90)])
+def test_an_alarm_does_not_come_and_go_with_the_parts_of_a_slow_line(
+    alarms: Alarms, cameras: Cameras, let_pass: SECONDS, reason: Reason, apart_s: int
+) -> None:
+    counts = cameras["top"].counts
+    for part in range(1, 20):
+        counts.last_seq, counts.faults = part, {reason: part}
+        let_pass(1)
+        if part > 3:
+            assert raised(alarms) == [reason]
+        let_pass(apart_s - 1)
+        if part > 3:
+            assert raised(alarms) == [reason]
+    cameras["top"].products = "what a reload put in its place"
+    let_pass(200)
+    assert raised(alarms) == [], "nobody knows of that one yet"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
-from inspectd.line.drift import FAR, FEWEST, NEWEST, Drift
+from inspectd.line.drift import FAR, FEWEST, MOST, NEWEST, Drift, MovedScores
 from inspectd.line.fitness import told_of
 from inspectd.model.optics import Limits
 
@@ -14,7 +16,7 @@ ALLOWED = Limits(0.9, 1.1, 0.5, 1.6)
 
 def seen(drift: Drift, values: list[float], what: str = "light") -> bool:
     for value in values:
-        drift.saw("m", what, value, ALLOWED)
+        drift.saw("", "m", what, value, ALLOWED)
     return any(one.is_beyond for one in drift.pictures)
 
 
@@ -54,27 +56,47 @@ def test_it_must_come_back_by_more_than_to_the_edge() -> None:
     assert not seen(drift, [1.0] * 1000)
 
 
-def test_another_model_begins_anew() -> None:
+def test_areas_and_models_are_followed_by_themselves() -> None:
     drift = Drift()
-    assert seen(drift, [0.7] * 500)
-    drift.saw("other", "light", 0.7, ALLOWED)
-    assert drift.pictures == []
+    for _ in range(500):
+        drift.saw("a", "m", "light", 0.7, ALLOWED)
+        drift.saw("b", "m", "light", 1.0, ALLOWED)
+        drift.accepted("a", "m", 1.0, -1.0)
+        drift.accepted("b", "other", 1.0, -0.5)
+    assert [(one.area, one.is_beyond) for one in drift.pictures] == [("a", True), ("b", False)]
+    assert told_of(drift.pictures[0]).startswith("in a light is 30 % darker")
+    assert [(one.area, one.is_far) for one in drift.scores] == [("a", False), ("b", True)]
+
+
+def test_what_nobody_could_act_on_is_not_told() -> None:
+    drift = Drift()
+    for _ in range(500):
+        drift.saw("", "m", "light", 1.02, Limits(0.997, 1.003))
+    assert not drift.pictures[0].is_beyond
+
+
+def test_what_is_followed_is_bounded() -> None:
+    drift = Drift()
+    for number in range(2 * MOST):
+        drift.saw(str(number), "m", "light", 1.0, ALLOWED)
+        drift.accepted(str(number), "m", 1.0, -1.0)
+    assert len(drift._means) == len(drift._scores) == MOST
 
 
 def test_accepted_parts_are_followed_and_rejected_ones_never_come_here() -> None:
     drift, draws = Drift(), np.random.default_rng(2)
-    for _ in range(FEWEST - 1):
-        drift.accepted("m", 1.0, -0.2)
-    assert drift.scores is None
-    for excess in draws.normal(-1.0, 0.3, NEWEST):
-        drift.accepted("m", 1.0, float(excess))
-    assert drift.scores == pytest.approx(0.0, abs=0.1)
-    assert drift.far() is None
-    for excess in draws.normal(-1 + FAR + 0.1, 0.1, NEWEST):
-        drift.accepted("m", 1.0, float(excess))
-    assert drift.far() == pytest.approx(FAR + 0.1, abs=0.05)
-    for excess in draws.normal(-1 + 0.9 * FAR, 0.01, NEWEST):
-        drift.accepted("m", 1.0, float(excess))
-    assert drift.far() is not None, "it is hardly nearer"
-    drift.accepted("m", 2.0, -0.5)
-    assert (drift.scores, drift.far()) == (None, None), "another threshold begins anew"
+
+    def after(values: Iterable[float]) -> list[MovedScores]:
+        for excess in values:
+            drift.accepted("", "m", 1.0, float(excess))
+        return drift.scores
+
+    assert after([-0.2] * (FEWEST - 1)) == []
+    (found,) = after(draws.normal(-1.0, 0.3, NEWEST))
+    assert (found.moved, found.is_far) == (pytest.approx(0.0, abs=0.1), False)
+    (found,) = after(draws.normal(-1 + FAR + 0.1, 0.1, NEWEST))
+    assert (found.moved, found.is_far) == (pytest.approx(FAR + 0.1, abs=0.05), True)
+    (found,) = after(draws.normal(-1 + 0.9 * FAR, 0.01, NEWEST))
+    assert found.is_far, "it is hardly nearer"
+    (found,) = after(draws.normal(-1.0, 0.01, NEWEST))
+    assert not found.is_far

@@ -218,3 +218,14 @@ def test_a_camera_without_recipes_says_so() -> None:
 
 def test_a_calibration_without_rois_can_still_be_read() -> None:
     assert small_calibration(1.0).rois == ()
+
+
+def test_a_choice_that_was_made_while_other_recipes_were_loaded_is_never_undone() -> None:
+    a, b, c = (product_recipe(name) for name in "ABC")
+    loaded = Products({"A": a, "C": c}, "A")
+    assert loaded.chosen_as(Products({"A": a, "B": b}, "A"), "A").chosen == "A"
+    assert loaded.chosen_as(Products({"A": a, "C": c}, "C"), "A").chosen == "C"
+    of_unknown = loaded.chosen_as(Products({"A": a, "B": b}, "B"), "A")
+    assert isinstance(of_unknown.current, NoRecipe), "the parts that come are B, which nobody can judge any more"
+    assert loaded.chosen_as(Products({None: a}), None).chosen == "A", "it had no products before"
+    assert loaded.chosen_as(Products({"B": b}, "B"), "B").chosen == "A", "nobody chose it: it was the first"
