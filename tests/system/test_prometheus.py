@@ -262,7 +262,8 @@ def test_what_a_camera_does_is_told_and_is_over(site: Site) -> None:
     site.pictures.word = "well"
     site.is_over("InspectdIdentity top")
     site.fires("InspectdUnsteady top")  # frozen, lost, twice of another size
-    site.is_over("InspectdPicture top", "InspectdOverload few", "InspectdDeadline slow", timeout_s=90)
+    # A picture that comes damaged from a busy machine begins the minute anew.
+    site.is_over("InspectdPicture top", "InspectdOverload few", "InspectdDeadline slow", timeout_s=240)
 
 
 def test_what_hides_others_is_told_alone(site: Site) -> None:
