@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 from inspectd.errors import UsageError
@@ -19,11 +20,19 @@ FOLDER = Path("/etc/inspectd/credentials")
 """For whoever looks at the configuration outside the service."""
 
 
-def can_be_read_by_others(path: Path) -> bool:
-    """Whether others than their owner can read a secret. What systemd hands over shows the group of its access list."""
+def check_secret(path: Path, what: str) -> None:
+    """UsageError: others than its owner can read a secret. `what`: how it is told of.
+
+    Of what systemd hands over the group's rights are those of its access list.
+    """
     handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
     is_handed_over = handed_over is not None and path.is_relative_to(handed_over)
-    return bool(path.stat().st_mode & (0o007 if is_handed_over else 0o077))
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & (0o007 if is_handed_over else 0o077):
+        raise UsageError(
+            f"{what} holds a secret and has mode {mode:03o}, so others can read it; make a new one, or if nobody has "
+            f"read it: chmod 600 {path}."
+        )
 
 
 def secret_path(where: str, value: str) -> Path:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
-DEFAULT = Path("/etc/inspectd/inspectd.yaml")
-MODELS = Path("/var/lib/inspectd/models")
+from inspectd.cli.install import MODELS
+from inspectd.service import CONFIG
+
 FIRST_NAMES = ("top", "side", "front", "back")
 
 
 @click.command(epilog="Example: inspectd init --config inspectd.yaml --camera top=/dev/video0")
 @click.option(
-    "--config", "path", type=click.Path(path_type=Path), default=DEFAULT, show_default=True, help="Where it is written."
+    "--config", "path", type=click.Path(path_type=Path), default=CONFIG, show_default=True, help="Where it is written."
 )
 @click.option(
     "--camera", "given", multiple=True, metavar="NAME=SOURCE", help="A camera, instead of being asked; repeat."

@@ -115,5 +115,5 @@ def _says(done: Installed, models: Path) -> list[str]:
         f"Previous: {done.previous}; `inspectd install --rollback {done.folder.name}{elsewhere}` returns to it."
         if done.previous
         else "There was no model under this name before.",
-        f"Next: cameras: - model: {done.folder} in the configuration; a running daemon takes it at its next start.",
+        f"Next: cameras: - model: {done.folder} in the configuration; a running daemon takes it by `inspectd reload`.",
     ]

@@ -132,19 +132,20 @@ class Alarms:
             del self._raising[name]
             self._streaks.pop(name, None)
         for name, camera in self._cameras.items():
+            counts = camera.counts
             changes = self._raising.setdefault(name, Raising(OF_CAMERA)).look(
-                now_s, self._happened(name, camera, now_s), self._lasting(name, camera)
+                now_s, self._happened(name, camera, counts, now_s), self._lasting(name, camera)
             )
             for change in changes:
                 _say(name, change, now_s)
             if changes:
                 self._changed(name)
-            self._count_faults(camera, camera.counts, now_s)
-            self._count_displaced(name, camera.counts, now_s)
+            self._count_faults(camera, counts, now_s)
+            self._count_displaced(name, counts, now_s)
 
-    def _happened(self, name: str, camera: Camera, now_s: float) -> dict[str, Happened]:
+    def _happened(self, name: str, camera: Camera, counts: Counts, now_s: float) -> dict[str, Happened]:
         """Return what happened at a camera since the last look, by alarm."""
-        seen, counts, returns = self._seen.get(name, _Seen()), camera.counts, camera.health.returns
+        seen, returns = self._seen.get(name, _Seen()), camera.health.returns
         faults, judged_by = counts.faults, camera.products
         if judged_by is not seen.judged_by:  # what was so before need not be so any more
             self._streaks.pop(name, None)

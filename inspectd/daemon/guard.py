@@ -5,11 +5,10 @@ from __future__ import annotations
 import hmac
 import socket
 import ssl
-import stat
 from pathlib import Path
 
 from inspectd.config import MetricsConfig
-from inspectd.credentials import can_be_read_by_others, secret_path
+from inspectd.credentials import check_secret, secret_path
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 
@@ -76,12 +75,7 @@ def _token(path: Path) -> bytes:
 
 def _secret(where: str, path: Path, most_bytes: int) -> bytes:
     data = _read(where, path, most_bytes)
-    if can_be_read_by_others(path):
-        mode = stat.S_IMODE(path.stat().st_mode)
-        raise UsageError(
-            f"{where} {path} holds a secret and has mode {mode:03o}, so others can read it; make a new one, or if "
-            f"nobody has read it: chmod 600 {path}."
-        )
+    check_secret(path, f"{where} {path}")
     return data
 
 

@@ -150,10 +150,8 @@ class Reloading:
     def _products(self, camera: CameraConfig) -> Products:
         found = products_of(camera, self._standing.models, self._standing.overrides.of(camera.name))
         for recipe in found.all:
-            why = _why_not(recipe)
-            if (
-                why is not None and _why_not(self._before(camera.name, recipe)) is None
-            ):  # else it is no worse than it was
+            why, was = _why_not(recipe), _why_not(self._before(camera.name, recipe))
+            if why is not None and was is None:  # else it is no worse than it was
                 raise UsageError(f"{_of(camera, why)} Nothing was changed.")
         return found
 

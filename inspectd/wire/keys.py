@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 import zmq
 from zmq.utils import z85
 
-from inspectd.credentials import can_be_read_by_others
+from inspectd.credentials import check_secret
 from inspectd.errors import StartError, UsageError
 from inspectd.reading import read_regular
 
@@ -69,12 +68,7 @@ def read_pair(path: Path) -> KeyPair:
     keys = _read(path)
     if "secret-key" not in keys:
         raise UsageError(f"{path} holds no secret key; expected a file that `inspectd keygen` ends with {SECRET}.")
-    if can_be_read_by_others(path):
-        mode = stat.S_IMODE(path.stat().st_mode)
-        raise UsageError(
-            f"{path} holds a secret and has mode {mode:03o}, so others can read it; make a new pair, or if nobody has "
-            f"read it: chmod 600 {path}."
-        )
+    check_secret(path, str(path))
     secret = keys["secret-key"]
     public = bytes(zmq.curve_public(secret))
     if keys.get("public-key", public) != public:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.credentials import FOLDER, secret_path
+from inspectd.credentials import FOLDER, check_secret, secret_path
 from inspectd.errors import UsageError
 
 
@@ -46,3 +46,22 @@ def test_one_that_is_missing_is_one_sentence(handed: Path) -> None:
 def test_what_is_no_name_is_refused(handed: Path, name: str) -> None:
     with pytest.raises(UsageError, match="expected credential:NAME"):
         secret_path("security.curve_secret", f"credential:{name}")
+
+
+def test_what_systemd_hands_over_by_an_access_list_is_no_secret_that_others_read(handed: Path, tmp_path: Path) -> None:
+    secret = handed / "inspectd_token"
+    secret.write_text("secret")
+    secret.chmod(0o440)
+    check_secret(secret, "the token")
+    secret.chmod(0o444)
+    with pytest.raises(UsageError, match="the token holds a secret and has mode 444, so others can read it"):
+        check_secret(secret, "the token")
+
+
+def test_elsewhere_its_owner_alone_may_read_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "elsewhere"))
+    secret = tmp_path / "token"
+    secret.write_text("secret")
+    secret.chmod(0o440)
+    with pytest.raises(UsageError, match="has mode 440"):
+        check_secret(secret, "the token")
