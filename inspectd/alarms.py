@@ -54,7 +54,8 @@ class Alarm:
 
 
 UNSEEN = ("camera_lost", "camera_frozen")
-UNJUDGED = (*UNSEEN, "bypass", "no_model")
+UNTOLD = ("challenge_failed", "challenge_due")
+UNJUDGED = (*UNSEEN, "bypass", *UNTOLD, "no_model")
 
 OF_CAMERA = (
     Alarm(
@@ -81,6 +82,25 @@ OF_CAMERA = (
         "No part that passes it is inspected; each is a fault.",
         "Nothing, if it is meant; else have the bypass ended (command bypass, seconds 0).",
         on_delay_s=0.0,
+    ),
+    Alarm(
+        "challenge_failed",
+        Priority.CRITICAL,
+        "did not tell a known part",
+        "No part that passes it is inspected; each is a fault.",
+        "Show the part again. If it is not told either, its detail in the log says whether the picture has changed or "
+        "the model: look at camera and lamp, or calibrate again.",
+        on_delay_s=0.0,
+        suppressed_by=("bypass",),
+    ),
+    Alarm(
+        "challenge_due",
+        Priority.CRITICAL,
+        "was not shown a known part in time",
+        "No part that passes it is inspected; each is a fault.",
+        "Show it a known part (`inspectd challenge`).",
+        on_delay_s=0.0,
+        suppressed_by=("bypass", "challenge_failed"),
     ),
     Alarm(
         Reason.NO_MODEL,
@@ -208,6 +228,15 @@ OF_CAMERA = (
         on_delay_s=60.0,
         off_delay_s=60.0,
         suppressed_by=UNJUDGED,
+    ),
+    Alarm(
+        "challenge_soon",
+        Priority.LOW,
+        "must be shown a known part soon",
+        "If it is not, every part will be a fault.",
+        "Show it a known part (`inspectd challenge`) when it suits the line.",
+        on_delay_s=0.0,
+        suppressed_by=("bypass", *UNTOLD),
     ),
     Alarm(
         "driver_leaks",

@@ -25,6 +25,7 @@ from inspectd.strict_yaml import load_yaml
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Milliseconds = Annotated[float, Meta(gt=0, le=86_400_000)]
+Hours = Annotated[float, Meta(gt=0, le=87_600)]
 Name = Annotated[
     str,
     Meta(
@@ -120,6 +121,13 @@ class LooksConfig(Frozen, frozen=True):
     """So many of them must be ng for the part to be."""
 
 
+class ChallengeConfig(Frozen, frozen=True):
+    """How often known parts must be shown, and told apart; None: whenever somebody likes."""
+
+    good_every_h: Hours | None = None
+    bad_every_h: Hours | None = None
+
+
 class CameraConfig(Frozen, frozen=True):
     """One camera and the model that judges its pictures."""
 
@@ -130,6 +138,7 @@ class CameraConfig(Frozen, frozen=True):
     threshold: float | None = None
     mode: Literal["stream", "trigger", "part"] = "stream"
     looks: LooksConfig = LooksConfig()
+    challenge: ChallengeConfig = ChallengeConfig()
     triggered_by: Literal["command", "camera"] = "command"
     allow_arrival_time: bool = False
     synchronized: bool = False

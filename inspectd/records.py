@@ -46,6 +46,25 @@ class Reason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class Known(StrEnum):
+    """What a person knows of a part that is shown to try an inspection."""
+
+    GOOD = "good"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A known part that is shown to a camera."""
+
+    known: Known
+    part: str | None = None
+    """Which one; None: it has no name."""
+
+    def __str__(self) -> str:
+        return f"known {self.known} part" if self.part is None else f"known {self.known} part {self.part}"
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Identity of a frame, given once where it was captured."""
@@ -236,6 +255,8 @@ class Verdict:
     queued_ns: int | None = None
     recipe: str | None = None
     """The product that it was judged as; None: the camera has but one."""
+    challenge: Challenge | None = None
+    """The part was a known one, shown to try the inspection."""
 
     def latency_ns(self, published_ns: int) -> int | None:
         """Return how long it took from trigger or capture; None: neither a trigger nor a frame belongs to it."""

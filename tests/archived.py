@@ -10,7 +10,7 @@ import numpy as np
 
 from inspectd.history import pictures
 from inspectd.history.archive import Archive, Terms
-from inspectd.records import Finding, Mask, Outcome, Picture, Stamp, Verdict
+from inspectd.records import Challenge, Finding, Mask, Outcome, Picture, Stamp, Verdict
 from inspectd.wire.messages import verdict_message
 from inspectd.wire.requests import Say
 
@@ -32,12 +32,19 @@ class Line:
         self.seq = 0
         self.headers: dict[int, bytes] = {}
 
-    def judge(self, picture: Picture, finding: Finding = NG, part: str | None = None, day: int = 0) -> Verdict:
+    def judge(
+        self,
+        picture: Picture,
+        finding: Finding = NG,
+        part: str | None = None,
+        day: int = 0,
+        known: Challenge | None = None,
+    ) -> Verdict:
         """Have a picture judged: offered and published, in either order."""
         self.seq += 1
         captured_ns = time.monotonic_ns() + day * DAY_NS
         stamp = Stamp("top", self.seq, captured_ns, part)
-        verdict = Verdict("top", self.seq, finding, 0, stamp)
+        verdict = Verdict("top", self.seq, finding, 0, stamp, challenge=known)
         if self.seq % 2:
             self.publish(verdict)
             self.offer(picture, verdict)

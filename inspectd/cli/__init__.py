@@ -30,6 +30,7 @@ COMMANDS = {
     "status": "How a daemon and its cameras are.",
     "trigger": "Tell a daemon that a part is there.",
     "mark": "Say that a part was good, or bad, whatever was said of it.",
+    "challenge": "Show a camera a part that is known to be good, or bad.",
     "replay": "Archived pictures through a model: what was said, and what it says.",
     "audit": "Who changed what, and whether that is the whole truth.",
     "conformance": "Whether a daemon or gateway speaks the protocol.",

@@ -198,18 +198,21 @@ def problems_of_metrics(settings: Config) -> list[str]:
 def problems_of_journal(settings: Config) -> list[str]:
     """Return why the journal, or what commands changed, cannot be used."""
     from inspectd.errors import UsageError
+    from inspectd.history.beside import path_beside
+    from inspectd.history.challenged import Challenged
     from inspectd.history.database import problem_of
-    from inspectd.history.overrides import Overrides, path_beside
+    from inspectd.history.overrides import Overrides
 
     if settings.journal.path is None:
         return []
     path = Path(settings.journal.path)
     problem = problem_of(path)
     problems = [problem] if problem is not None else []
-    try:
-        Overrides(path_beside(path))
-    except UsageError as error:
-        problems.append(str(error))
+    for read, what in ((Overrides, "overrides"), (Challenged, "challenges")):
+        try:
+            read(path_beside(path, what))
+        except UsageError as error:
+            problems.append(str(error))
     return [f"journal.path: {one}" for one in problems]
 
 

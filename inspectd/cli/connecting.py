@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,14 @@ def read_keys(server_key: Path | None, key: Path | None) -> Keys | None:
     if server_key is None or key is None:
         raise UsageError("Of --server-key and --key one is missing; expected both, or none on the loopback.")
     return Keys.read(server_key, key)
+
+
+def user() -> str:
+    """Return who asks, by the name of this machine's user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, perhaps
+        return f"user {os.getuid()}"
 
 
 def check_address(option: str, address: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +53,7 @@ def command(
                 "epoch": epoch,
                 "seq": seq,
                 "say": say,
-                "by": by or _user(),
+                "by": by or connecting.user(),
                 "why": why,
             },
             MarkRequest,
@@ -70,13 +68,6 @@ def command(
         )
     else:
         click.echo(f"Verdict {seq} of {request.camera} is marked {say}: {said['picture']}")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in a container, perhaps
-        return f"user {os.getuid()}"
 
 
 def _only_camera(control: str, keys: Keys | None) -> str:

@@ -15,6 +15,7 @@ from inspectd.alarms import OF_CAMERA, OF_DAEMON, Priority
 from inspectd.cameras.supervisor import State
 from inspectd.daemon.raising import Change, Happened, Raised, Raising
 from inspectd.line.camera import Camera
+from inspectd.line.challenges import Challenges
 from inspectd.line.drift import MovedScores
 from inspectd.line.fitness import told_of
 from inspectd.logs import about
@@ -220,7 +221,10 @@ def lasting_of(camera: Camera) -> dict[str, str]:
     elif health.state is State.FROZEN:
         found[Reason.CAMERA_FROZEN] = health.detail or ""
     if (unjudged := camera.unjudged) is not None and unjudged.reason is not None:
-        found[unjudged.reason] = unjudged.detail or ""
+        is_untold = unjudged.reason is Reason.BYPASS and camera.pause_reason is None
+        found[_untold(camera.challenges) if is_untold else unjudged.reason] = unjudged.detail or ""
+    if camera.challenges.is_due_soon:
+        found["challenge_soon"] = f"within {(camera.challenges.due_in_s() or 0.0) / 60:.0f} minutes"
     if camera.trouble is not None and health.state is State.RUNNING:
         found["parts_unseen"] = camera.trouble
     if health.leaks:
@@ -234,6 +238,10 @@ def lasting_of(camera: Camera) -> dict[str, str]:
     if is_known and slowest_ms > NEAR * allowed_ms:  # type: ignore[operator]  # both are known
         found["near_deadline"] = f"one in a hundred takes {slowest_ms:.0f} ms or more; {allowed_ms:g} ms are allowed"
     return found
+
+
+def _untold(challenges: Challenges) -> str:
+    return "challenge_failed" if challenges.has_failed else "challenge_due"
 
 
 def _told_of_scores(scores: MovedScores) -> str:

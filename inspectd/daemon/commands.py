@@ -24,6 +24,7 @@ from inspectd.wire.requests import (
     AuditRequest,
     BypassRequest,
     CaptureRequest,
+    ChallengeRequest,
     MarkRequest,
     ModelRequest,
     RecipeRequest,
@@ -88,6 +89,11 @@ def showing(pictures: Pictures) -> Handlers:
 def triggering(triggers: Triggers) -> Handlers:
     """That a part is there."""
     return {TriggerRequest: triggers.trigger}
+
+
+def challenging(ask: Callable[[ChallengeRequest, Answer], None]) -> Handlers:
+    """That the next part is a known one."""
+    return {ChallengeRequest: ask}
 
 
 def remembering(journal: Journal, epoch: str, budget: Budget, worker: Worker) -> Handlers:

@@ -114,6 +114,7 @@ class _Collector(Collector):
         yield from _cameras(status, names)
         yield from _criteria(status, names)
         yield from _drift(status, names)
+        yield from _challenges(status, names)
         yield from _shadows(status, names)
         yield from _alarms(status, names)
         daemon = status.daemon()
@@ -212,6 +213,26 @@ def _criteria(status: Status, names: Iterable[str]) -> Iterator[Metric]:
                     thresholds.add_metric(here, area.criterion.threshold)
     yield models
     yield thresholds
+
+
+def _challenges(status: Status, names: Iterable[str]) -> Iterator[Metric]:
+    """Known parts: when they were told, and whether nothing is passed because of them."""
+    told = GaugeMetricFamily(
+        "inspectd_challenge_told_timestamp_seconds",
+        "When a known part was shown last and told, since 1970.",
+        labels=["camera", "known"],
+    )
+    untold = GaugeMetricFamily(
+        "inspectd_challenge_untold", "Known parts that were not told when they were shown last.", labels=["camera"]
+    )
+    for name in names:
+        if (challenges := status.challenges(name)) is None:
+            continue
+        for known, at_s in challenges.told_at_s.items():
+            told.add_metric([name, known], at_s)
+        untold.add_metric([name], len(challenges.failed))
+    yield told
+    yield untold
 
 
 def _shadows(status: Status, names: Iterable[str]) -> Iterator[Metric]:

@@ -33,8 +33,9 @@ from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.config import CameraConfig, Config
 from inspectd.daemon.alarms import Alarms, OfDaemon
+from inspectd.daemon.challenging import Challenging
 from inspectd.daemon.changes import Changes
-from inspectd.daemon.commands import Commands, changing, remembering, showing, telling, triggering
+from inspectd.daemon.commands import Commands, challenging, changing, remembering, showing, telling, triggering
 from inspectd.daemon.endpoints import Endpoints
 from inspectd.daemon.heartbeat import STALL_S, Heartbeat
 from inspectd.daemon.metrics import Metrics
@@ -42,6 +43,7 @@ from inspectd.daemon.models import Models
 from inspectd.daemon.pictures import Budget, Pictures
 from inspectd.daemon.previews import Previews
 from inspectd.daemon.probes import probes_of
+from inspectd.daemon.rejudging import Rejudging
 from inspectd.daemon.reload import Reloading
 from inspectd.daemon.roster import Roster
 from inspectd.daemon.standing import Standing, load_products, load_shadows
@@ -52,9 +54,11 @@ from inspectd.engine.backend import Backend
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError
 from inspectd.history.archive import Archive, Terms
+from inspectd.history.beside import path_beside
+from inspectd.history.challenged import Challenged
 from inspectd.history.file import Limits
 from inspectd.history.journal import Journal
-from inspectd.history.overrides import Overrides, path_beside
+from inspectd.history.overrides import Overrides
 from inspectd.line.batcher import Batcher
 from inspectd.line.camera import Camera, Capture, join_all
 from inspectd.line.inspection import Inspection
@@ -124,6 +128,13 @@ class Pipeline:
             for backend, batcher in zip(backends, batchers, strict=True)
         ]
         self._pin = backends[0].pin
+        self._changing, self._answering, self._marking = Worker("changes"), Worker("answers"), Worker("marks")
+        self._prompt = Worker("prompt")
+        self._is_stopping = threading.Event()
+        rejudging = Rejudging(backends[0], lambda: batchers[0].is_idle, self._is_stopping)
+        self._challenging = Challenging(
+            standing.challenged, journal, archive, rejudging, self._marking, endpoints.epoch
+        )
 
         def make(camera: CameraConfig, products: Products) -> Camera:
             return Camera(
@@ -133,6 +144,7 @@ class Pipeline:
                 batcher=batchers[0],
                 sinks=sinks,
                 open_capture=self._open_capture,
+                challenges=self._challenging.of(camera),
                 changed=publisher.changed,
             )
 
@@ -149,8 +161,6 @@ class Pipeline:
             free_memory=backends[0].free_memory,
         )
         self._changes = Changes(self.cameras, standing, self._shadows, journal, archive, endpoints.epoch)
-        self._changing, self._answering, self._marking = Worker("changes"), Worker("answers"), Worker("marks")
-        self._prompt = Worker("prompt")
         self.alarms = Alarms(self.cameras, OfDaemon(self._own_trouble, lambda: endpoints.refused), publisher.changed)
         self.status = Status(
             running,
@@ -174,12 +184,12 @@ class Pipeline:
             self.cameras,
             telling(self.status),
             triggering(self._triggers),
+            challenging(lambda request, answer: self._challenging.ask(self.cameras, request, answer)),
             showing(Pictures(raw_frames, next_frames, budget, self._answering, self._white_level, self._take_picture)),
             remembering(journal, endpoints.epoch, budget, self._answering),
             changing(self._changes, self._changing, self._prompt, self._marking, self._reload),
         )
         self._clock_beat = heartbeat.beat("clock")
-        self._is_stopping = threading.Event()
         self._clock = threading.Thread(target=self._close_what_is_late, name="clock", daemon=True)
 
     def start(self) -> None:
@@ -317,6 +327,7 @@ class Pipeline:
         self._journal.put(camera, seq, header)
         self._archive.heard(camera, seq, header)
         self._triggers.heard(camera, seq, header)
+        self._challenging.heard(self.cameras, camera, header)
 
     def _on_published(self, verdict: Verdict, published_ns: int) -> None:
         self.status.on_published(verdict, published_ns)
@@ -344,12 +355,14 @@ def build(config: Config, *, on_lost: Callable[[str], None], heartbeat: Heartbea
     try:
         journal.start()
         archive.start()
-        overrides = Overrides(path_beside(path) if path is not None else None)
+        overrides = Overrides(path_beside(path, "overrides") if path is not None else None)
+        challenged = Challenged(path_beside(path, "challenges") if path is not None else None)
         engine = config.engine
         backend = choose_backend(engine.device, engine.precision, threads=engine.threads, max_batch=engine.max_batch)
         LOG.info("engine: %s (%s)", backend.variant, backend.why)
         models = Models(backend)
-        standing = Standing(models, overrides, load_products(config, models, overrides), load_shadows(config, models))
+        products, shadows = load_products(config, models, overrides), load_shadows(config, models)
+        standing = Standing(models, overrides, products, shadows, challenged)
         return Pipeline(
             config, standing, [backend], endpoints, journal, archive, on_lost=on_lost, heartbeat=heartbeat, read=read
         )

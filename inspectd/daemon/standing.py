@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from inspectd.config import CameraConfig, Config
 from inspectd.daemon.models import Models
 from inspectd.errors import UsageError
+from inspectd.history.challenged import Challenged
 from inspectd.history.overrides import NOTHING, CameraOverrides, Overrides
 from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe
@@ -26,6 +27,8 @@ class Standing:
     """By enabled camera."""
     shadows: dict[str, Recipe | NoRecipe]
     """By camera that has a second model."""
+    challenged: Challenged
+    """Which known parts were told."""
 
 
 def load_products(config: Config, models: Models, overrides: Overrides) -> dict[str, Products]:

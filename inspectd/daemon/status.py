@@ -14,11 +14,13 @@ from inspectd.cameras.sources import public_address
 from inspectd.cameras.supervisor import Health
 from inspectd.config import CameraConfig, Config
 from inspectd.daemon.alarms import Alarms
+from inspectd.daemon.challenging import message_of
 from inspectd.daemon.changes import Changes
 from inspectd.daemon.raising import Raised
 from inspectd.history.archive import Archive
 from inspectd.history.journal import Journal
 from inspectd.line.camera import Camera
+from inspectd.line.challenges import Challenges
 from inspectd.line.drift import Drift
 from inspectd.line.ledger import Ledger
 from inspectd.line.recipe import NoRecipe, Recipe
@@ -135,6 +137,7 @@ class Status:
             recipe=camera.products.chosen if camera is not None else None,
             caveat="; ".join(camera.caveats) or None if camera is not None else None,
             alarms=_messages(self._alarms.of_camera(name)),
+            challenge=message_of(camera.challenges) if camera is not None else None,
         )
 
     def daemon(self) -> DaemonMessage:
@@ -231,6 +234,11 @@ class Status:
         """Return what judges at a camera, by product."""
         camera = self._cameras.get(name)
         return [one for one in camera.products.all if isinstance(one, Recipe)] if camera is not None else []
+
+    def challenges(self, name: str) -> Challenges | None:
+        """Return how a camera did with known parts; None: it is disabled."""
+        camera = self._cameras.get(name)
+        return camera.challenges if camera is not None else None
 
     def refused_clients(self) -> int:
         """Return how many connections were not let in."""

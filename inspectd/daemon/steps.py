@@ -10,7 +10,9 @@ import msgspec
 from inspectd.config import CameraConfig, Config
 from inspectd.errors import UsageError
 
-JUDGING = ("model", "threshold", "areas", "recipes", "ignore", "roi", "shadow")
+ASKING = {"challenge"}
+"""What of a camera is asked of people: it may change at any time."""
+JUDGING = {*ASKING, "model", "threshold", "areas", "recipes", "ignore", "roi", "shadow"}
 """What of a camera is exchanged between two frames; for anything else it is opened anew."""
 MOST_TOLD = 8
 
@@ -61,4 +63,4 @@ def _differences(old: Any, new: Any) -> list[str]:
 
 def _only_judging(camera: CameraConfig, keys: list[str]) -> bool:
     """Whether these keys leave the camera itself as it is; parts that pass are followed by what judges them."""
-    return camera.mode != "part" and set(keys) <= set(JUDGING)
+    return set(keys) <= (ASKING if camera.mode == "part" else JUDGING)

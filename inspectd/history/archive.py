@@ -130,6 +130,11 @@ class Archive:
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
 
     @property
+    def folder(self) -> Path | None:
+        """Where pictures are kept; None: none are."""
+        return self._folder
+
+    @property
     def is_on(self) -> bool:
         """Whether anything is kept."""
         return self._folder is not None
@@ -167,6 +172,8 @@ class Archive:
         if verdict is None or self._folder is None:
             return False
         finding = verdict.finding
+        if verdict.challenge is not None:
+            return True
         if finding.outcome is Outcome.FAULT:
             # Whoever has a camera passed by wants to know nothing of it.
             return finding.reason is not Reason.BYPASS and self._is_news(stamp.camera, finding.reason)
@@ -324,7 +331,8 @@ class Archive:
         name = pictures.name_of(taken.header)
         if name is None:
             raise StartError("A picture whose verdict says no time cannot be kept.")
-        self._kept += self._opened().put(taken.camera, name, data)
+        known = taken.verdict.challenge if taken.verdict.finding.score is not None else None
+        self._kept += self._opened().put(taken.camera, name, data, known)
 
     def _attempt(self, do: Callable[[], object]) -> bool:
         """Whether it could be done; what cannot be kept must not cost what comes next."""

@@ -13,9 +13,8 @@ import msgspec
 
 from inspectd.atomic import write_whole
 from inspectd.errors import UsageError
-from inspectd.reading import read_regular
+from inspectd.history.beside import read_beside
 
-MOST_BYTES = 1 << 20
 VERSION = 2
 
 
@@ -107,26 +106,14 @@ class Overrides:
             self._cameras = cameras
 
 
-def path_beside(journal: Path) -> Path:
-    """Return where the overrides of the daemon with this journal are kept."""
-    return journal.with_name(journal.name + ".overrides.json")
-
-
 def _key(product: str | None, area: str | None) -> str:
     return f"{product or ''}/{area or ''}"
 
 
 def _read(path: Path) -> dict[str, CameraOverrides]:
-    try:
-        kept = _decoded(read_regular(path, MOST_BYTES))
-    except FileNotFoundError:
+    kept = read_beside(path, _decoded, "what commands changed at the cameras", "to judge as the configuration says")
+    if kept is None:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UsageError(
-            f"{path}, which holds what commands changed at the cameras, cannot be read: {why}. Restore it, remove it "
-            "to judge as the configuration says, or set journal.path to another file."
-        ) from None
     if kept.version != VERSION:
         raise UsageError(
             f"{path} has version {kept.version}; this inspectd knows {VERSION}. Remove it to judge as the "

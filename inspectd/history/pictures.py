@@ -24,14 +24,17 @@ from numpy.typing import NDArray
 
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
-from inspectd.records import Outcome, Picture
+from inspectd.records import Challenge, Outcome, Picture
 from inspectd.wire.messages import VerdictMessage
 from inspectd.wire.requests import Say
 
 MARKS: tuple[Say, ...] = get_args(Say)
 MARKED = "marked"
+CHALLENGED = "challenged"
 SUFFIX = ".png"
 PARTIAL = ".partial"
+SHOWN = re.compile(r"(?:good|bad)(?:_[A-Za-z0-9][A-Za-z0-9._-]*)?")
+"""Folder of the pictures of a known part: what is known of it, and its name."""
 NAME = re.compile(
     r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})T(?P<time>[0-9]{6}\.[0-9]{6})_(?P<epoch>[0-9A-Za-z]{1,64})"
     r"_(?P<seq>[0-9]{1,18})_(?P<verdict>ok|ng|fault)\.png"
@@ -144,13 +147,30 @@ def _listed(folder: Path) -> list[Path]:
 
 def camera_of(path: Path) -> str:
     """Return whose picture it is, by where it lies in an archive."""
-    return path.parents[2 if mark_of(path) is not None else 1].name
+    return path.parents[2 if stays(path) else 1].name
 
 
 def mark_of(path: Path) -> str | None:
     """Return what a person says of a part, by where its picture lies; None: nothing."""
     is_marked = path.parent.name in MARKS and path.parent.parent.name == MARKED
     return path.parent.name if is_marked else None
+
+
+def folder_of(challenge: Challenge) -> str:
+    """Return the folder of a known part's pictures, below CHALLENGED."""
+    return challenge.known if challenge.part is None else f"{challenge.known}_{challenge.part}"
+
+
+def stays(path: Path) -> bool:
+    """Whether a picture is not given up for newer ones, by where it lies in an archive."""
+    is_known = path.parent.parent.name == CHALLENGED and SHOWN.fullmatch(path.parent.name) is not None
+    return is_known or mark_of(path) is not None
+
+
+def of_known_part(archive: Path, camera: str, challenge: Challenge) -> list[Path]:
+    """Return the pictures of a known part, the oldest first; PermissionError."""
+    folder = archive / camera / CHALLENGED / folder_of(challenge)
+    return [path for path in _listed(folder) if parse_name(path.name) is not None]
 
 
 def encode(

@@ -2,6 +2,7 @@
 
     <camera>/<day>/<time>_<epoch>_<seq>_<verdict>.png     given up, oldest first, where there are too many
     <camera>/marked/good|bad/…                            what people have marked, never given up
+    <camera>/challenged/good|bad[_<part>]/…               known parts: of each the first picture and the newest
 
 Folders and names alone say what may be given up. Whatever else lies there is somebody else's, and left alone.
 """
@@ -23,7 +24,8 @@ from pathlib import Path
 
 from inspectd.errors import StartError
 from inspectd.history import pictures
-from inspectd.history.pictures import MARKED, MARKS, PARTIAL
+from inspectd.history.pictures import CHALLENGED, MARKED, PARTIAL
+from inspectd.records import Challenge
 from inspectd.wire.requests import Say
 
 LOG = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ CAMERA = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 FREE_SHARE, FREE_BYTES = 0.05, 256_000_000
 """So much of the disk, or so many bytes if that is less, is left to others: the journal is among them."""
+NEWEST_KNOWN = 30
+"""Of a known part so many pictures are kept beside the first."""
 AT_ONCE = 1000
 """Pictures that are looked up together, of those that are to be given up next."""
 CLOCK_IS_SET = "2025"
@@ -88,7 +92,7 @@ class Shelf:
         days: dict[str, int] = {}
         self._aside.clear()
         for camera in self._cameras():
-            for place in (*self._folders(camera), *self._folders(camera / MARKED)):
+            for place in (*self._folders(camera), *self._staying(camera)):
                 self._remove_partials(place)
                 if DAY.fullmatch(place.name):
                     days[place.name] = days.get(place.name, 0) + sum(size for _, size in self._ours(place))
@@ -97,15 +101,16 @@ class Shelf:
         self._count_marked()
         self.is_counted = True
 
-    def put(self, camera: str, name: str, data: bytes) -> bool:
+    def put(self, camera: str, name: str, data: bytes, known: Challenge | None = None) -> bool:
         """Write a picture, whole or not at all; where it lies already it is replaced. Return whether it is a new one.
 
+        `known`: the part, which is shown to try the inspection.
         OSError, StartError: it has no room, or cannot be written.
         """
         self.make_room(len(data))
         path = next(self._places(camera, name), None)
         before = path.stat().st_size if path is not None else 0
-        path = path or self._unmarked(camera, name)
+        path = path or self._unmarked(camera, name, known)
         if not self._is_ours(path):
             raise StartError(f"The archive's folder {path.parent} is, or lies in, a link; pictures are not kept there.")
         partial = path.with_name(path.name + PARTIAL)
@@ -116,6 +121,8 @@ class Shelf:
         finally:
             partial.unlink(missing_ok=True)
         self._add(path, len(data) - before)
+        if known is not None:
+            self._thin_out(path.parent)
         return before == 0
 
     def mark(self, camera: str, name: str, say: Say) -> Path | None:
@@ -142,7 +149,7 @@ class Shelf:
     def find(self, camera: str, epoch: str, seq: int) -> str | None:
         """Return the name of a verdict's picture by looking through all of a camera's; None: there is none."""
         root = self.folder / camera
-        for place in (*self._folders(root), *self._folders(root / MARKED)):
+        for place in (*self._folders(root), *self._staying(root)):
             for name, _ in self._ours(place):
                 found = pictures.parse_name(name)
                 if found is not None and (found.epoch, found.seq) == (epoch, seq):
@@ -164,8 +171,9 @@ class Shelf:
             self._count_marked()
         if self._marked_bytes + count > self._most_bytes:
             raise StartError(
-                f"The archive {self.folder} has no room: marked pictures take {self._marked_bytes / 1e9:.3g} GB, and "
-                f"the next one {count / 1e9:.3g} GB. Raise archive.max_gb, or move some elsewhere."
+                f"The archive {self.folder} has no room: pictures that were marked, and those of known parts, take "
+                f"{self._marked_bytes / 1e9:.3g} GB, and the next one {count / 1e9:.3g} GB. Raise archive.max_gb, or "
+                "move some elsewhere."
             )
         disk = os.statvfs(self.folder)
         free, least = disk.f_bavail * disk.f_frsize, min(FREE_BYTES, FREE_SHARE * disk.f_blocks * disk.f_frsize)
@@ -220,19 +228,33 @@ class Shelf:
         return not (day > tomorrow > CLOCK_IS_SET), day
 
     def _count_marked(self) -> None:
-        places = (camera / MARKED / say for camera in self._cameras() for say in MARKS)
+        places = (place for camera in self._cameras() for place in self._staying(camera))
         self._marked_bytes = sum(size for place in places for _, size in self._ours(place))
 
     def _cameras(self) -> list[Path]:
         return [path for path in self._folders(self.folder) if CAMERA.fullmatch(path.name)]
 
-    def _unmarked(self, camera: str, name: str) -> Path:
+    def _unmarked(self, camera: str, name: str, known: Challenge | None = None) -> Path:
+        if known is not None:
+            return self.folder / camera / CHALLENGED / pictures.folder_of(known) / name
         return self.folder / camera / name[:10] / name
+
+    def _staying(self, camera: Path) -> list[Path]:
+        """Return the folders of a camera whose pictures are not given up for newer ones."""
+        found = (*self._folders(camera / MARKED), *self._folders(camera / CHALLENGED))
+        return [place for place in found if pictures.stays(place / "x")]
+
+    def _thin_out(self, place: Path) -> None:
+        """Keep the first picture of a known part, and the newest."""
+        for name, size in sorted(self._ours(place))[1:-NEWEST_KNOWN]:
+            with suppress(OSError):
+                (place / name).unlink()
+                self._add(place / name, -size)
 
     def _places(self, camera: str, name: str) -> Iterator[Path]:
         """Yield where a picture lies."""
-        marked = (self.folder / camera / MARKED / say / name for say in MARKS)
-        return (path for path in (*marked, self._unmarked(camera, name)) if path.is_file() and self._is_ours(path))
+        staying = (place / name for place in self._staying(self.folder / camera))
+        return (path for path in (*staying, self._unmarked(camera, name)) if path.is_file() and self._is_ours(path))
 
     def _is_ours(self, path: Path) -> bool:
         """Whether nothing between the archive and a file is a link: those lead to what is somebody else's."""
@@ -283,7 +305,7 @@ class Shelf:
             self._aside.add(folder)
 
     def _add(self, path: Path, count: int) -> None:
-        if pictures.mark_of(path) is not None:
+        if pictures.stays(path):
             self._marked_bytes = max(0, self._marked_bytes + count)
         else:
             day = path.parent.name

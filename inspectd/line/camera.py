@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -16,13 +16,15 @@ from inspectd.config import CameraConfig
 from inspectd.errors import UsageError
 from inspectd.line.admission import admission_of
 from inspectd.line.batcher import Batcher, Job
+from inspectd.line.challenges import Challenges, Trial, limits_of
 from inspectd.line.drift import Drift
-from inspectd.line.fitness import Beyond, find_mismatch, find_problem
+from inspectd.line.duty import Duty
+from inspectd.line.fitness import Beyond, find_problem
 from inspectd.line.latencies import Latencies
 from inspectd.line.ledger import Entry, Ledger
 from inspectd.line.looks import Case, Owed
 from inspectd.line.products import Products
-from inspectd.line.recipe import NoRecipe, Recipe, place_mismatch
+from inspectd.line.recipe import NoRecipe, Recipe
 from inspectd.line.sinks import Sinks
 from inspectd.line.terms import terms_of
 from inspectd.records import Counts, Finding, Frame, Outcome, Picture, Reason, Stamp, Verdict, fault
@@ -48,19 +50,6 @@ class Capture(Protocol):
         """Have a picture taken after this time, where the camera takes one when it is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Duty:
-    """What a frame is held against at the moment when it comes. Replaced as a whole."""
-
-    products: Products
-    mismatches: Mapping[str | None, str] = field(default_factory=dict)
-    """By product, why the camera, as it was opened, is not one that its recipe was made for."""
-    refusal: str | None = None
-    """Why nothing that the camera, as it was opened, shows can be matched to triggers."""
-    pause: str | None = None
-    """Why nothing is inspected at present."""
-
-
 class Camera:
     """Owns a camera's capture, its account in the ledger, its queue in the batcher, and its recipes.
 
@@ -78,10 +67,12 @@ class Camera:
         batcher: Batcher,
         sinks: Sinks,
         open_capture: Callable[[Camera, int], Capture],
+        challenges: Challenges | None = None,
         changed: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`open_capture`: makes a capture; given the highest number that a frame of this camera has had.
 
+        `challenges`: what is known of this camera from before it was opened anew; None: nothing.
         `changed`: called with the camera's name whenever its state has changed. ValueError when the camera exists.
         """
         self.config = config
@@ -99,8 +90,7 @@ class Camera:
         self._admission = admission_of(config, self.terms.policy, ledger)
 
         self._capture: Capture | None = None
-        self._opened: Opened | None = None
-        self._duty = _Duty(products)
+        self._duty = Duty(self.source, products)
         self._beyond = Beyond()
         self._trouble = self._admission.trouble
         """Why no part would be noticed."""
@@ -116,6 +106,7 @@ class Camera:
         """Recipes that were replaced, and that a frame may still have."""
         self.latencies = Latencies()
         self.drift = Drift()
+        self.challenges = challenges if challenges is not None else Challenges(self.name, {})
 
     # Start, stop and change
 
@@ -153,11 +144,9 @@ class Camera:
         """
         with self._lock:
             self._check(recipe)
-            products, mismatches = self._duty.products, dict(self._duty.mismatches)
-            if isinstance(old := products.named(recipe.name), Recipe):
+            if isinstance(old := self._duty.products.named(recipe.name), Recipe):
                 self._old = [*filter(self._is_held, self._old), old]
-            mismatches.pop(recipe.name, None)
-            self._duty = replace(self._duty, products=products.with_recipe(recipe), mismatches=mismatches)
+            self._duty = self._duty.with_recipe(recipe)
             self.drift = Drift()
         self._changed(self.name)
 
@@ -170,10 +159,9 @@ class Camera:
         with self._lock:
             replaced = [one for one in self._duty.products.all if isinstance(one, Recipe)]
             self._old = [*filter(self._is_held, self._old), *replaced]
-            recipes = [one for one in products.all if isinstance(one, Recipe)]
-            found = {one.name: why for one in recipes if (why := self._mismatch(one, self._opened)) is not None}
-            self._duty = replace(self._duty, products=products.chosen_as(self._duty.products, chosen), mismatches=found)
+            self._duty = self._duty.with_products(products.chosen_as(self._duty.products, chosen))
             self.config = config
+        self.challenges.limit(limits_of(config.challenge))
         self.latencies, self.drift = Latencies(), Drift()
         self._changed(self.name)
 
@@ -186,9 +174,10 @@ class Camera:
             self._duty = replace(self._duty, products=self._duty.products.with_choice(product))
         self._changed(self.name)
 
-    def trigger(self, part: str | None = None, product: str | None = None) -> Entry:
+    def trigger(self, part: str | None = None, product: str | None = None, trial: Trial | None = None) -> Entry:
         """Owe a verdict for a part that is there now; return the promise, which may be kept already.
 
+        `trial`: the part is a known one; None: any, or the one that is expected.
         `product`: what the part is; None: as its id says, or as is in force. UsageError: there is no such product, or
         the camera takes no triggers; then nothing is owed.
         """
@@ -200,9 +189,11 @@ class Camera:
             duty = self._duty
             recipe = duty.products.of_part(part) if product is None else duty.products.named(product)
             entry = self._ledger.open_trigger(self.name, part, recipe)
+            if entry is not None:
+                entry.trial = trial or self.challenges.take(entry.trigger_ns)
         if entry is None:
             raise UsageError(f"Camera {self.name} is not inspected any more.")
-        finding = self._unseen() or self._unjudged(duty, recipe)
+        finding = self._unseen() or self._unjudged(duty, recipe, entry.trial)
         if finding is not None:
             self._ledger.close(entry, finding)
         elif self._capture is not None and entry.is_open and entry.trigger_ns is not None:
@@ -221,7 +212,7 @@ class Camera:
 
     def look(self, recipe: Recipe, picture: Picture) -> Finding | None:
         """Return why a picture of this camera may not be judged by a recipe, in force or not; None: it may."""
-        mismatch = self._mismatch(recipe, self._opened)
+        mismatch = self._duty.mismatch(recipe)
         if mismatch is not None:
             return fault(Reason.IDENTITY, mismatch, model=recipe.label)
         return find_problem(recipe, picture, is_camera=self.source.is_camera)
@@ -252,13 +243,8 @@ class Camera:
             if self._is_closed:
                 return
             self._admission.opened(opened)
-            self._trouble, self._opened = self._admission.trouble, opened
-            found = {
-                recipe.name: why
-                for recipe in self._duty.products.all
-                if isinstance(recipe, Recipe) and (why := find_mismatch(recipe, self.source, opened)) is not None
-            }
-            self._duty = replace(self._duty, mismatches=found, refusal=self._refusal(opened))
+            self._trouble = self._admission.trouble
+            self._duty = self._duty.with_opened(opened, self._refusal(opened))
         self._changed(self.name)
 
     def on_frame(self, frame: Frame) -> None:
@@ -272,6 +258,8 @@ class Camera:
                 return
             duty = self._duty
             owed = self._admission.admit(frame, duty.products.current)
+            for one in owed:
+                self._try(one.entry)
             ends = [self._queue(duty, one) for one in owed]
         if not any(one.frame is frame for one in owed):
             self._sinks.pass_by(frame)
@@ -279,7 +267,15 @@ class Camera:
             end()
         self._tell_trouble()
 
-    def _queue(self, duty: _Duty, owed: Owed) -> Callable[[], None]:
+    def _try(self, entry: Entry) -> None:
+        """Take a part that has just come for the known one that is expected."""
+        if entry.trial is None:
+            began_ns = (
+                entry.trigger_ns if entry.trigger_ns is not None or entry.stamp is None else entry.stamp.captured_ns
+            )
+            entry.trial = self.challenges.take(began_ns)
+
+    def _queue(self, duty: Duty, owed: Owed) -> Callable[[], None]:
         """Queue a picture for the engine; return what is left to do about it without the lock."""
         entry, frame = owed.entry, owed.frame
         admitted = self._recipe_or_fault(duty, entry, frame)
@@ -294,6 +290,8 @@ class Camera:
 
     def _give_way(self, job: Job) -> None:
         self._admission.give_way(job.entry)
+        if isinstance(job.entry.trial, Trial) and job.entry.verdict is None and not job.entry.is_open:
+            self.challenges.put_back(job.entry.trial)
         self._finish(job.frame, job.entry, job.case)
 
     def _finish(self, frame: Frame, entry: Entry, case: Case | None) -> None:
@@ -320,7 +318,7 @@ class Camera:
             duty = self._duty
             entry = None if self._is_closed else self._admission.admit_unseen(stamp, duty.products.current)
             if entry is not None:
-                self._ledger.close(entry, _bypass(duty) or fault(Reason.PICTURE, why))
+                self._ledger.close(entry, duty.bypass() or fault(Reason.PICTURE, why))
         self._tell_trouble()
 
     def on_gone(self, reason: Reason, why: str) -> None:
@@ -358,7 +356,7 @@ class Camera:
     @property
     def caveats(self) -> list[str]:
         """What cannot be promised of its pictures, in sentences."""
-        opened = self._opened
+        opened = self._duty.opened
         found = [opened.caveat] if opened is not None and opened.caveat else []
         found += [self._trouble] if self._trouble is not None else []
         if self.config.allow_arrival_time and opened is not None and not opened.has_driver_time:
@@ -377,7 +375,7 @@ class Camera:
     def unjudged(self) -> Finding | None:
         """Why a picture that comes now would not be judged, whatever it shows; None: it would."""
         duty = self._duty
-        return self._unjudged(duty, duty.products.current)
+        return self._unjudged(duty, duty.products.current, None)
 
     def last_detail(self, reason: Reason) -> str:
         """Return what the last fault of this reason said; empty: there was none."""
@@ -396,8 +394,9 @@ class Camera:
 
     @property
     def is_paused(self) -> bool:
-        """Whether frames are captured and not inspected."""
-        return self._duty.pause is not None and self.health.state is State.RUNNING
+        """Whether frames are captured and not inspected, because somebody, or a known part, has it so."""
+        is_wanted = self._duty.pause is not None or self.challenges.why_not() is not None
+        return is_wanted and self.health.state is State.RUNNING
 
     @property
     def is_inspecting(self) -> bool:
@@ -437,28 +436,22 @@ class Camera:
                     self.drift.accepted(area, one.model, one.threshold, one.excess)
         self.latencies.note(verdict, published_ns)
 
-    def _recipe_or_fault(self, duty: _Duty, entry: Entry, frame: Frame) -> Recipe | Finding:
+    def _recipe_or_fault(self, duty: Duty, entry: Entry, frame: Frame) -> Recipe | Finding:
         """Return the recipe that a frame is to be judged by, or the fault of one that is not to be inspected."""
         recipe = entry.recipe
-        if (why := self._unjudged(duty, recipe)) is not None:
+        if (why := self._unjudged(duty, recipe, entry.trial)) is not None:
             return why
         assert isinstance(recipe, Recipe)
         is_camera = self.source.is_camera
         problem = find_problem(recipe, frame.picture, is_camera=is_camera, beyond=self._beyond, drift=self.drift)
         return problem or recipe
 
-    def _unjudged(self, duty: _Duty, recipe: object) -> Finding | None:
-        """Return why no picture would be judged by a recipe at present; None: it would."""
-        if (bypass := _bypass(duty)) is not None:
-            return bypass
-        if isinstance(recipe, NoRecipe):
-            return fault(Reason.NO_MODEL, recipe.why)
-        assert isinstance(recipe, Recipe)
-        why = duty.mismatches.get(recipe.name)
-        if duty.products.recipes.get(recipe.name) is not recipe:  # it was replaced since its trigger came
-            why = self._mismatch(recipe, self._opened)
-        why = why or duty.refusal
-        return None if why is None else fault(Reason.IDENTITY, why, model=recipe.label)
+    def _unjudged(self, duty: Duty, recipe: object, trial: object) -> Finding | None:
+        """Return why no picture would be judged by a recipe at present; None: it would. `trial`: of a known part."""
+        if (why := duty.unjudged(recipe)) is not None:
+            return why
+        untold = self.challenges.why_not() if trial is None else None
+        return None if untold is None else fault(Reason.BYPASS, untold)
 
     def _unseen(self) -> Finding | None:
         """Return why the camera gives no picture at present; None: it gives some."""
@@ -483,19 +476,11 @@ class Camera:
         return self._batcher.holds(recipe) or self._ledger.holds(self.name, recipe)
 
     def _check(self, recipe: Recipe) -> None:
-        mismatch = self._mismatch(recipe, self._opened)
+        mismatch = self._duty.mismatch(recipe)
         if mismatch is not None:
             raise UsageError(
                 f"Camera {self.name} cannot use the recipe of {recipe.label}: {mismatch}. Its recipe stays as it was."
             )
-
-    def _mismatch(self, recipe: Recipe, opened: Opened | None) -> str | None:
-        if opened is None:
-            return None  # looked at when it is opened
-        if recipe.presence is not None:  # where parts are found, everything is known to lie in the picture
-            return find_mismatch(recipe, self.source, opened)
-        sizes = (place_mismatch(area, opened.width, opened.height) for area in recipe.areas)
-        return find_mismatch(recipe, self.source, opened) or next(filter(None, sizes), None)
 
 
 def join_all(cameras: Iterable[Camera], timeout_s: float) -> None:
@@ -507,7 +492,3 @@ def join_all(cameras: Iterable[Camera], timeout_s: float) -> None:
 
 def _nothing() -> None:
     """What is mostly left to do."""
-
-
-def _bypass(duty: _Duty) -> Finding | None:
-    return None if duty.pause is None else fault(Reason.BYPASS, duty.pause)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from inspectd.records import Counts, Finding, Outcome, Reason, Stamp, Verdict, fault
+from inspectd.records import Challenge, Counts, Finding, Outcome, Reason, Stamp, Verdict, fault
 
 Clock = Callable[[], int]
 MOST_WAITING = 100
@@ -38,6 +38,15 @@ class Judged(Protocol):
     @property
     def name(self) -> str | None:
         """The product; None: the camera has but one."""
+
+
+class Trial(Protocol):
+    """That the part of an entry is a known one."""
+
+    challenge: Challenge
+
+    def conclude(self, finding: Finding) -> Finding:
+        """Return what is said of the part, from what was found. Called with the ledger's lock held: it is quick."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +69,7 @@ class Entry:
     """Captured frames that are accounted for with it."""
     lacks: str = "its score was not ready"
     """What there is to say where the deadline comes first."""
+    trial: Trial | None = None
     is_open: bool = True
     verdict: Verdict | None = None
     """What was published when it was closed; None for a displaced frame."""
@@ -273,7 +283,7 @@ class Ledger:
                 account.counts.late += 1
                 return False
             entry.stamp = stamp or entry.stamp
-            self._end(account, entry, finding)
+            self._end(account, entry, finding if entry.trial is None else entry.trial.conclude(finding))
             return True
 
     def displace(self, entry: Entry) -> bool:
@@ -480,6 +490,7 @@ class Ledger:
             trigger_ns=entry.trigger_ns,
             queued_ns=entry.queued_ns,
             recipe=entry.recipe.name if entry.recipe is not None else None,
+            challenge=entry.trial.challenge if entry.trial is not None else None,
         )
         self._publish(entry.verdict)
 

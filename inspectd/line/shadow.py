@@ -43,6 +43,13 @@ class _Taken:
     verdict: Verdict
 
 
+def wait_for_idle(is_idle: Callable[[], bool], is_stopped: Callable[[], bool], sleep: Callable[[float], None]) -> None:
+    """Give way to frames that wait for the engine, for a while."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not is_stopped() and not is_idle() and time.monotonic() < give_up_s:
+        sleep(LOOK_S)
+
+
 class Shadows:
     """The second models of all cameras that have one, and the thread that asks them."""
 
@@ -152,9 +159,7 @@ class Shadows:
         while not self._is_stopped:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_stopped or self._next)
-            give_up_s = time.monotonic() + PATIENCE_S
-            while not self._is_stopped and not self._is_idle() and time.monotonic() < give_up_s:
-                time.sleep(LOOK_S)
+            wait_for_idle(self._is_idle, lambda: self._is_stopped, time.sleep)
             with self._changed:
                 if self._next and not self._is_stopped:  # its camera may have another model by now, or none
                     taken = self._next.pop(next(iter(self._next)))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from inspectd.records import AreaFinding, Counts, Finding, Mask, Outcome, Reason, Region, Verdict
+from inspectd.records import AreaFinding, Challenge, Counts, Finding, Known, Mask, Outcome, Reason, Region, Verdict
 
 PROTOCOL = 1
 
@@ -66,6 +66,14 @@ class AreaMessage(msgspec.Struct, frozen=True):
     """Null: `mask/` carries no bytes of it."""
 
 
+class ChallengeMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The part is a known one, shown to try the inspection: no part of the production."""
+
+    known: Known
+    part: str | None = None
+    """Its name."""
+
+
 class VerdictMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Topic `verdict/<camera>/`, and the header of `mask/<camera>/`."""
 
@@ -93,6 +101,8 @@ class VerdictMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     areas: tuple[AreaMessage, ...] = ()
     """Only with several areas: each of them, the worst first. What stands above is that of the worst, with the
     regions of all; `mask/` carries the bytes of all that have a mask, in this order."""
+    challenge: ChallengeMessage | None = None
+    """Only of a known part. One that is bad is `ng`, or `fault: bypass` where it was not found; never `ok`."""
 
 
 class CountsMessage(msgspec.Struct, frozen=True):
@@ -144,6 +154,17 @@ class AlarmMessage(msgspec.Struct, frozen=True):
     """What to do about it."""
 
 
+class ChallengesMessage(msgspec.Struct, frozen=True):
+    """How a camera did with known parts."""
+
+    why_not: str | None
+    """Why nothing is `ok` at present; null: known parts are no reason."""
+    due_in_s: float | None
+    """When the next one must be told; null: never. Null, too, where none was yet."""
+    told: dict[Known, str]
+    """By kind, when one was told last."""
+
+
 class StateMessage(msgspec.Struct, frozen=True):
     """Topic `state/<camera>/`: once a second and at every change."""
 
@@ -168,6 +189,8 @@ class StateMessage(msgspec.Struct, frozen=True):
     """What cannot be promised of its pictures."""
     alarms: list[AlarmMessage]
     """The most urgent first."""
+    challenge: ChallengesMessage | None
+    """Null: no known part was ever shown, and none need be."""
 
 
 class ModelMessage(msgspec.Struct, frozen=True):
@@ -266,6 +289,7 @@ def verdict_message(
         ),
         at=None if captured_ns is None else rfc3339(captured_ns + wall_offset_ns),
         areas=tuple(_area(one, with_mask=with_mask) for one in finding.areas),
+        challenge=_challenge(verdict.challenge),
     )
 
 
@@ -319,6 +343,10 @@ def _mask(mask: Mask | None) -> MaskMessage | None:
         return None
     height, width = mask.bytes_.shape
     return MaskMessage(width, height, mask.area, mask.level)
+
+
+def _challenge(challenge: Challenge | None) -> ChallengeMessage | None:
+    return None if challenge is None else ChallengeMessage(challenge.known, challenge.part)
 
 
 def _finite(value: float | None) -> float | None:

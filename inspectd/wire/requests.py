@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from inspectd.records import Outcome
 from inspectd.wire.messages import VerdictMessage
 
 LARGEST = 8_192
@@ -20,6 +21,7 @@ MOST_FRAMES = 16
 MOST_ROWS = 1000
 """Of one answer from the journal."""
 LONGEST_BYPASS_S = 86_400.0
+LONGEST_CHALLENGE_S = 3600.0
 CameraName = Annotated[str, Meta(max_length=64)]
 Label = Annotated[str, Meta(max_length=64)]
 """The name of a recipe or an area."""
@@ -153,6 +155,23 @@ class TriggerRequest(_Request, frozen=True, kw_only=True, tag="trigger"):
     wait: bool = False
 
 
+class ChallengeRequest(_Request, frozen=True, kw_only=True, tag="challenge"):
+    """The next part is a known one; the reply comes when it was judged.
+
+    Where the daemon is told of parts it takes the picture at once, unless `next`: then as the line brings the part.
+    """
+
+    camera: CameraName
+    say: Say
+    part: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")] | None = None
+    """Its name: its pictures are held against those of other days."""
+    next: bool = False
+    within_s: Annotated[float, Meta(gt=0, le=LONGEST_CHALLENGE_S)] = 30.0
+    """So long a part is waited for."""
+    by: By
+    why: Why | None = None
+
+
 class RecipeRequest(_Request, frozen=True, kw_only=True, tag="recipe"):
     """Parts of another product come, from the next frame or trigger on."""
 
@@ -179,6 +198,7 @@ Request = (
     | MarkRequest
     | TriggerRequest
     | RecipeRequest
+    | ChallengeRequest
     | ReloadRequest
 )
 COMMANDS: dict[str, type[msgspec.Struct]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Request)}
@@ -352,6 +372,37 @@ class BypassResult(msgspec.Struct, frozen=True, kw_only=True):
 
     until: str | None
     """Wall clock, RFC 3339, UTC; null: it is over."""
+
+
+class RejudgedMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The picture with which a known part was told before, judged by what judges now."""
+
+    at: str
+    """When it was taken."""
+    verdict_then: Outcome
+    score_then: float | None
+    verdict_now: Outcome
+    score_now: float | None
+    picture_moved: bool
+    """The picture of today is another one: look at camera, lamp and part."""
+    model_moved: bool
+    """What judges is another one: model, threshold, or the machine."""
+    detail: str
+    """In words."""
+
+
+class ChallengeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `challenge`."""
+
+    passed: bool | None
+    """Whether the part was told; null: it was not judged, the verdict says why, and nothing is changed."""
+    verdict: VerdictMessage
+    picture: str | None
+    """The file on the daemon's machine; null: none was kept."""
+    rejudged: RejudgedMessage | None
+    """Null: there is no earlier picture of this part with which it was told."""
+    detail: str
+    """What follows, in one sentence."""
 
 
 class MarkResult(msgspec.Struct, frozen=True, kw_only=True):

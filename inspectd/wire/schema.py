@@ -15,6 +15,7 @@ from inspectd.wire.requests import (
     BypassResult,
     CapturedFrame,
     CaptureResult,
+    ChallengeResult,
     ChangeResult,
     ControlReply,
     ReloadResult,
@@ -36,6 +37,7 @@ def schema() -> dict[str, Any]:
         "change of an audit row": AuditChange,
         "result of model, threshold and revert": ChangeResult,
         "result of bypass": BypassResult,
+        "result of challenge": ChallengeResult,
         "result of reload": ReloadResult,
     }
     kinds = [*topics.values(), *requests.values(), *replies.values()]

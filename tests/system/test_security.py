@@ -39,7 +39,21 @@ class States:
 
     def camera(self, name: str) -> StateMessage:
         return StateMessage(
-            1, "e1", name, "running", True, None, None, 0, None, None, {}, CountsMessage(*[0] * 10), *[None] * 4, []
+            1,
+            "e1",
+            name,
+            "running",
+            True,
+            None,
+            None,
+            0,
+            None,
+            None,
+            {},
+            CountsMessage(*[0] * 10),
+            *[None] * 4,
+            [],
+            None,
         )
 
     def daemon(self) -> DaemonMessage:

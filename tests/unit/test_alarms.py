@@ -11,9 +11,10 @@ import pytest
 from inspectd.cameras.supervisor import Health, State
 from inspectd.config import CameraConfig
 from inspectd.daemon.alarms import TELL_EVERY_S, Alarms, OfDaemon
+from inspectd.line.challenges import Challenges
 from inspectd.line.drift import Drift
 from inspectd.model.optics import Limits
-from inspectd.records import Counts, Finding, Reason, fault
+from inspectd.records import Challenge, Counts, Finding, Known, Outcome, Reason, fault
 
 WELL = Health(State.RUNNING, None, 30.0, 0, None, openings=1)
 
@@ -29,6 +30,8 @@ class FakeCamera:
     unjudged: Finding | None = None
     trouble: str | None = None
     drift: Drift = field(default_factory=Drift)
+    pause_reason: str | None = None
+    challenges: Challenges = field(default_factory=lambda: Challenges("top", {}))
 
     @property
     def latencies(self) -> FakeCamera:
@@ -197,8 +200,32 @@ def test_what_cannot_judge_is_raised_without_any_part(alarms: Alarms, cameras: C
     ]
     assert raised(alarms, "side") == ["identity"]
     cameras["top"].unjudged = fault(Reason.BYPASS, "bypass by ann: cleaning")
+    cameras["top"].pause_reason = "bypass by ann: cleaning"
     let_pass(1)
     assert raised(alarms) == ["bypass"], "what is bypassed needs no model"
+
+
+def test_known_parts_are_asked_for_before_they_are_due(alarms: Alarms, cameras: Cameras, let_pass: SECONDS) -> None:
+    now = [0.0]
+    top = cameras["top"]
+    top.challenges = Challenges("top", {Known.BAD: 1000.0}, lambda: now[0], lambda: now[0])
+    top.challenges.recall(Challenge(Known.BAD), 0.0, None)
+    let_pass(1)
+    assert raised(alarms) == []
+    now[0] = 910.0
+    let_pass(1)
+    assert [one.sentence for one in alarms.of_camera("top")] == ["must be shown a known part soon: within 2 minutes"]
+    now[0] = 1000.0
+    top.unjudged = fault(Reason.BYPASS, top.challenges.why_not() or "")
+    let_pass(1)
+    assert raised(alarms) == ["challenge_due"]
+    top.challenges.trial(Challenge(Known.BAD)).conclude(Finding(Outcome.OK, score=1.0, threshold=2.0))
+    let_pass(1)
+    assert raised(alarms) == ["challenge_failed"]
+    top.challenges.trial(Challenge(Known.BAD)).conclude(Finding(Outcome.NG, score=3.0, threshold=2.0))
+    top.unjudged = None
+    let_pass(1)
+    assert raised(alarms) == []
 
 
 def test_verdicts_that_are_hardly_in_time_are_told_before_they_are_late(

@@ -23,6 +23,7 @@ CONTRACT = """
 engine: {device: auto, precision: auto, max_batch: 16, batch_wait_ms: 2, threads: 0}
 cameras:
   - {name: top, source: 0, model: m, threshold: null, mode: stream, looks: {best_of: 1, ng_if: 1},
+     challenge: {good_every_h: null, bad_every_h: null},
      triggered_by: command, allow_arrival_time: false, synchronized: false, areas: null, recipes: null, ignore: [],
      shadow: null, policy: latest, deadline_ms: 200,
      trigger_delay_ms: 0, trigger_window_ms: null,

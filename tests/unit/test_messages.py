@@ -35,7 +35,7 @@ FIELDS = words(
 )
 STATE_FIELDS = words(
     "v epoch camera state inspecting detail fps last_seq last_frame_age_ms model overrides counts p99_ms shadow recipe "
-    "caveat alarms"
+    "caveat alarms challenge"
 )
 DAEMON_FIELDS = words("v epoch version uptime_s inspecting device precision cameras models journal archive alarms")
 REASONS = words(
@@ -186,6 +186,7 @@ def test_a_state_can_be_read_back(state: str) -> None:
         counts,
         *[None] * 4,
         [alarm],
+        {"why_not": "it was not told", "due_in_s": 3.5, "told": {"bad": "2026-01-01"}},
     )
     said = dict(zip(STATE_FIELDS, values, strict=True))
     assert msgspec.to_builtins(msgspec.json.decode(json.dumps(said), type=StateMessage)) == said
@@ -214,10 +215,10 @@ def test_the_schema_covers_every_topic_and_requires_every_field() -> None:
     assert list(said["topics"]) == topics
     defined = {topic: said["$defs"][ref["$ref"].removeprefix("#/$defs/")] for topic, ref in said["topics"].items()}
     for topic, fields in zip(topics, (FIELDS, FIELDS, FIELDS, STATE_FIELDS, DAEMON_FIELDS), strict=True):
-        optional = ["areas"] if fields is FIELDS else []  # only with several areas
+        optional = ["areas", "challenge"] if fields is FIELDS else []  # only with several areas, of a known part
         assert list(defined[topic]["properties"]) == [*defined[topic]["required"], *optional] == [*fields, *optional]
     assert list(said["requests"]) == words(
-        "status capture snapshot verdicts audit model threshold revert bypass mark trigger recipe reload"
+        "status capture snapshot verdicts audit model threshold revert bypass mark trigger recipe challenge reload"
     )
     capture = said["$defs"]["CaptureRequest"]
     assert capture["required"] == ["cmd", "camera"]

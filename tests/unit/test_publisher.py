@@ -45,7 +45,7 @@ class States:
         self.then()
         counts = CountsMessage(*[0] * 10)
         return StateMessage(
-            1, "e1", name, "running", True, None, None, self.last_seq, None, None, {}, counts, *[None] * 4, []
+            1, "e1", name, "running", True, None, None, self.last_seq, None, None, {}, counts, *[None] * 4, [], None
         )  # fmt: skip
 
     def daemon(self) -> DaemonMessage:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import archived
 import pytest
 from archived import Line, noise
 
 from inspectd.errors import StartError
 from inspectd.history import archive, pictures, shelf
 from inspectd.history.archive import Archive, Terms
+from inspectd.records import Challenge, Known
 
 
 def test_the_oldest_are_given_up_but_none_that_a_person_has_marked(make_line: Callable[..., Line]) -> None:
@@ -48,8 +50,40 @@ def test_marked_pictures_alone_may_fill_it_and_that_is_said(make_line: Callable[
     assert len(line.files()) == 2
     health = line.archive.health
     assert health.detail is not None
-    assert "has no room: marked pictures take" in health.detail
+    assert "has no room: pictures that were marked, and those of known parts, take" in health.detail
     assert health.lost == {"top": 1}
+
+
+def test_of_a_known_part_the_first_picture_and_the_newest_stay(
+    make_line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "NEWEST_KNOWN", 3)
+    line = make_line(max_bytes=12_500 * 8)
+    part, other = Challenge(Known.BAD, "M-7"), Challenge(Known.GOOD)
+    for day in range(-9, -2):
+        line.judge(noise(day + 20), day=day, known=part)
+    line.judge(noise(30), archived.OK, known=other)
+    for seed in range(8):
+        line.judge(noise(seed))
+    line.files()
+    folder = line.folder / "top" / "challenged"
+    assert sorted(one.name for one in folder.iterdir()) == ["bad_M-7", "good"]
+    kept = [pictures.parse_name(path.name) for path in pictures.of_known_part(line.folder, "top", part)]
+    assert [one.seq for one in kept if one is not None] == [1, 5, 6, 7]
+    assert len(pictures.of_known_part(line.folder, "top", other)) == 1, "whatever was said of it"
+    assert line.archive.health.bytes_ <= 12_500 * 8
+    assert sum(path.stat().st_size for path in line.files()) == line.archive.health.bytes_
+    assert {pictures.camera_of(path) for path in line.files()} == {"top"}
+    found = line.archive.find("top", "e1", 6)
+    assert found is not None
+    assert pictures.parse_name(found) == kept[2]
+
+
+def test_a_camera_may_be_called_as_a_folder_is(tmp_path: Path) -> None:
+    assert pictures.camera_of(tmp_path / "challenged" / "2026-11-29" / "x.png") == "challenged"
+    assert not pictures.stays(tmp_path / "challenged" / "2026-11-29" / "x.png")
+    assert pictures.stays(tmp_path / "top" / "challenged" / "bad_M-7" / "x.png")
+    assert not pictures.stays(tmp_path / "top" / "challenged" / "worse" / "x.png")
 
 
 def test_what_a_killed_daemon_left_is_taken_up_by_the_next(make_line: Callable[..., Line]) -> None:

@@ -27,7 +27,7 @@ def said(seq: int, finding: Finding = OK, epoch: str = "e1") -> Message:
 def state(last_seq: int, detail: str | None = None) -> Message:
     counts = CountsMessage(0, last_seq, *[0] * 8)
     header = StateMessage(
-        1, "e1", "top", "running", True, detail, 5.0, last_seq, None, None, {}, counts, *[None] * 4, []
+        1, "e1", "top", "running", True, detail, 5.0, last_seq, None, None, {}, counts, *[None] * 4, [], None
     )
     return Message(STATE, msgspec.json.encode(header), None, 0)
 

@@ -1,0 +1,246 @@
+"""Known parts that are shown to the running daemon: what comes of them, what is kept of that, and what it means."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from inspectd.config import CameraConfig
+from inspectd.daemon.rejudging import Rejudging
+from inspectd.daemon.roster import Roster
+from inspectd.daemon.worker import Reply, Worker
+from inspectd.errors import InspectdError, UsageError
+from inspectd.history import pictures
+from inspectd.history.archive import Archive
+from inspectd.history.challenged import CameraChallenges, Challenged, ToldPart, UntoldPart
+from inspectd.history.journal import Journal
+from inspectd.line.challenges import Challenges, Trial, limits_of
+from inspectd.line.recipe import Recipe
+from inspectd.logs import EVIDENCE, about
+from inspectd.records import Challenge, Known
+from inspectd.wire.control import Answer
+from inspectd.wire.messages import ChallengesMessage, VerdictMessage, rfc3339
+from inspectd.wire.requests import AuditChange, ChallengeRequest, ChallengeResult, RefusedError, RejudgedMessage
+
+LOG = logging.getLogger(__name__)
+
+FIELD = b'"challenge":'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A part that somebody shows."""
+
+    request: ChallengeRequest
+    answer: Answer
+    challenges: Challenges
+    trial: Trial
+
+
+class Challenging:
+    """Owns what is known of all cameras' challenges. `ask` is called on the control socket's thread."""
+
+    def __init__(
+        self, kept: Challenged, journal: Journal, archive: Archive, rejudging: Rejudging, worker: Worker, epoch: str
+    ) -> None:
+        """`worker`: does what may wait for the archive."""
+        self._kept = kept
+        self._journal = journal
+        self._archive = archive
+        self._rejudging = rejudging
+        self._worker = worker
+        self._epoch = epoch
+        self._of: dict[str, Challenges] = {}
+        self._asked: dict[str, _Asked] = {}
+        self._lock = threading.Lock()
+
+    def of(self, config: CameraConfig) -> Challenges:
+        """Return what a camera is asked for, and how it did, however often it is opened anew."""
+        found, limits = self._of.get(config.name), limits_of(config.challenge)
+        if found is not None:
+            found.limit(limits)
+            return found
+        found = self._of[config.name] = Challenges(config.name, limits)
+        kept = self._kept.of(config.name)
+        for told in kept.told:
+            found.recall(Challenge(Known(told.known)), told.at_s, None)
+        for untold in kept.untold:
+            found.recall(Challenge(Known(untold.known), untold.part), untold.at_s, untold.figures)
+        return found
+
+    def ask(self, cameras: Roster, request: ChallengeRequest, answer: Answer) -> None:
+        """Have the next part taken for a known one; the answer comes when it was judged."""
+        camera = cameras.find(request.camera)
+        with self._lock:
+            if camera.name in self._asked:
+                raise RefusedError("busy", f"Camera {camera.name} is being shown a known part already.")
+            try:
+                trial = camera.challenges.trial(Challenge(Known(request.say), request.part))
+                is_told = camera.config.mode == "trigger" and camera.config.triggered_by == "command"
+                if not is_told or request.next:
+                    camera.challenges.expect(trial)
+            except UsageError as error:
+                raise RefusedError("busy", str(error)) from None
+            asked = self._asked[camera.name] = _Asked(request, answer, camera.challenges, trial)
+        try:
+            if is_told and not request.next:
+                camera.trigger(request.part, camera.products.chosen, trial)
+        except UsageError as error:
+            self._forget(camera.name, asked)
+            raise RefusedError("bad_value", str(error)) from None
+        answer.later(request.within_s, partial(self._give_up, camera.name, asked))
+
+    def _give_up(self, camera: str, asked: _Asked) -> None:
+        if asked.challenges.give_up(asked.trial):  # else it has come, and its verdict is near
+            self._forget(camera, asked)
+            raise RefusedError(
+                "timeout", f"No part came to camera {camera} within {asked.request.within_s:g} s; nothing was changed."
+            )
+
+    def _forget(self, camera: str, asked: _Asked) -> None:
+        with self._lock:
+            if self._asked.get(camera) is asked:
+                del self._asked[camera]
+
+    def heard(self, cameras: Roster, camera: str, header: bytes) -> None:
+        """Note what is published. From the publisher's thread."""
+        if camera not in self._asked or FIELD not in header:
+            return
+        verdict = msgspec.json.decode(header, type=VerdictMessage)
+        if verdict.challenge is None:
+            return
+        with self._lock:
+            asked = self._asked.pop(camera, None)
+        if asked is not None:
+            running = cameras.get(camera)
+            recipe = running.products.recipes.get(verdict.recipe) if running is not None else None
+            self._worker.do(lambda: self._conclude(asked, verdict, header, recipe))
+
+    def _conclude(self, asked: _Asked, verdict: VerdictMessage, header: bytes, recipe: object) -> None:
+        camera, trial = verdict.camera, asked.trial
+        self._keep(camera, asked)
+        self._note(asked, verdict)
+        name = pictures.name_of(header)
+        picture = self._picture(camera, trial.challenge, name)
+        rejudged = None
+        if picture is not None and name is not None and isinstance(recipe, Recipe):
+            rejudged = self._rejudge(picture, trial.challenge, recipe)
+        detail = _detail(asked, verdict)
+        LOG.log(
+            logging.INFO if trial.passed else logging.ERROR,
+            "camera %s: %s%s",
+            camera,
+            detail,
+            f" {rejudged.detail}" if rejudged is not None else "",
+            extra={**about(camera=camera), **EVIDENCE},
+        )
+        result = ChallengeResult(
+            passed=trial.passed,
+            verdict=verdict,
+            picture=str(picture) if picture is not None else None,
+            rejudged=rejudged,
+            detail=detail,
+        )
+        asked.answer.soon(lambda: asked.answer.reply(*Reply(msgspec.to_builtins(result))))
+
+    def _keep(self, camera: str, asked: _Asked) -> None:
+        challenges = asked.challenges
+        if asked.trial.passed is None:
+            return
+        try:
+            self._kept.put(camera, kept_of(challenges))
+        except InspectdError as error:
+            LOG.error("camera %s: what became of its known parts is forgotten at a restart: %s", camera, error)
+
+    def _note(self, asked: _Asked, verdict: VerdictMessage) -> None:
+        if self._journal.path is None:
+            return
+        challenge, request = asked.trial.challenge, asked.request
+        new = {
+            "known": challenge.known,
+            "part": challenge.part,
+            "passed": asked.trial.passed,
+            "seq": verdict.seq,
+            "verdict": verdict.verdict,
+            "score": verdict.score,
+            "threshold": verdict.threshold,
+            "model": verdict.model,
+        }
+        change = AuditChange(
+            at=rfc3339(time.time_ns()),
+            epoch=self._epoch,
+            what="challenge",
+            camera=verdict.camera,
+            new=new,
+            who=asked.answer.user,
+            by=request.by,
+            why=request.why,
+        )
+        try:
+            self._journal.record(change)
+        except InspectdError as error:
+            LOG.error("camera %s: a known part is not in the audit: %s", verdict.camera, error)
+
+    def _picture(self, camera: str, challenge: Challenge, name: str | None) -> Path | None:
+        """Return the part's picture, when it is written; None: it cannot be kept."""
+        folder = self._archive.folder
+        if name is None or folder is None:
+            return None
+        try:
+            self._archive.flush()
+            found = pictures.of_known_part(folder, camera, challenge)
+        except (InspectdError, OSError):
+            return None
+        return next((path for path in found if path.name == name), None)
+
+    def _rejudge(self, picture: Path, challenge: Challenge, recipe: Recipe) -> RejudgedMessage | None:
+        folder = self._archive.folder
+        try:
+            assert folder is not None
+            now = pictures.read(picture)
+            then = self._rejudging.told_before(folder, now.said.header.camera, challenge, picture.name)
+            return self._rejudging.rejudge(now, then, recipe) if then is not None else None
+        except Exception:  # whatever it is, what came of the part is told
+            LOG.exception("the earlier picture of a known part was not judged again")
+            return None
+
+
+def kept_of(challenges: Challenges) -> CameraChallenges:
+    """Return what is to be known of a camera after a restart."""
+    return CameraChallenges(
+        tuple(ToldPart(known, at_s) for known, at_s in challenges.told_at_s.items()),
+        tuple(UntoldPart(one.known, one.part, how.at_s, how.figures) for one, how in challenges.failed.items()),
+    )
+
+
+def message_of(challenges: Challenges) -> ChallengesMessage | None:
+    """Return how a camera did with known parts; None: none was shown, and none need be."""
+    due_in_s, told_at_s = challenges.due_in_s(), challenges.told_at_s
+    if due_in_s is None and not told_at_s and not challenges.has_failed:
+        return None
+    return ChallengesMessage(
+        why_not=challenges.why_not(),
+        due_in_s=None if due_in_s is None else max(0.0, round(due_in_s, 1)),
+        told={known: rfc3339(round(at_s * 1e9)) for known, at_s in told_at_s.items()},
+    )
+
+
+def _detail(asked: _Asked, verdict: VerdictMessage) -> str:
+    challenge, passed = asked.trial.challenge, asked.trial.passed
+    if passed is None:
+        return (
+            f"The {challenge} was not judged ({verdict.reason}: {verdict.detail}); nothing was changed, show it again."
+        )
+    figures = f"score {verdict.score:.4g}, threshold {verdict.threshold:.4g}"
+    why_not = asked.challenges.why_not()
+    if not passed:
+        what = "not found" if challenge.known is Known.BAD else "rejected"
+        return f"The {challenge} was {what} ({figures}). Nothing is passed until it is told."
+    what = "found" if challenge.known is Known.BAD else "accepted"
+    return f"The {challenge} was {what} ({figures})." + (f" Still nothing is passed: {why_not}." if why_not else "")
