@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 
 def split_address(address: str) -> tuple[str, int] | None:
@@ -38,3 +39,11 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(parts[0]).is_loopback
     except ValueError:
         return False
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from inspectd.addresses import free_port
 from inspectd.bench.models import Kind, write_random_model
 from inspectd.bench.rows import Row
 from inspectd.client import Message, Subscription
@@ -51,7 +51,7 @@ def measure(line: Line) -> Row:
     with tempfile.TemporaryDirectory(prefix="inspectd-bench-") as name:
         folder = Path(name)
         write_random_model(folder / "model", line.kind)
-        port = _free_port()
+        port = free_port()
         (folder / "inspectd.yaml").write_text(_configuration(line, folder, port), encoding="utf-8")
         with (folder / "log").open("w+") as log:
             command = [sys.executable, "-m", "inspectd", "run", "--config", str(folder / "inspectd.yaml")]
@@ -170,10 +170,3 @@ class _Scraper:
         while not self._stop.wait(SCRAPE_S):
             with suppress(OSError), urllib.request.urlopen(self._address, timeout=5) as answer:  # it may still start
                 self.last = answer.read().decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

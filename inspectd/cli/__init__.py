@@ -37,6 +37,7 @@ COMMANDS = {
     "init": "Write a first configuration.",
     "check": "Say everything that is wrong with a configuration.",
     "bench": "Throughput and latency per stage on this machine.",
+    "soak": "A daemon on simulated cameras for hours, with all that may go wrong.",
     "cameras": "List what is plugged in.",
     "keygen": "Make the keys that a daemon or client elsewhere needs.",
     "service": "Install the daemon as a service of systemd, upgrade it, remove it.",

@@ -1,0 +1,200 @@
+"""What must be said of the simulated cameras' pictures, by a bookkeeping of its own. Pure.
+
+The simulator numbers its pictures, and its script says what was wrong at each moment. From these alone follows: no
+verdict is missing or comes twice, no picture is unaccounted for or judged twice, and none that was not fit is `ok`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from inspectd.sim.faults import Script, Trouble
+from inspectd.sim.line import Defect
+from inspectd.wire.messages import VerdictMessage
+
+AFTER_NS = 4_000_000_000
+"""So long after something has happened to a camera its pictures may still be missing: it is opened again."""
+UNFIT = frozenset({Trouble.TORN, Trouble.DARK, Trouble.BLURRED, Trouble.BUMPED, Trouble.SWAPPED, Trouble.RESIZED})
+"""A picture that was taken meanwhile may not be `ok`."""
+SILENT = frozenset(Trouble) - UNFIT | {Trouble.RESIZED}
+"""No pictures come meanwhile."""
+MOST_TOLD = 20
+AT_ODDS = 90
+"""Verdicts of a camera that may come in another order than its pictures."""
+NEWEST = 3000
+"""Frames of a camera that are remembered: none gets a verdict after that many others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a camera shows, as it is known here."""
+
+    script: Script[Trouble]
+    defect: Callable[[int], Defect | None]
+    """What is wrong with the part that a picture of this number shows."""
+
+
+@dataclass(slots=True)
+class _Camera:
+    shown: Shown
+    epoch: str | None = None
+    seq: int = 0
+    judged: int = 0
+    """Pictures that got a verdict."""
+    frames: set[int] = field(default_factory=set)
+    order: deque[int] = field(default_factory=deque)
+    waiting: list[tuple[int, int, int]] = field(default_factory=list)
+    """Frame, part, and when it was taken, of the newest: a picture that is not fit has its verdict at once, and may come
+    before those that wait for the engine."""
+    part: int | None = None
+    captured_ns: int = 0
+    skipped: int = 0
+    """Pictures of the simulator that got no verdict, while nothing was wrong."""
+    displaced: int = 0
+    said: Counter[str] = field(default_factory=Counter)
+    defects: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """By size of the defect, and whether it was found."""
+
+
+class Truth:
+    """The bookkeeping of all cameras. One thread's, but `happened`."""
+
+    def __init__(self, shown: Callable[[str], Shown]) -> None:
+        """`shown`: by camera's name, what it shows."""
+        self._shown = cache(shown)
+        self._cameras: dict[str, _Camera] = {}
+        self._happened: list[tuple[str, int, int]] = []
+        self.wrong: Counter[str] = Counter()
+        """What must never be, and how often it was."""
+        self.told: list[str] = []
+        """The first of it, in sentences."""
+
+    def happened(self, camera: str, start_ns: int, end_ns: int) -> None:
+        """Take note that something was done to a camera, which may cost it pictures. From any thread."""
+        self._happened = [*self._happened[-200:], (camera, start_ns, end_ns)]
+
+    def missed(self, camera: str, first: int, last: int | None, why: str) -> None:
+        """Take note of verdicts that could not be had."""
+        count = 1 if last is None else last - first + 1
+        self._note("missing", count, f"camera {camera}: verdicts {first} to {last} cannot be had: {why}")
+        if last is not None:
+            self._of(camera).seq = last
+
+    def heard(self, verdict: VerdictMessage) -> None:
+        """Hold a verdict against all that is known."""
+        camera = self._of(verdict.camera)
+        if camera.epoch not in (None, verdict.epoch):
+            self._note("restarted", 1, f"camera {verdict.camera}: another epoch; the daemon was started anew")
+            self._cameras[verdict.camera] = camera = _Camera(camera.shown)
+        elif verdict.seq != camera.seq + 1:
+            what = "doubled" if verdict.seq <= camera.seq else "missing"
+            order = f"verdict {verdict.seq} comes after verdict {camera.seq}"
+            self._note(what, abs(verdict.seq - camera.seq - 1) or 1, f"camera {verdict.camera}: {order}")
+        camera.epoch, camera.seq = verdict.epoch, verdict.seq
+        camera.said[verdict.reason or verdict.verdict] += 1
+        camera.displaced = verdict.displaced
+        if verdict.frame is not None:
+            self._count(verdict.camera, camera, verdict.frame)
+        if verdict.part is not None and verdict.t.captured is not None and verdict.frame is not None:
+            part = int(verdict.part.removeprefix("part-"))
+            self._look(verdict, camera, part, verdict.t.captured)
+            heapq.heappush(camera.waiting, (verdict.frame, part, verdict.t.captured))
+            if len(camera.waiting) > AT_ODDS:
+                self._follow(verdict.camera, camera, *heapq.heappop(camera.waiting)[1:])
+
+    def _count(self, name: str, camera: _Camera, frame: int) -> None:
+        camera.judged += 1
+        if frame in camera.frames:
+            self._note("doubled", 1, f"camera {name}: frame {frame} has two verdicts")
+            return
+        camera.frames.add(frame)
+        camera.order.append(frame)
+        if len(camera.order) > NEWEST:
+            camera.frames.discard(camera.order.popleft())
+
+    def _look(self, verdict: VerdictMessage, camera: _Camera, part: int, captured_ns: int) -> None:
+        episode = camera.shown.script.now(captured_ns)
+        if verdict.verdict == "ok" and episode is not None and episode.trouble in UNFIT:
+            was = f"verdict {verdict.seq} is ok, and the picture was {episode.trouble}"
+            self._note("passed", 1, f"camera {verdict.camera}: {was}")
+        if verdict.verdict in ("ok", "ng") and episode is None:
+            defect = camera.shown.defect(part)
+            if defect is not None:
+                camera.defects[defect.size, verdict.verdict == "ng"] += 1
+
+    def _follow(self, name: str, camera: _Camera, part: int, captured_ns: int) -> None:
+        """Take the parts in their order: none is left out, and none comes again."""
+        before, camera.part = camera.part, part
+        since_ns, camera.captured_ns = camera.captured_ns, captured_ns
+        if before is None or self._was_disturbed(name, camera, since_ns, captured_ns):
+            camera.skipped = camera.displaced  # what was displaced up to here belongs to what was before
+            return
+        if part <= before:
+            self._note("doubled", 1, f"camera {name}: part {part} comes after part {before}")
+        camera.skipped += max(0, part - before - 1)
+        if camera.skipped > camera.displaced:
+            lost = camera.skipped - camera.displaced
+            camera.skipped = camera.displaced
+            where = f"between part {before} and part {part}"
+            self._note("unaccounted", lost, f"camera {name}: {lost} pictures {where} got no verdict")
+
+    def _was_disturbed(self, camera: str, known: _Camera, start_ns: int, end_ns: int) -> bool:
+        if any(one.trouble in SILENT for one in known.shown.script.between(start_ns - AFTER_NS, end_ns + 1)):
+            return True
+        return any(
+            name == camera and begin_ns <= end_ns and start_ns <= over_ns + AFTER_NS
+            for name, begin_ns, over_ns in self._happened
+        )
+
+    # What came of it
+
+    @property
+    def verdicts(self) -> int:
+        """How many were heard."""
+        return sum(sum(one.said.values()) for one in self._cameras.values())
+
+    @property
+    def said(self) -> Counter[str]:
+        """How often what was said, by verdict or reason."""
+        return sum((one.said for one in self._cameras.values()), Counter[str]())
+
+    @property
+    def displaced(self) -> int:
+        """How many pictures gave way to newer ones."""
+        return sum(one.displaced for one in self._cameras.values())
+
+    def found(self, size: str) -> tuple[int, int]:
+        """Return how many pictures with a defect of this size were rejected, and of how many."""
+        of = [one.defects for one in self._cameras.values()]
+        hits, misses = (sum(one[size, is_found] for one in of) for is_found in (True, False))
+        return hits, hits + misses
+
+    def check_counts(self, camera: str, captured: int, judged: int, displaced: int) -> None:
+        """Hold what the daemon counted of a camera against what was heard."""
+        own = self._of(camera)
+        while own.waiting:
+            self._follow(camera, own, *heapq.heappop(own.waiting)[1:])
+        if own.seq != judged:
+            self._note("missing", abs(judged - own.seq), f"camera {camera}: {judged} verdicts counted, {own.seq} heard")
+        if captured != own.judged + displaced:
+            what = f"{captured} pictures captured, {own.judged} judged, {displaced} displaced"
+            self._note("unaccounted", abs(captured - own.judged - displaced), f"camera {camera}: {what}")
+
+    @property
+    def cameras(self) -> Sequence[str]:
+        """Names of all that were heard of."""
+        return tuple(self._cameras)
+
+    def _of(self, camera: str) -> _Camera:
+        if camera not in self._cameras:
+            self._cameras[camera] = _Camera(self._shown(camera))
+        return self._cameras[camera]
+
+    def _note(self, what: str, count: int, sentence: str) -> None:
+        self.wrong[what] += count
+        if len(self.told) < MOST_TOLD:
+            self.told.append(sentence)
