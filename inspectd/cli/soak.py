@@ -88,7 +88,7 @@ def _report(console: Console, result: Result) -> None:
     for what, name in (
         ("missing", "verdicts missing"),
         ("doubled", "verdicts doubled"),
-        ("unaccounted", "pictures without verdict, not displaced"),
+        ("unaccounted", "pictures that nobody counted"),
         ("passed", "ok of a picture that was not fit"),
         ("restarted", "restarts"),
         ("events", "answers that did not come, or were wrong"),

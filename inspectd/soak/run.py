@@ -17,7 +17,7 @@ from inspectd.following import Follower, Missed
 from inspectd.sim.line import SIZES
 from inspectd.soak.daemon import Configured, Model, Settings, Soaked
 from inspectd.soak.events import Events
-from inspectd.soak.gauges import Gauges, Trend, trends_of
+from inspectd.soak.gauges import Gauges, Sample, Trend, trends_of
 from inspectd.soak.latency import Latencies
 from inspectd.soak.truth import Truth
 from inspectd.wire.messages import StateMessage, VerdictMessage
@@ -28,6 +28,7 @@ SLOWER = 1.5
 """By this factor the slowest of a hundred verdicts may be slower in the last quarter than in the first …"""
 SLOWER_MS = 5.0
 """… and by so much in any case."""
+SAMPLES = 500
 SAY_EVERY_S = 60.0
 LISTEN_S = 0.5
 
@@ -62,6 +63,8 @@ class Result:
     stop_s: float
     lines: int
     """That the daemon wrote into its log."""
+    samples: list[Sample]
+    """What it took of the machine, some of all measurements."""
 
     @property
     def is_slower(self) -> bool:
@@ -119,6 +122,7 @@ def soak(
         has_disk=soaked.has_disk,
         stop_s=stop_s,
         lines=soaked.log.read_text(errors="replace").count("\n"),
+        samples=samples[:: 1 + len(samples) // SAMPLES],
     )
 
 

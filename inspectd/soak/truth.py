@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 from inspectd.sim.faults import Script, Trouble
 from inspectd.sim.line import Defect
@@ -38,6 +39,16 @@ class Shown:
     """What is wrong with the part that a picture of this number shows."""
 
 
+class _Picture(NamedTuple):
+    """One that got a verdict."""
+
+    frame: int
+    """The daemon's number."""
+    part: int
+    """The simulator's."""
+    captured_ns: int
+
+
 @dataclass(slots=True)
 class _Camera:
     shown: Shown
@@ -47,13 +58,9 @@ class _Camera:
     """Pictures that got a verdict."""
     frames: set[int] = field(default_factory=set)
     order: deque[int] = field(default_factory=deque)
-    waiting: list[tuple[int, int, int]] = field(default_factory=list)
-    """Frame, part, and when it was taken, of the newest: a picture that is not fit has its verdict at once, and may come
-    before those that wait for the engine."""
-    part: int | None = None
-    captured_ns: int = 0
-    skipped: int = 0
-    """Pictures of the simulator that got no verdict, while nothing was wrong."""
+    waiting: list[_Picture] = field(default_factory=list)
+    """The newest, a heap: what is not fit has its verdict at once, and may come before what waits for the engine."""
+    last: _Picture | None = None
     displaced: int = 0
     said: Counter[str] = field(default_factory=Counter)
     defects: Counter[tuple[str, bool]] = field(default_factory=Counter)
@@ -102,9 +109,9 @@ class Truth:
         if verdict.part is not None and verdict.t.captured is not None and verdict.frame is not None:
             part = int(verdict.part.removeprefix("part-"))
             self._look(verdict, camera, part, verdict.t.captured)
-            heapq.heappush(camera.waiting, (verdict.frame, part, verdict.t.captured))
+            heapq.heappush(camera.waiting, _Picture(verdict.frame, part, verdict.t.captured))
             if len(camera.waiting) > AT_ODDS:
-                self._follow(verdict.camera, camera, *heapq.heappop(camera.waiting)[1:])
+                self._follow(verdict.camera, camera, heapq.heappop(camera.waiting))
 
     def _count(self, name: str, camera: _Camera, frame: int) -> None:
         camera.judged += 1
@@ -126,21 +133,16 @@ class Truth:
             if defect is not None:
                 camera.defects[defect.size, verdict.verdict == "ng"] += 1
 
-    def _follow(self, name: str, camera: _Camera, part: int, captured_ns: int) -> None:
-        """Take the parts in their order: none is left out, and none comes again."""
-        before, camera.part = camera.part, part
-        since_ns, camera.captured_ns = camera.captured_ns, captured_ns
-        if before is None or self._was_disturbed(name, camera, since_ns, captured_ns):
-            camera.skipped = camera.displaced  # what was displaced up to here belongs to what was before
+    def _follow(self, name: str, camera: _Camera, new: _Picture) -> None:
+        """Take the pictures in their order: each that the simulator gave has a number of the daemon's, too."""
+        old, camera.last = camera.last, new
+        if old is None or self._was_disturbed(name, camera, old.captured_ns, new.captured_ns):
             return
-        if part <= before:
-            self._note("doubled", 1, f"camera {name}: part {part} comes after part {before}")
-        camera.skipped += max(0, part - before - 1)
-        if camera.skipped > camera.displaced:
-            lost = camera.skipped - camera.displaced
-            camera.skipped = camera.displaced
-            where = f"between part {before} and part {part}"
-            self._note("unaccounted", lost, f"camera {name}: {lost} pictures {where} got no verdict")
+        if new.part <= old.part:
+            self._note("doubled", 1, f"camera {name}: part {new.part} comes after part {old.part}")
+        elif (lost := (new.part - old.part) - (new.frame - old.frame)) != 0:
+            where = f"between part {old.part} (frame {old.frame}) and part {new.part} (frame {new.frame})"
+            self._note("unaccounted", abs(lost), f"camera {name}: {lost} pictures {where} were not counted")
 
     def _was_disturbed(self, camera: str, known: _Camera, start_ns: int, end_ns: int) -> bool:
         if any(one.trouble in SILENT for one in known.shown.script.between(start_ns - AFTER_NS, end_ns + 1)):
@@ -177,7 +179,7 @@ class Truth:
         """Hold what the daemon counted of a camera against what was heard."""
         own = self._of(camera)
         while own.waiting:
-            self._follow(camera, own, *heapq.heappop(own.waiting)[1:])
+            self._follow(camera, own, heapq.heappop(own.waiting))
         if own.seq != judged:
             self._note("missing", abs(judged - own.seq), f"camera {camera}: {judged} verdicts counted, {own.seq} heard")
         if captured != own.judged + displaced:
