@@ -21,10 +21,11 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def run_here(*line: str) -> Ended:
-    """Run `inspectd` with these arguments."""
+def run_here(*line: str, typed: str = "") -> Ended:
+    """Run `inspectd` with these arguments. `typed`: what somebody types."""
     out, err = io.StringIO(), io.StringIO()
     stays = mock.patch.object(from_daemon, "giving_way", nullcontext)  # the test's process gives way to nobody
-    with stays, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+    keyboard = mock.patch("sys.stdin", io.StringIO(typed))
+    with stays, keyboard, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
         main(list(line))
     return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())

@@ -31,6 +31,7 @@ COMMANDS = {
     "trigger": "Tell a daemon that a part is there.",
     "mark": "Say that a part was good, or bad, whatever was said of it.",
     "challenge": "Show a camera a part that is known to be good, or bad.",
+    "gage": "How far its decisions can be trusted: an attribute study with known parts.",
     "replay": "Archived pictures through a model: what was said, and what it says.",
     "audit": "Who changed what, and whether that is the whole truth.",
     "conformance": "Whether a daemon or gateway speaks the protocol.",
