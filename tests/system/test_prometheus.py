@@ -27,7 +27,14 @@ from inspectd.alarms import OF_CAMERA, OF_DAEMON, Alarm, Priority
 from inspectd.client import Control, Keys, NotAllowedError, Subscription
 from inspectd.daemon.rules import METRIC, alert_name
 from inspectd.wire.keys import KeyPair, write_pair
-from inspectd.wire.requests import BypassRequest, ModelRequest, TriggerRequest
+from inspectd.wire.requests import (
+    BypassRequest,
+    ChallengeRequest,
+    ModelRequest,
+    ReloadRequest,
+    ThresholdRequest,
+    TriggerRequest,
+)
 
 pytestmark = pytest.mark.skipif(not HAS_PROMETHEUS, reason=f"needs {PACKAGE}")
 
@@ -36,11 +43,12 @@ EMPTY_WITHOUT = {
     "inspectd_shadow_verdicts_total",
     "inspectd_picture_drift_ratio",
     "inspectd_score_drift",
+    "inspectd_challenge_told",
     "== 1",
     "> 0",
 }
-"""What asks for second models, for many pictures of a calibrated camera, or for what is not the case, may be answered
-with nothing."""
+"""What asks for second models, for many pictures of a calibrated camera, for known parts, or for what is not the case,
+may be answered with nothing."""
 RAISED = [one for one in (*OF_CAMERA, *OF_DAEMON) if one.priority is not Priority.EVENT]
 
 
@@ -139,6 +147,8 @@ class Site:
         self.folder = folder
         self.port, self.published, self.control_port = free_port(), free_port(), free_port()
         self.model = write_small_model(folder / "model", threshold=1e6)
+        self.low = write_small_model(folder / "low", threshold=-1e6)
+        self.bare = write_small_model(folder / "bare", threshold=None)
         for name in ("line3", "hmi", "stranger"):
             write_pair(folder / "keys", name, KeyPair.new())
         (folder / "watch").mkdir()
@@ -156,6 +166,8 @@ class Site:
             f"- {{name: side, source: '{line}&fps=10', model: {folder}/none, deadline_ms: 5000}}\n"
             f"- {{name: slow, source: '{line}&fps=0.5', deadline_ms: 20, {sim}}}\n"
             f"- {{name: few, source: '{line}&fps=0.5', deadline_ms: 9000, {sim}}}\n"
+            f"- {{name: bare, source: '{line}&fps=5', model: {self.bare}, deadline_ms: 5000}}\n"
+            f"- {{name: known, source: '{line}&fps=5', model: {self.model}, deadline_ms: 5000}}\n"
             f"publish: {{bind: 'tcp://lo:{self.published}', allow: {folder}/watch}}\n"
             f"security: {{curve_secret: {folder}/keys/line3.key_secret}}\n"
             f"control: {{bind: '{self.control}'}}\n"
@@ -233,7 +245,7 @@ def test_no_metric_has_a_label_by_frame_or_part(site: Site) -> None:
     labels = set(re.findall(r'[{,](\w+)="', site.metrics()))
     assert labels <= {
         *("camera", "verdict", "reason", "state", "alarm", "priority", "stage", "le", "recipe", "area", "model"),
-        *("digest", "device", "precision", "version", "socket", "agreement", "what"),
+        *("digest", "device", "precision", "version", "socket", "agreement", "what", "known"),
     }
 
 
@@ -285,6 +297,32 @@ def test_what_is_asked_of_it_is_told_and_is_over(site: Site) -> None:
     assert "InspectdNoModel side" not in site.prometheus.firing()
     told(site, lambda c: c.ask(BypassRequest(camera="side", seconds=0, by="anna", why="it is there"), 10))
     site.is_over("InspectdBypass side", "InspectdNoModel side")
+
+
+def test_a_model_without_a_threshold_is_told_and_is_over(site: Site) -> None:
+    site.fires("InspectdNoThreshold bare")
+    told(site, lambda c: c.ask(ThresholdRequest(camera="bare", value=5.0, by="anna"), 30))
+    site.is_over("InspectdNoThreshold bare")
+
+
+def test_known_parts_that_are_not_told_or_not_shown_are_told_and_are_over(site: Site) -> None:
+    def show(passed: bool) -> None:
+        said, _ = told(site, lambda c: c.ask(ChallengeRequest(camera="known", say="bad", by="anna"), 30))
+        assert said["passed"] is passed
+
+    show(passed=False)
+    site.fires("InspectdChallengeFailed known")
+    told(site, lambda c: c.ask(ModelRequest(camera="known", path=str(site.low), by="anna"), 30))
+    show(passed=True)
+    site.is_over("InspectdChallengeFailed known")
+    text = site.config.read_text()
+    site.config.write_text(text.replace("name: known,", "name: known, challenge: {bad_every_h: 0.012},"))
+    told(site, lambda c: c.ask(ReloadRequest(), 30))
+    site.fires("InspectdChallengeSoon known")
+    site.fires("InspectdChallengeDue known")
+    assert "InspectdBypass known" not in site.prometheus.firing()
+    show(passed=True)
+    site.is_over("InspectdChallengeDue known", "InspectdChallengeSoon known")
 
 
 def test_strangers_are_told(site: Site) -> None:
