@@ -83,6 +83,22 @@ class Script(Generic[T]):
                 yield found
 
 
+@dataclass(frozen=True, slots=True)
+class Lamp:
+    """One that ages: evenly, from its full brightness to a share of it; times of the monotonic clock."""
+
+    share: float
+    ages_s: float
+    began_s: float
+
+    def light(self, picture: NDArray[np.uint8], now_s: float) -> NDArray[np.uint8]:
+        """Return a picture as it is in this lamp's light; itself where the lamp does not age."""
+        if self.share == 1:
+            return picture
+        gone = min(1.0, max(0.0, now_s - self.began_s) / self.ages_s) if self.ages_s > 0 else 1.0
+        return np.asarray(cv2.convertScaleAbs(picture, alpha=1 + gone * (self.share - 1)), np.uint8)
+
+
 class Trouble(StrEnum):
     """What a camera does, by the words of the field."""
 

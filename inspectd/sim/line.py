@@ -44,6 +44,7 @@ EFFECTS = {  # what the layers become, and how far each of them goes there
     "chip": ((0, 0, 0, 0), (1, 1, 1, 1)),
 }
 SMALLEST_PX = 64
+MOST_WEAR = 4
 SHARE_OF_PICTURE = 0.42  # the gear's radius over the picture's shorter side
 TURN, SHIFT = 6.0, 0.02  # how far a part may lie from its place, either way
 SHADOW, SHADOW_FALLS, SHADOW_BLUR = 0.75, 0.05 + 0.06j, 0.05
@@ -92,9 +93,14 @@ class Flaw(NamedTuple):
 
 
 class Line:
-    """A camera above a belt that carries gears; `defects` is the share of parts, 0..1, that have a defect."""
+    """A camera above a belt that carries gears; `defects` is the share of parts, 0..1, that have a defect.
 
-    def __init__(self, seed: int = 0, *, width: int = 640, height: int = 480, defects: float = 0.0) -> None:
+    `wear`: of the tool that made them; with 1 its marks are twice as strong as a new one's.
+    """
+
+    def __init__(
+        self, seed: int = 0, *, width: int = 640, height: int = 480, defects: float = 0.0, wear: float = 0.0
+    ) -> None:
         if seed < 0:
             raise ValueError(f"A line's seed is a whole number from 0; it is {seed}.")
         if min(width, height) < SMALLEST_PX:
@@ -103,7 +109,9 @@ class Line:
             )
         if not 0 <= defects <= 1:
             raise ValueError(f"The share of parts with a defect lies between 0 and 1; it is {defects}.")
-        self._seed, self._size, self._defects = seed, (width, height), defects
+        if not 0 <= wear <= MOST_WEAR:
+            raise ValueError(f"A tool's wear lies between 0 and {MOST_WEAR}; it is {wear}.")
+        self._seed, self._size, self._defects, self._wear = seed, (width, height), defects, wear
         self.radius_px = SHARE_OF_PICTURE * min(width, height)
         self._bare, self._gear = draw_gear(self.radius_px)
         self._round = _polar_maps(len(self._gear))
@@ -180,7 +188,7 @@ class Line:
     def _machined(self, number: int) -> Layers:
         """Return a copy of the gear with this part's own tool marks, which run round it."""
         marks = drawn(self._rng(number, Stream.METAL), (180, len(self._gear)), GAUSS)
-        marks = 1 + 0.22 * cv2.blur(marks, (1, 25))
+        marks = 1 + 0.22 * (1 + self._wear) * cv2.blur(marks, (1, 25))
         layers = self._gear.copy()
         shine = cv2.remap(marks, *self._round, cv2.INTER_LINEAR)
         cv2.insertChannel(cv2.multiply(layers[..., SHINE], shine, dtype=cv2.CV_8U), layers, SHINE)

@@ -11,7 +11,7 @@ from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.grabbers.simulated import SimulatedGrabber
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.errors import CameraError
-from inspectd.sim.faults import SECOND, Script, Trouble, spoil
+from inspectd.sim.faults import SECOND, Lamp, Script, Trouble, spoil
 from inspectd.sim.line import Line
 
 KINDS = tuple(Trouble)
@@ -92,3 +92,12 @@ def test_another_size_ends_the_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     camera.grab(None)
     with pytest.raises(CameraError, match="changed its picture from 64x64 to 48x48"):
         camera.grab(None)
+
+
+def test_a_lamp_ages_evenly_and_then_stays() -> None:
+    picture = np.full((4, 4, 3), 200, np.uint8)
+    lamp = Lamp(0.5, 100.0, 1000.0)
+    found = [int(lamp.light(picture, 1000.0 + at_s).max()) for at_s in (-5, 0, 50, 100, 1e6)]
+    assert found == [200, 200, 150, 100, 100]
+    assert Lamp(1.0, 100.0, 0.0).light(picture, 50.0) is picture
+    assert int(Lamp(0.5, 0.0, 1000.0).light(picture, 1000.0).max()) == 100

@@ -168,3 +168,13 @@ def test_parts_are_numbered_from_zero(good: Line) -> None:
     for ask in (good.part, good.render, good.truth_mask):
         with pytest.raises(ValueError, match="-1 is not a part"):
             ask(-1)
+
+
+def test_a_worn_tool_leaves_stronger_marks_and_changes_nothing_else() -> None:
+    new, worn, same = (Line(7, **SMALL, wear=wear).render(3).astype(int) for wear in (0.0, 1.0, 0.0))
+    assert (new == same).all()
+    difference = np.abs(worn - new)
+    assert 0 < difference.mean() < 8
+    assert abs(worn.mean() - new.mean()) < 1, "it is as bright as before"
+    with pytest.raises(ValueError, match="wear lies between 0 and 4; it is 5"):
+        Line(7, wear=5)

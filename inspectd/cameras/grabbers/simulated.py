@@ -14,10 +14,11 @@ from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import simulation_numbers
 from inspectd.errors import CameraError, UsageError
 from inspectd.records import Picture
-from inspectd.sim.faults import EVERY_S, LONGEST_S, Script, Trouble, spoil
+from inspectd.sim.faults import EVERY_S, LONGEST_S, Lamp, Script, Trouble, spoil
 from inspectd.sim.line import Line
 
 FOR_EVER_S = 3600.0
+AGES_S = 600.0
 BELT = "sim://belt"
 
 
@@ -28,7 +29,8 @@ class SimulatedGrabber(Grabber):
     the camera misbehave once, at part N: never answer again, go away, repeat its picture. `ahead=N` renders N
     parts before the first one is due and shows them again and again, so that a fast camera costs nothing.
     `faults=SEED` makes it misbehave again and again, on the script of that seed (`inspectd.sim.faults`): every `every`
-    seconds for `longest` at most.
+    seconds for `longest` at most. `lamp=SHARE` lets its lamp age: within `ages` seconds from its opening it gets that
+    share of its brightness, and stays there. `wear` is that of the tool which made the parts.
     """
 
     def __init__(self, settings: CaptureSettings) -> None:
@@ -46,7 +48,9 @@ class SimulatedGrabber(Grabber):
                 width=self.width,
                 height=self.height,
                 defects=numbers.get("defects", 0.0),
+                wear=numbers.get("wear", 0.0),
             )
+            self._lamp = Lamp(numbers.get("lamp", 1.0), numbers.get("ages", AGES_S), time.monotonic())
         except ValueError as error:
             raise CameraError(f"{settings.source}: {error}") from None
         self._end = int(numbers["parts"]) if "parts" in numbers else None
@@ -84,6 +88,7 @@ class SimulatedGrabber(Grabber):
         if trouble is Trouble.TORN:
             return Broken(part, "the picture came damaged: its second half is missing", now_ns)
         picture = self._ahead[number % len(self._ahead)] if self._ahead else self._line.render(number)
+        picture = self._lamp.light(picture, now_ns / 1e9)
         if trouble is None and self._script is None:
             return Grabbed(picture, now_ns, part)
         return self._as_the_driver_gives_it(picture, trouble) or Grabbed(self._show(picture, trouble), now_ns, part)
