@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from inspectd.config import CameraConfig
+from inspectd.daemon.asking import Asker, change_of
 from inspectd.daemon.rejudging import Rejudging
 from inspectd.daemon.roster import Roster
 from inspectd.daemon.worker import Reply, Worker
@@ -26,7 +26,7 @@ from inspectd.logs import EVIDENCE, about
 from inspectd.records import Challenge, Known
 from inspectd.wire.control import Answer
 from inspectd.wire.messages import ChallengesMessage, VerdictMessage, rfc3339
-from inspectd.wire.requests import AuditChange, ChallengeRequest, ChallengeResult, RefusedError, RejudgedMessage
+from inspectd.wire.requests import ChallengeRequest, ChallengeResult, RefusedError, RejudgedMessage
 
 LOG = logging.getLogger(__name__)
 
@@ -172,16 +172,8 @@ class Challenging:
             "threshold": verdict.threshold,
             "model": verdict.model,
         }
-        change = AuditChange(
-            at=rfc3339(time.time_ns()),
-            epoch=self._epoch,
-            what="challenge",
-            camera=verdict.camera,
-            new=new,
-            who=asked.answer.user,
-            by=request.by,
-            why=request.why,
-        )
+        asker = Asker(asked.answer.user, request.by, request.why)
+        change = change_of(self._epoch, "challenge", verdict.camera, asker, new=new)
         try:
             self._journal.record(change)
         except InspectdError as error:

@@ -1,4 +1,4 @@
-"""What commands change at cameras while they inspect: model, threshold, bypass; and what people say of parts.
+"""What commands change at cameras while they inspect: model, threshold, product; and what people say of parts.
 
 Each change is written to the audit before it is made: none is made that cannot be found out about later.
 """
@@ -6,15 +6,15 @@ Each change is written to the audit before it is made: none is made that cannot 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from inspectd.daemon.asking import Asker, change_of
 from inspectd.daemon.described import all_or_one, described, in_force, judges, of_place, threshold_of
 from inspectd.daemon.roster import Roster
 from inspectd.daemon.standing import Standing
@@ -30,12 +30,9 @@ from inspectd.line.recipe import Area, NoRecipe, Recipe
 from inspectd.line.shadow import Shadows
 from inspectd.logs import EVIDENCE, about
 from inspectd.plan import AreaPlan, Plan, plans_of
-from inspectd.wire.messages import rfc3339
 from inspectd.wire.requests import (
     AreaOverrideMessage,
     AuditChange,
-    BypassRequest,
-    BypassResult,
     ChangeResult,
     MarkRequest,
     MarkResult,
@@ -56,18 +53,8 @@ OLD_FRAMES_S, LOOK_S = 60.0, 0.02
 """How long, and how often, it is looked whether frames of a model that was replaced are still under way."""
 
 
-class Asker(NamedTuple):
-    """Who asks for a change, and why."""
-
-    who: str | None
-    """Name of the client's key."""
-    by: str | None
-    why: str | None
-
-
 class Changes:
-    """Makes changes. Each method is called by one thread at a time, and may take its time; `bypass` by another one, and
-    `end_bypass`, which takes none, by any."""
+    """Makes changes. Each method is called by one thread at a time, and may take its time."""
 
     def __init__(
         self,
@@ -85,10 +72,6 @@ class Changes:
         self._journal = journal
         self._archive = archive
         self._epoch = epoch
-        self._ends: dict[str, threading.Timer] = {}
-        """By camera, what ends its bypass: on a thread that waits for nothing else."""
-        self._bypass_requests: dict[str, int] = {}
-        self._ending = threading.Lock()
         self._is_stopping = False
 
     # What is asked for
@@ -194,45 +177,6 @@ class Changes:
         result = RecipeResult(recipe=request.name, model=label, detail=detail)
         return Reply(msgspec.to_builtins(result))
 
-    def number_bypass(self, camera: str) -> int:
-        """Return the number of a request for a bypass, or its end, in the order in which they came."""
-        with self._ending:
-            self._bypass_requests[camera] = self._bypass_requests.get(camera, 0) + 1
-            return self._bypass_requests[camera]
-
-    def end_bypass(self, request: BypassRequest, user: str | None) -> Reply:
-        """Inspect again; this waits for nothing, the journal included."""
-        self._resume(request.camera, None, Asker(user, request.by, request.why))
-        return Reply(msgspec.to_builtins(BypassResult(until=None)))
-
-    def bypass(self, request: BypassRequest, user: str | None, number: int) -> Reply:
-        """Inspect nothing for a while; `number`: of the request. A later one wins."""
-        camera = self._cameras.find(request.camera)
-        asker = Asker(user, request.by, request.why)
-        until = rfc3339(time.time_ns() + int(request.seconds * 1e9))
-        self._journal.record(self._change("bypass", camera.name, asker, new={"until": until}))
-        end = threading.Timer(
-            request.seconds, lambda: self._resume(camera.name, end, Asker(None, None, "its time is over"))
-        )
-        end.daemon = True
-        with self._ending:
-            if self._bypass_requests.get(camera.name, number) != number or self._is_stopping:
-                undone = Asker(user, request.by, "bypass: another request came meanwhile, or the stop")
-                self._journal.note(self._change("undone", camera.name, undone))
-                raise RefusedError("busy", "Another request about this camera's bypass came meanwhile; that one holds.")
-            try:
-                with self._cameras.changing:
-                    running = self._cameras.find(request.camera)
-                    running.pause(f"bypass until {until} by {user or request.by}: {request.why}")
-            except RefusedError:
-                self._journal.note(self._change("undone", camera.name, Asker(user, request.by, "bypass: it is gone")))
-                raise
-            if (before := self._ends.get(camera.name)) is not None:
-                before.cancel()
-            self._ends[camera.name] = end
-            end.start()
-        return Reply(msgspec.to_builtins(BypassResult(until=until)))
-
     def mark(self, request: MarkRequest, user: str | None) -> Reply:
         """Note what a person says of a part, and put its picture where it stays."""
         epoch = request.epoch or self._epoch
@@ -276,9 +220,6 @@ class Changes:
     def stop(self) -> None:
         """Begin no change any more. From any thread."""
         self._is_stopping = True
-        with self._ending:
-            for end in self._ends.values():
-                end.cancel()
 
     # What is in force
 
@@ -380,23 +321,7 @@ class Changes:
         )
 
     def _change(self, what: str, camera: str | None, asker: Asker, old: Any = None, new: Any = None) -> AuditChange:
-        at = rfc3339(time.time_ns())
-        return AuditChange(at=at, epoch=self._epoch, what=what, camera=camera, old=old, new=new, **asker._asdict())
-
-    def _resume(self, camera: str, whose: threading.Timer | None, asker: Asker) -> None:
-        """End a bypass; `whose` time is over, or (None) whichever there is."""
-        with self._ending:
-            end = self._ends.get(camera)
-            if whose is not None and end is not whose:
-                return  # another one has taken its place, or it was ended
-            with self._cameras.changing:
-                if (running := self._cameras.get(camera)) is not None:  # another one, if it was opened anew
-                    running.resume()
-            if end is None:
-                return  # there was none
-            end.cancel()
-            del self._ends[camera]
-        self._journal.note(self._change("bypass_end", camera, asker))
+        return change_of(self._epoch, what, camera, asker, old, new)
 
     def _reply(self, camera: Camera, recipe: Recipe, area: Area, trial: TrialMessage | None = None) -> Reply:
         result = ChangeResult(

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from inspectd.daemon.bypasses import Bypasses
 from inspectd.daemon.changes import Changes
 from inspectd.daemon.pictures import Budget, Pictures
 from inspectd.daemon.triggers import Triggers
@@ -132,7 +133,12 @@ def remembering(journal: Journal, epoch: str, budget: Budget, worker: Worker) ->
 
 
 def changing(
-    changes: Changes, worker: Worker, prompt: Worker, marking: Worker, reload: Callable[[str | None], Reply]
+    changes: Changes,
+    bypasses: Bypasses,
+    worker: Worker,
+    prompt: Worker,
+    marking: Worker,
+    reload: Callable[[str | None], Reply],
 ) -> Handlers:
     """What is changed while the line runs, and what people say of parts.
 
@@ -152,11 +158,11 @@ def changing(
         prompt.answer(answer, lambda: changes.recipe(request, answer.user))
 
     def bypass(request: BypassRequest, answer: Answer) -> None:
-        number = changes.number_bypass(request.camera)
+        number = bypasses.number(request.camera)
         if request.seconds == 0:
-            answer.reply(*changes.end_bypass(request, answer.user))
+            answer.reply(*bypasses.end(request, answer.user))
         else:
-            prompt.answer(answer, lambda: changes.bypass(request, answer.user, number))
+            prompt.answer(answer, lambda: bypasses.begin(request, answer.user, number))
 
     def mark(request: MarkRequest, answer: Answer) -> None:
         marking.answer(answer, lambda: changes.mark(request, answer.user))

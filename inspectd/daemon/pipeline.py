@@ -33,6 +33,7 @@ from inspectd.cameras.settings import capture_settings
 from inspectd.cameras.supervisor import Supervisor
 from inspectd.config import CameraConfig, Config
 from inspectd.daemon.alarms import Alarms, OfDaemon
+from inspectd.daemon.bypasses import Bypasses
 from inspectd.daemon.challenging import Challenging
 from inspectd.daemon.changes import Changes
 from inspectd.daemon.commands import Commands, challenging, changing, remembering, showing, telling, triggering
@@ -161,6 +162,7 @@ class Pipeline:
             free_memory=backends[0].free_memory,
         )
         self._changes = Changes(self.cameras, standing, self._shadows, journal, archive, endpoints.epoch)
+        self._bypasses = Bypasses(self.cameras, journal, endpoints.epoch)
         self.alarms = Alarms(self.cameras, OfDaemon(self._own_trouble, lambda: endpoints.refused), publisher.changed)
         self.status = Status(
             running,
@@ -187,7 +189,7 @@ class Pipeline:
             challenging(lambda request, answer: self._challenging.ask(self.cameras, request, answer)),
             showing(Pictures(raw_frames, next_frames, budget, self._answering, self._white_level, self._take_picture)),
             remembering(journal, endpoints.epoch, budget, self._answering),
-            changing(self._changes, self._changing, self._prompt, self._marking, self._reload),
+            changing(self._changes, self._bypasses, self._changing, self._prompt, self._marking, self._reload),
         )
         self._clock_beat = heartbeat.beat("clock")
         self._clock = threading.Thread(target=self._close_what_is_late, name="clock", daemon=True)
@@ -213,6 +215,7 @@ class Pipeline:
     def stop(self) -> None:
         """End from the beginning to the end, so that every promise is still kept; bounded in time."""
         self._changes.stop()
+        self._bypasses.stop()
         self._reloading.stop()
         self._changing.stop()
         self._answering.stop()
