@@ -11,7 +11,7 @@ import msgspec
 
 from inspectd.daemon.roster import Roster
 from inspectd.errors import UsageError
-from inspectd.line.ledger import Entry
+from inspectd.line.entries import Entry
 from inspectd.wire.control import Answer
 from inspectd.wire.requests import RefusedError, TriggerRequest
 

@@ -9,7 +9,8 @@ from inspectd.cameras.protocol import Opened
 from inspectd.cameras.sources import Kind, Source, parse_source
 from inspectd.config import CameraConfig
 from inspectd.line.batcher import Policy
-from inspectd.line.ledger import Entry, Judged, Ledger
+from inspectd.line.entries import Entry, Judged
+from inspectd.line.ledger import Ledger
 from inspectd.line.looks import Owed
 from inspectd.line.parts import Parts
 from inspectd.records import Finding, Frame, Reason, Stamp, fault

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from inspectd.line.ledger import Entry
+from inspectd.line.entries import Entry
 from inspectd.line.looks import Case
 from inspectd.line.recipe import Recipe
 from inspectd.records import Finding, Frame

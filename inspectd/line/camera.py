@@ -19,9 +19,10 @@ from inspectd.line.batcher import Batcher, Job
 from inspectd.line.challenges import Challenges, Trial, limits_of
 from inspectd.line.drift import Drift
 from inspectd.line.duty import Duty
+from inspectd.line.entries import Entry
 from inspectd.line.fitness import Beyond, find_problem
 from inspectd.line.latencies import Latencies
-from inspectd.line.ledger import Entry, Ledger
+from inspectd.line.ledger import Ledger
 from inspectd.line.looks import Case, Owed
 from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe

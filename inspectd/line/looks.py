@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from inspectd.config import LooksConfig
-from inspectd.line.ledger import Entry
+from inspectd.line.entries import Entry
 from inspectd.records import Finding, Frame, Outcome, Reason, fault
 
 

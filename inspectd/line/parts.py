@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from inspectd.cameras.protocol import Opened
 from inspectd.config import LooksConfig
-from inspectd.line.ledger import Entry, Judged, Ledger
+from inspectd.line.entries import Entry, Judged
+from inspectd.line.ledger import Ledger
 from inspectd.line.looks import Case, Owed
 from inspectd.line.passing import BRIEF, Look, Missed, Passing
 from inspectd.line.placing import Placing

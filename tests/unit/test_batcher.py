@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from inspectd.line.batcher import Batcher, Job, Policy
-from inspectd.line.ledger import Entry
+from inspectd.line.entries import Entry
 from inspectd.line.recipe import Recipe
 from inspectd.records import Frame, Stamp
 

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from inspectd.line.ledger import Entry, Ledger
+from inspectd.line.entries import Entry
+from inspectd.line.ledger import Ledger
 from inspectd.records import Finding, Outcome, Reason, Stamp, Verdict, fault
 
 MS = 1_000_000

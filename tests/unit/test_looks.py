@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from inspectd.config import LooksConfig
-from inspectd.line.ledger import Entry, Ledger
+from inspectd.line.entries import Entry
+from inspectd.line.ledger import Ledger
 from inspectd.line.looks import Case
 from inspectd.records import Finding, Frame, Outcome, Reason, Stamp, fault
 
