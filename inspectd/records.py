@@ -60,6 +60,8 @@ class Challenge:
     known: Known
     part: str | None = None
     """Which one; None: it has no name."""
+    is_study: bool = False
+    """It is shown for a study: nothing follows from what is said of it."""
 
     def __str__(self) -> str:
         return f"known {self.known} part" if self.part is None else f"known {self.known} part {self.part}"

@@ -38,8 +38,9 @@ def command(
 ) -> None:
     """Have the next part that CAMERA sees judged as one that is known to be good, or bad.
 
-    A good one must be accepted, a bad one found; else nothing is passed until it is, and the exit code is 2. The
-    earlier picture of the same part, judged again, tells whether the camera has changed or the model.
+    A good one must be accepted, a bad one found; else nothing is passed until it is, and the exit code is 2. It is 3
+    where the part was not judged, and nothing has changed. The earlier picture of the same part, judged again, tells
+    whether the camera has changed or the model.
     """
     import msgspec
 
@@ -65,4 +66,4 @@ def command(
     elif said["verdict"]["score"] is not None:
         click.echo("No picture of it was kept: the archive cannot be written, or there is none.")
     if not said["passed"]:
-        raise click.exceptions.Exit(2)
+        raise click.exceptions.Exit(3 if said["passed"] is None else 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 MOST_AGAIN = 3
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 @click.command(epilog="Example: inspectd gage top --study gear.csv --good G1 --good G2 --bad B1 --bad B2 --label early")
@@ -36,7 +38,6 @@ MOST_AGAIN = 3
 @click.option(
     "--within", "within_s", type=float, default=30.0, show_default=True, help="Seconds to wait for a verdict."
 )
-@connecting.published
 @connecting.control
 @connecting.keys
 def command(
@@ -50,7 +51,6 @@ def command(
     run: Path | None,
     report_path: Path | None,
     within_s: float,
-    published: str,
     control: str,
     server_key: Path | None,
     key: Path | None,
@@ -59,7 +59,7 @@ def command(
 
     The parts are asked for in random order; each is taken out and put back before it is shown again. Trials are kept
     at once, and another run (another day, another shift) adds to them. Without CAMERA and --pictures what is kept is
-    reported. The line must not run: bad parts that are missed are `ok` to whoever listens. Exit code 2: not accepted.
+    reported. The line must not run meanwhile. Exit code 2: not accepted.
     """
     from inspectd.atomic import check_can_write, write_whole
     from inspectd.errors import UsageError
@@ -75,7 +75,7 @@ def command(
     production: list[float] = []
     if camera is not None:
         keys = connecting.read_keys(server_key, key)
-        production = _show(camera, path, before, _plan(good, bad, repeats, label), within_s, published, control, keys)
+        production = _show(camera, path, before, _plan(good, bad, repeats, label), within_s, control, keys)
     elif folder is not None and run is not None:
         production = _judge(folder, run, path, label)
     trials = study.read(path)
@@ -103,8 +103,8 @@ def _check(camera: str | None, good: Sequence[str], bad: Sequence[str], folder: 
     if both := set(good) & set(bad):
         raise UsageError(f"The part {min(both)} is said to be good, and bad; expected one of the two.")
     for name in (*good, *bad):
-        if not name or not name.isprintable() or len(name) > 64:
-            raise UsageError(f"A part is called {name[:80]!r}; expected a name of 1 to 64 printable characters.")
+        if re.fullmatch(NAME, name) is None:
+            raise UsageError(f"A part is called {name[:80]!r}; expected 1 to 64 letters, digits, _, . and -.")
 
 
 def _plan(good: Sequence[str], bad: Sequence[str], repeats: int, label: str) -> list[Shown]:
@@ -126,7 +126,6 @@ def _show(
     before: Sequence[Trial],
     plan: Sequence[Shown],
     within_s: float,
-    published: str,
     control: str,
     keys: Keys | None,
 ) -> list[float]:
@@ -141,13 +140,13 @@ def _show(
         if known.get(one.part, one.known) is not one.known:
             raise UsageError(f"The part {one.part} is {known[one.part]} in {path}, and {one.known} here.")
     connecting.check_address("--control", control)
-    connecting.check_address("--published", published)
     try:
-        with connecting.in_words(control), Inspection(camera, published, control, keys) as inspection:
+        with connecting.in_words(control), Inspection(camera, control, keys, connecting.user()) as inspection:
             inspection.check()
             production = inspection.production()
             click.echo(
-                "Take each part out and put it back before it is shown again. Enter: it is in place; q: stop here."
+                "The line must stand. Take each part out and put it back before it is shown again.\n"
+                "Enter: it is in place (mode part: let it come now); q: stop here."
             )
             for number, one in enumerate(plan, 1):
                 for trial in _tries(inspection, one, f"{number} of {len(plan)}: {one.part}", within_s):
@@ -192,6 +191,9 @@ def _judge(folder: Path, run: Path, path: Path, label: str) -> list[float]:
     from inspectd.simplenet import bundle
 
     found = pictures.find(folder)
+    known = {one.picture for one in study.read(path)}
+    if again := [one.picture.name for one in found if one.picture.name in known]:
+        raise UsageError(f"{path} has {again[0]} already ({len(again)} of these pictures); a trial counts once.")
     where = find_model(run, None)
     model = bundle.load(where)
     if model.calibration is None or model.calibration.threshold is None:

@@ -90,7 +90,12 @@ def _report(console: Console, result: Result) -> None:
         ("doubled", "verdicts doubled"),
         ("unaccounted", "pictures that nobody counted"),
         ("passed", "ok of a picture that was not fit"),
+        ("silent", "times without verdicts, and no reason"),
+        ("faults", "faults without a reason"),
+        ("late", "verdicts late, more than one in a thousand"),
         ("restarted", "restarts"),
+        ("ended", "ends"),
+        ("kept", "journal or archive not written at the end"),
         ("events", "answers that did not come, or were wrong"),
     ):
         count = result.wrong.get(what, 0)

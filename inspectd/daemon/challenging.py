@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from inspectd.config import CameraConfig
 from inspectd.daemon.asking import Asker, change_of
 from inspectd.daemon.rejudging import Rejudging
 from inspectd.daemon.roster import Roster
-from inspectd.daemon.worker import Reply, Worker
+from inspectd.daemon.worker import Worker
 from inspectd.errors import InspectdError, UsageError
 from inspectd.history import pictures
 from inspectd.history.archive import Archive
@@ -31,6 +32,10 @@ from inspectd.wire.requests import ChallengeRequest, ChallengeResult, RefusedErr
 LOG = logging.getLogger(__name__)
 
 FIELD = b'"challenge":'
+VERDICT_S = 5.0
+"""Beyond its deadline a verdict does not stay away so long."""
+AGAIN_S = 5.0
+"""What could not be kept is tried again so often."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,24 +46,47 @@ class _Asked:
     answer: Answer
     challenges: Challenges
     trial: Trial
+    deadline_s: float
 
 
 class Challenging:
     """Owns what is known of all cameras' challenges. `ask` is called on the control socket's thread."""
 
     def __init__(
-        self, kept: Challenged, journal: Journal, archive: Archive, rejudging: Rejudging, worker: Worker, epoch: str
+        self,
+        cameras: Callable[[], Roster],
+        kept: Challenged,
+        journal: Journal,
+        archive: Archive,
+        rejudging: Rejudging,
+        epoch: str,
     ) -> None:
-        """`worker`: does what may wait for the archive."""
+        """`cameras`: they are made with what is known here."""
+        self._cameras = cameras
         self._kept = kept
         self._journal = journal
         self._archive = archive
         self._rejudging = rejudging
-        self._worker = worker
         self._epoch = epoch
         self._of: dict[str, Challenges] = {}
         self._asked: dict[str, _Asked] = {}
         self._lock = threading.Lock()
+        self._keeping, self._telling = Worker("known parts"), Worker("known parts' pictures")
+        """What was told is kept at once; who asked may have to wait for the archive and the engine."""
+        self._is_kept = True
+        self._is_stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin to keep, and to answer."""
+        self._keeping.start()
+        self._telling.start()
+
+    def stop(self) -> None:
+        """End, when no verdict can come any more; what is known then is kept."""
+        self._is_stopped.set()
+        self._telling.stop()
+        self._keeping.stop()
+        self._keep()
 
     def of(self, config: CameraConfig) -> Challenges:
         """Return what a camera is asked for, and how it did, however often it is opened anew."""
@@ -69,25 +97,26 @@ class Challenging:
         found = self._of[config.name] = Challenges(config.name, limits)
         kept = self._kept.of(config.name)
         for told in kept.told:
-            found.recall(Challenge(Known(told.known)), told.at_s, None)
+            found.recall(Challenge(told.known), told.at_s, None)
         for untold in kept.untold:
-            found.recall(Challenge(Known(untold.known), untold.part), untold.at_s, untold.figures)
+            found.recall(Challenge(untold.known, untold.part), untold.at_s, untold.figures)
         return found
 
-    def ask(self, cameras: Roster, request: ChallengeRequest, answer: Answer) -> None:
+    def ask(self, request: ChallengeRequest, answer: Answer) -> None:
         """Have the next part taken for a known one; the answer comes when it was judged."""
-        camera = cameras.find(request.camera)
+        camera = self._cameras().find(request.camera)
         with self._lock:
             if camera.name in self._asked:
                 raise RefusedError("busy", f"Camera {camera.name} is being shown a known part already.")
             try:
-                trial = camera.challenges.trial(Challenge(Known(request.say), request.part))
+                trial = camera.challenges.trial(Challenge(Known(request.say), request.part, request.study))
                 is_told = camera.config.mode == "trigger" and camera.config.triggered_by == "command"
                 if not is_told or request.next:
                     camera.challenges.expect(trial)
             except UsageError as error:
                 raise RefusedError("busy", str(error)) from None
-            asked = self._asked[camera.name] = _Asked(request, answer, camera.challenges, trial)
+            deadline_s = camera.config.deadline_ms / 1000
+            asked = self._asked[camera.name] = _Asked(request, answer, camera.challenges, trial, deadline_s)
         try:
             if is_told and not request.next:
                 camera.trigger(request.part, camera.products.chosen, trial)
@@ -97,68 +126,59 @@ class Challenging:
         answer.later(request.within_s, partial(self._give_up, camera.name, asked))
 
     def _give_up(self, camera: str, asked: _Asked) -> None:
-        if asked.challenges.give_up(asked.trial):  # else it has come, and its verdict is near
-            self._forget(camera, asked)
-            raise RefusedError(
-                "timeout", f"No part came to camera {camera} within {asked.request.within_s:g} s; nothing was changed."
-            )
+        if asked.challenges.give_up(asked.trial):
+            self._refuse(camera, asked)
+        else:  # it has come, and its verdict is near, unless it gave way to a newer picture just now
+            asked.answer.later(asked.deadline_s + VERDICT_S, partial(self._refuse, camera, asked))
+
+    def _refuse(self, camera: str, asked: _Asked) -> None:
+        self._forget(camera, asked)
+        raise RefusedError(
+            "timeout", f"No part came to camera {camera} within {asked.request.within_s:g} s; nothing was changed."
+        )
 
     def _forget(self, camera: str, asked: _Asked) -> None:
         with self._lock:
             if self._asked.get(camera) is asked:
                 del self._asked[camera]
 
-    def heard(self, cameras: Roster, camera: str, header: bytes) -> None:
+    def heard(self, camera: str, seq: int, header: bytes) -> None:
         """Note what is published. From the publisher's thread."""
-        if camera not in self._asked or FIELD not in header:
+        if FIELD not in header:
             return
-        verdict = msgspec.json.decode(header, type=VerdictMessage)
-        if verdict.challenge is None:
-            return
+        self._is_kept = False
+        self._keeping.do(self._keep)
+        running = self._cameras().get(camera)
+        if running is not None:
+            running.on_state()
         with self._lock:
-            asked = self._asked.pop(camera, None)
-        if asked is not None:
-            running = cameras.get(camera)
-            recipe = running.products.recipes.get(verdict.recipe) if running is not None else None
-            self._worker.do(lambda: self._conclude(asked, verdict, header, recipe))
+            asked = self._asked.get(camera)
+            if asked is None or asked.trial.seq != seq:  # nobody waits for it any more
+                return
+            del self._asked[camera]
+        verdict = msgspec.json.decode(header, type=VerdictMessage)
+        recipe = running.products.recipes.get(verdict.recipe) if running is not None else None
+        self._keeping.do(lambda: self._note(asked, verdict))
+        self._telling.do(lambda: self._conclude(asked, verdict, header, recipe))
 
-    def _conclude(self, asked: _Asked, verdict: VerdictMessage, header: bytes, recipe: object) -> None:
-        camera, trial = verdict.camera, asked.trial
-        self._keep(camera, asked)
-        self._note(asked, verdict)
-        name = pictures.name_of(header)
-        picture = self._picture(camera, trial.challenge, name)
-        rejudged = None
-        if picture is not None and name is not None and isinstance(recipe, Recipe):
-            rejudged = self._rejudge(picture, trial.challenge, recipe)
-        detail = _detail(asked, verdict)
-        LOG.log(
-            logging.INFO if trial.passed else logging.ERROR,
-            "camera %s: %s%s",
-            camera,
-            detail,
-            f" {rejudged.detail}" if rejudged is not None else "",
-            extra={**about(camera=camera), **EVIDENCE},
-        )
-        result = ChallengeResult(
-            passed=trial.passed,
-            verdict=verdict,
-            picture=str(picture) if picture is not None else None,
-            rejudged=rejudged,
-            detail=detail,
-        )
-        asked.answer.soon(lambda: asked.answer.reply(*Reply(msgspec.to_builtins(result))))
-
-    def _keep(self, camera: str, asked: _Asked) -> None:
-        challenges = asked.challenges
-        if asked.trial.passed is None:
+    def _keep(self) -> None:
+        """Keep what is known of all cameras; where that fails it is tried again."""
+        if self._is_kept:
             return
+        self._is_kept = True
         try:
-            self._kept.put(camera, kept_of(challenges))
+            for name, challenges in tuple(self._of.items()):
+                self._kept.put(name, kept_of(challenges))
         except InspectdError as error:
-            LOG.error("camera %s: what became of its known parts is forgotten at a restart: %s", camera, error)
+            self._is_kept = False
+            LOG.error("what became of known parts would be forgotten at a restart: %s", error)
+            if not self._is_stopped.is_set():
+                again = threading.Timer(AGAIN_S, partial(self._keeping.do, self._keep))
+                again.daemon = True
+                again.start()
 
     def _note(self, asked: _Asked, verdict: VerdictMessage) -> None:
+        """Write it into the audit."""
         if self._journal.path is None:
             return
         challenge, request = asked.trial.challenge, asked.request
@@ -173,34 +193,51 @@ class Challenging:
             "model": verdict.model,
         }
         asker = Asker(asked.answer.user, request.by, request.why)
-        change = change_of(self._epoch, "challenge", verdict.camera, asker, new=new)
+        what = "study" if challenge.is_study else "challenge"
         try:
-            self._journal.record(change)
+            self._journal.record(change_of(self._epoch, what, verdict.camera, asker, new=new))
         except InspectdError as error:
             LOG.error("camera %s: a known part is not in the audit: %s", verdict.camera, error)
 
-    def _picture(self, camera: str, challenge: Challenge, name: str | None) -> Path | None:
+    def _conclude(self, asked: _Asked, verdict: VerdictMessage, header: bytes, recipe: object) -> None:
+        trial, detail = asked.trial, _detail(asked, verdict)
+        picture, rejudged = None, None
+        try:
+            picture = self._picture(verdict, header)
+            if picture is not None and isinstance(recipe, Recipe) and not trial.challenge.is_study:
+                rejudged = self._rejudge(picture, trial.challenge, recipe)
+        except Exception:  # whatever it is, what came of the part is told
+            LOG.exception("the pictures of a known part were not looked at")
+        if not trial.challenge.is_study:
+            LOG.log(
+                logging.INFO if trial.passed else logging.ERROR,
+                "camera %s: %s%s",
+                verdict.camera,
+                detail,
+                f" {rejudged.detail}" if rejudged is not None else "",
+                extra={**about(camera=verdict.camera), **EVIDENCE},
+            )
+        path = str(picture) if picture is not None else None
+        result = ChallengeResult(passed=trial.passed, verdict=verdict, picture=path, rejudged=rejudged, detail=detail)
+        asked.answer.soon(lambda: asked.answer.reply(msgspec.to_builtins(result)))
+
+    def _picture(self, verdict: VerdictMessage, header: bytes) -> Path | None:
         """Return the part's picture, when it is written; None: it cannot be kept."""
-        folder = self._archive.folder
+        name, folder = pictures.name_of(header), self._archive.folder
         if name is None or folder is None:
             return None
         try:
             self._archive.flush()
-            found = pictures.of_known_part(folder, camera, challenge)
-        except (InspectdError, OSError):
+        except InspectdError:
             return None
-        return next((path for path in found if path.name == name), None)
+        return pictures.find(folder, verdict.camera, name)
 
     def _rejudge(self, picture: Path, challenge: Challenge, recipe: Recipe) -> RejudgedMessage | None:
         folder = self._archive.folder
-        try:
-            assert folder is not None
-            now = pictures.read(picture)
-            then = self._rejudging.told_before(folder, now.said.header.camera, challenge, picture.name)
-            return self._rejudging.rejudge(now, then, recipe) if then is not None else None
-        except Exception:  # whatever it is, what came of the part is told
-            LOG.exception("the earlier picture of a known part was not judged again")
-            return None
+        assert folder is not None
+        now = pictures.read(picture)
+        then = self._rejudging.told_before(folder, now, challenge)
+        return self._rejudging.rejudge(now, then, recipe) if then is not None else None
 
 
 def kept_of(challenges: Challenges) -> CameraChallenges:
@@ -230,9 +267,10 @@ def _detail(asked: _Asked, verdict: VerdictMessage) -> str:
             f"The {challenge} was not judged ({verdict.reason}: {verdict.detail}); nothing was changed, show it again."
         )
     figures = f"score {verdict.score:.4g}, threshold {verdict.threshold:.4g}"
-    why_not = asked.challenges.why_not()
     if not passed:
         what = "not found" if challenge.known is Known.BAD else "rejected"
-        return f"The {challenge} was {what} ({figures}). Nothing is passed until it is told."
+        follows = "" if challenge.is_study else " Nothing is passed until it is told."
+        return f"The {challenge} was {what} ({figures}).{follows}"
     what = "found" if challenge.known is Known.BAD else "accepted"
+    why_not = asked.challenges.why_not()
     return f"The {challenge} was {what} ({figures})." + (f" Still nothing is passed: {why_not}." if why_not else "")

@@ -134,7 +134,7 @@ class Pipeline:
         self._is_stopping = threading.Event()
         rejudging = Rejudging(backends[0], lambda: batchers[0].is_idle, self._is_stopping)
         self._challenging = Challenging(
-            standing.challenged, journal, archive, rejudging, self._marking, endpoints.epoch
+            lambda: self.cameras, standing.challenged, journal, archive, rejudging, endpoints.epoch
         )
 
         def make(camera: CameraConfig, products: Products) -> Camera:
@@ -186,7 +186,7 @@ class Pipeline:
             self.cameras,
             telling(self.status),
             triggering(self._triggers),
-            challenging(lambda request, answer: self._challenging.ask(self.cameras, request, answer)),
+            challenging(self._challenging.ask),
             showing(Pictures(raw_frames, next_frames, budget, self._answering, self._white_level, self._take_picture)),
             remembering(journal, endpoints.epoch, budget, self._answering),
             changing(self._changes, self._bypasses, self._changing, self._prompt, self._marking, self._reload),
@@ -204,6 +204,7 @@ class Pipeline:
         self._answering.start()
         self._marking.start()
         self._prompt.start()
+        self._challenging.start()
         self._endpoints.control.start(self.commands.handle)
         self._endpoints.exporter.start(self.metrics.registry, probes_of(self.status, self._heartbeat))
         self._clock.start()
@@ -240,6 +241,7 @@ class Pipeline:
         self._previews.stop()
         self._shadows.stop()
         self._endpoints.close()
+        self._challenging.stop()
         self._archive.stop()
         self._changes.note("stop", self.status.verdicts())
         self._journal.stop()
@@ -330,7 +332,7 @@ class Pipeline:
         self._journal.put(camera, seq, header)
         self._archive.heard(camera, seq, header)
         self._triggers.heard(camera, seq, header)
-        self._challenging.heard(self.cameras, camera, header)
+        self._challenging.heard(camera, seq, header)
 
     def _on_published(self, verdict: Verdict, published_ns: int) -> None:
         self.status.on_published(verdict, published_ns)

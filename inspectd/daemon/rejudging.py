@@ -39,18 +39,21 @@ class Rejudging:
     is_idle: Callable[[], bool]
     stop: threading.Event
 
-    def told_before(self, archive: Path, camera: str, challenge: Challenge, before: str) -> KeptPicture | None:
-        """Return the newest picture with which a known part was told, of those whose names are earlier; None: none."""
+    def told_before(self, archive: Path, now: KeptPicture, challenge: Challenge) -> KeptPicture | None:
+        """Return the newest earlier picture with which a known part was told, as the same product; None: none."""
         wanted = f"_{EXPECTED[challenge.known]}{pictures.SUFFIX}"
+        header = now.said.header
         try:
-            found = pictures.of_known_part(archive, camera, challenge)
+            found = pictures.of_known_part(archive, header.camera, challenge)
         except OSError:
             return None
-        for path in reversed([path for path in found if path.name.endswith(wanted) and path.name < before]):
+        for path in reversed([path for path in found if path.name.endswith(wanted) and path.name < now.path.name]):
             try:
-                return pictures.read(path)
+                kept = pictures.read(path)
             except UsageError:  # a damaged one says nothing; there may be others
                 continue
+            if kept.said.header.recipe == header.recipe:
+                return kept
         return None
 
     def rejudge(self, now: KeptPicture, then: KeptPicture, recipe: Recipe) -> RejudgedMessage:
@@ -103,6 +106,8 @@ def _judged(header: VerdictMessage) -> Outcome:
 
 def _is_other(a: float | None, b: float | None, recipe: Recipe, share: float) -> bool:
     criterion = recipe.areas[0].criterion
+    if len(recipe.areas) > 1:  # the two scores may be of two areas, and of two models
+        return False
     if a is None or b is None or criterion is None:
         return a is not b
     return abs(a - b) > share * max(criterion.span, abs(a) * 1e-3)

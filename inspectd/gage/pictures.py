@@ -58,4 +58,5 @@ def judge(model: Bundle, backend: Backend, pictures: Sequence[Pictured], label: 
             found.threshold,
             found.model or "",
             "",
+            one.picture.name,
         )

@@ -20,8 +20,6 @@ TEMPLATES = Environment(
 )
 WIDTH, LEFT, RIGHT, ROW, TOP = 760, 150, 20, 18, 24
 """Of the chart, in pixels."""
-STRANGE_SHARE = 0.05
-"""More trials without a decision than this spoil a study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +105,17 @@ def repeatability_of(analysis: Analysis) -> list[tuple[str, str]]:
 
 def notes_of(analysis: Analysis) -> list[str]:
     """Return what must be known before the figures are believed."""
-    found = []
+    found = analysis.lacks
     if analysis.unjudged:
-        share = analysis.unjudged / analysis.trials
-        spoils = " That is too many: mend why before you believe the rest." if share > STRANGE_SHARE else ""
+        found.append(f"{analysis.unjudged} of {analysis.trials} trials were faults: no decision, counted nowhere.")
+    if len(analysis.models) > 1 or len(analysis.thresholds) > 1:
+        by = ", ".join([*analysis.models, *(f"{one:.4g}" for one in analysis.thresholds)])
         found.append(
-            f"{analysis.unjudged} of {analysis.trials} trials were faults: no decision, counted nowhere.{spoils}"
+            f"The trials were judged by several models or thresholds ({by}): unless the camera has several areas, that "
+            "is no study of one inspection."
         )
-    for known in Known:
-        if not analysis.parts[known]:
-            found.append(
-                f"There are no {known} parts: nothing is said of {'misses' if known is Known.BAD else 'false alarms'}."
-            )
     if analysis.same is None:
         found.append("No part was shown twice: nothing is said of repeatability.")
-    if len(analysis.models) > 1:
-        found.append(f"The trials were judged by several models: {', '.join(analysis.models)}.")
-    if len(analysis.thresholds) > 1:
-        found.append(
-            f"They were judged by several thresholds: {', '.join(f'{one:.4g}' for one in analysis.thresholds)}."
-        )
     for one in analysis.criteria:
         if one.is_met and not one.is_proven and one.name in ("miss rate", "false alarm rate"):
             most, kind = (MOST_MISSES, "bad") if one.name == "miss rate" else (MOST_FALSE_ALARMS, "good")

@@ -1,9 +1,9 @@
 """What a study says of an inspection: rates, agreement and repeatability, each with its interval. Pure.
 
 Terms and limits are those of attribute agreement analysis (AIAG, Measurement Systems Analysis, 4th edition, chapter
-III C): effectiveness, miss rate, false alarm rate. Trials of one part are not independent: the intervals count parts,
-as far as trials of the same part agree (Korn and Graubard 1998: Clopper and Pearson's interval with the number of
-trials divided by the design effect; the design effect from the intraclass correlation, one-way analysis of variance).
+III C): effectiveness, miss rate, false alarm rate. Trials of one part are not independent, and how little they are
+cannot be told from a few wrong decisions: the intervals are Clopper and Pearson's (1934) of as many decisions as there
+are parts, and more trials of the same part make none of them narrower.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 LEAST_EFFECTIVENESS, MOST_MISSES, MOST_FALSE_ALARMS, LEAST_KAPPA = 0.90, 0.02, 0.05, 0.90
 FEWEST_REPEATS = 2
+STRANGE_SHARE = 0.05
+"""More trials without a decision than this spoil a study."""
+OF_KIND = {Known.GOOD: "false alarm rate", Known.BAD: "miss rate"}
 Floats = NDArray[np.float64]
 
 
@@ -103,8 +106,20 @@ class Analysis:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether every figure is on the right side of its limit."""
-        return bool(self.criteria) and all(one.is_met for one in self.criteria)
+        """Whether it is whole, and every figure is on the right side of its limit."""
+        return not self.lacks and all(one.is_met for one in self.criteria)
+
+    @property
+    def lacks(self) -> list[str]:
+        """What a study must have to say anything of an inspection, and this one has not, in sentences."""
+        found = [
+            f"There are no decisions on {known} parts: nothing is said of {what}."
+            for known, what in ((Known.GOOD, "false alarms"), (Known.BAD, "misses"))
+            if not any(one.name == OF_KIND[known] for one in self.criteria)
+        ]
+        if self.unjudged > STRANGE_SHARE * self.trials:
+            found.append(f"{self.unjudged} of {self.trials} trials were faults: mend why, and show those parts again.")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +139,14 @@ def analyse(trials: Sequence[Trial], production: Sequence[float] = ()) -> Analys
     of = {known: [one for one in judged if one.known is known] for known in Known}
     thresholds = sorted({one.threshold for one in judged if one.threshold is not None})
     spread = {known: found for known in Known if (found := _spread(of[known])) is not None}
-    threshold = thresholds[-1] if thresholds else None
+    threshold = thresholds[0] if len(thresholds) == 1 else None
     grey = None
     if threshold is not None and Known.GOOD in spread:
         half = 1.96 * spread[Known.GOOD].interval.value
         grey = (threshold - half, threshold + half)
     return Analysis(
         trials=len(trials),
-        parts={known: len({one.part for one in of[known]}) for known in Known},
+        parts={known: len({one.part for one in trials if one.known is known}) for known in Known},
         unjudged=len(trials) - len(judged),
         criteria=_criteria(judged, of),
         same=_same(judged),
@@ -179,34 +194,17 @@ def _basis(rate_: Rate) -> str:
 def rate(trials: Sequence[Trial], is_counted: Callable[[Trial], bool]) -> Rate:
     """Return the share of trials that count, with its interval."""
     by_part = _by_part(trials)
-    hits = np.array([sum(map(is_counted, some)) for some in by_part.values()], np.float64)
-    sizes = np.array([len(some) for some in by_part.values()], np.float64)
-    count, of = int(hits.sum()), int(sizes.sum())
-    return Rate(Interval(count / of, *_korn_graubard(hits, sizes)), count, of, len(by_part))
+    count = sum(map(is_counted, trials))
+    share = count / len(trials)
+    return Rate(Interval(share, *_clopper_pearson(share, len(by_part))), count, len(trials), len(by_part))
 
 
-def _korn_graubard(hits: Floats, sizes: Floats) -> tuple[float, float]:
-    """Return the interval of a share from counts and trials of each part."""
-    of, share = float(sizes.sum()), float(hits.sum() / sizes.sum())
-    effect = 1 + (of / len(sizes) - 1) * _intraclass(hits, sizes)
-    effective = of / effect
-    x, tail = share * effective, (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, x, effective - x + 1)) if share > 0 else 0.0
-    high = float(beta.ppf(1 - tail, x + 1, effective - x)) if share < 1 else 1.0
+def _clopper_pearson(share: float, parts: int) -> tuple[float, float]:
+    """Return the interval of a share, as if each part had been decided once."""
+    x, tail = share * parts, (1 - CONFIDENCE) / 2
+    low = float(beta.ppf(tail, x, parts - x + 1)) if share > 0 else 0.0
+    high = float(beta.ppf(1 - tail, x + 1, parts - x)) if share < 1 else 1.0
     return low, high
-
-
-def _intraclass(hits: Floats, sizes: Floats) -> float:
-    """Return how much trials of one part agree, 0 … 1; 1 where that cannot be told."""
-    count, of = len(sizes), float(sizes.sum())
-    shares, share = hits / sizes, float(hits.sum() / sizes.sum())
-    if count < 2 or of <= count or share in (0.0, 1.0):
-        return 1.0
-    usual = (of - float((sizes**2).sum()) / of) / (count - 1)
-    between = float((sizes * (shares - share) ** 2).sum()) / (count - 1)
-    within = float((sizes * shares * (1 - shares)).sum()) / (of - count)
-    total = between + (usual - 1) * within
-    return min(1.0, max(0.0, (between - within) / total)) if total > 0 else 1.0
 
 
 def kappa(table: Floats) -> float:
@@ -233,7 +231,8 @@ def _kappa_with_interval(judged: Sequence[Trial]) -> Interval:
     least = rate(judged, lambda one: one.is_right).interval.low
     known_share = whole.sum(axis=1) / whole.sum()
     by_chance = float((known_share**2).sum())
-    return Interval(kappa(whole), min(float(low), (least - by_chance) / (1 - by_chance)), float(high))
+    lowest = max(-1.0, (least - by_chance) / (1 - by_chance))
+    return Interval(kappa(whole), min(float(low), lowest), float(high))
 
 
 def _tables(trials: Sequence[Trial]) -> Floats:
@@ -251,9 +250,9 @@ def _same(judged: Sequence[Trial]) -> Rate | None:
     repeated = [some for some in _by_part(judged).values() if len(some) >= FEWEST_REPEATS]
     if not repeated:
         return None
-    same = np.array([len({one.verdict for one in some}) == 1 for some in repeated], np.float64)
-    interval = Interval(float(same.mean()), *_korn_graubard(same, np.ones(len(same))))
-    return Rate(interval, int(same.sum()), len(same), len(same))
+    same = sum(len({one.verdict for one in some}) == 1 for some in repeated)
+    share = same / len(repeated)
+    return Rate(Interval(share, *_clopper_pearson(share, len(repeated))), same, len(repeated), len(repeated))
 
 
 def _scores(trials: Sequence[Trial]) -> list[Floats]:
@@ -328,5 +327,5 @@ def _by_part(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
 
 
 def parts_to_prove(most: float) -> int:
-    """Return how many parts without a wrong decision prove that a rate is at most this, with 95 %."""
-    return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - most))
+    """Return how many parts without a wrong decision prove that a rate is at most this, as `is_proven` has it."""
+    return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(1 - most))

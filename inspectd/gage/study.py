@@ -14,7 +14,7 @@ from inspectd.errors import StartError, UsageError
 from inspectd.reading import read_regular
 from inspectd.records import Known, Outcome
 
-COLUMNS = ("part", "known", "label", "verdict", "reason", "score", "threshold", "model", "at")
+COLUMNS = ("part", "known", "label", "verdict", "reason", "score", "threshold", "model", "at", "picture")
 MOST_BYTES = 1 << 26
 
 
@@ -34,6 +34,8 @@ class Trial:
     model: str
     at: str
     """When its picture was taken, RFC 3339; empty: nobody knows."""
+    picture: str
+    """Name of the file; empty: it was not kept."""
 
     @property
     def is_judged(self) -> bool:
@@ -82,7 +84,7 @@ def append(path: Path, trials: Iterable[Trial]) -> None:
         for one in trials:
             out.writerow(
                 [one.part, one.known, one.label, one.verdict, one.reason, _number(one.score), _number(one.threshold),
-                 one.model, one.at]
+                 one.model, one.at, one.picture]
             )  # fmt: skip
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(text.getvalue())
@@ -99,7 +101,7 @@ def _number(value: float | None) -> str:
 def _trial(path: Path, line: int, row: Sequence[str]) -> Trial:
     if len(row) != len(COLUMNS):
         raise UsageError(f"{path}, line {line} has {len(row)} columns; expected {len(COLUMNS)}: {','.join(COLUMNS)}.")
-    part, known, label, verdict, reason, score, threshold, model, at = row
+    part, known, label, verdict, reason, score, threshold, model, at, picture = row
     if not part:
         raise UsageError(f"{path}, line {line}: part is empty; expected its name.")
     if known not in set(Known):
@@ -107,7 +109,7 @@ def _trial(path: Path, line: int, row: Sequence[str]) -> Trial:
     if verdict not in set(Outcome):
         raise UsageError(f"{path}, line {line}: verdict is {verdict[:40]!r}; expected ok, ng or fault.")
     score_, threshold_ = _parsed(path, line, "score", score), _parsed(path, line, "threshold", threshold)
-    return Trial(part, Known(known), label, Outcome(verdict), reason, score_, threshold_, model, at)
+    return Trial(part, Known(known), label, Outcome(verdict), reason, score_, threshold_, model, at, picture)
 
 
 def _parsed(path: Path, line: int, name: str, text: str) -> float | None:

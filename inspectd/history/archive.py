@@ -331,7 +331,9 @@ class Archive:
         name = pictures.name_of(taken.header)
         if name is None:
             raise StartError("A picture whose verdict says no time cannot be kept.")
-        known = taken.verdict.challenge if taken.verdict.finding.score is not None else None
+        known = taken.verdict.challenge
+        if known is not None and (known.is_study or taken.verdict.finding.score is None):
+            known = None  # nothing will be held against it
         self._kept += self._opened().put(taken.camera, name, data, known)
 
     def _attempt(self, do: Callable[[], object]) -> bool:

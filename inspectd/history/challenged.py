@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from inspectd.atomic import write_whole
 from inspectd.errors import UsageError
 from inspectd.history.beside import read_beside
+from inspectd.records import Known
 
 VERSION = 1
+Moment = Annotated[float, Meta(ge=0, le=32_503_680_000)]  # the year 3000
 
 
 class ToldPart(msgspec.Struct, frozen=True):
     """When a known part was shown last and told."""
 
-    known: str
-    """`good` or `bad`."""
-    at_s: float
+    known: Known
+    at_s: Moment
     """Wall clock."""
 
 
 class UntoldPart(msgspec.Struct, frozen=True):
     """A known part that was shown and not told."""
 
-    known: str
+    known: Known
     part: str | None
-    at_s: float
+    at_s: Moment
     figures: str
 
 

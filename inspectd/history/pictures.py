@@ -173,6 +173,12 @@ def of_known_part(archive: Path, camera: str, challenge: Challenge) -> list[Path
     return [path for path in _listed(folder) if parse_name(path.name) is not None]
 
 
+def find(archive: Path, camera: str, name: str) -> Path | None:
+    """Return a picture that was not marked, by its name; None: it does not lie there."""
+    places = (archive / camera / name[:10], *_listed(archive / camera / CHALLENGED))
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
 def encode(
     picture: Picture,
     header: bytes,

@@ -34,6 +34,8 @@ CAMERA = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 FREE_SHARE, FREE_BYTES = 0.05, 256_000_000
 """So much of the disk, or so many bytes if that is less, is left to others: the journal is among them."""
+MOST_KNOWN = 100
+"""Known parts of a camera; pictures of further ones are kept as those of any part."""
 NEWEST_KNOWN = 30
 """Of a known part so many pictures are kept beside the first."""
 AT_ONCE = 1000
@@ -121,7 +123,7 @@ class Shelf:
         finally:
             partial.unlink(missing_ok=True)
         self._add(path, len(data) - before)
-        if known is not None:
+        if known is not None and path.parent.parent.name == CHALLENGED:
             self._thin_out(path.parent)
         return before == 0
 
@@ -235,7 +237,7 @@ class Shelf:
         return [path for path in self._folders(self.folder) if CAMERA.fullmatch(path.name)]
 
     def _unmarked(self, camera: str, name: str, known: Challenge | None = None) -> Path:
-        if known is not None:
+        if known is not None and self._is_room_for(camera, known):
             return self.folder / camera / CHALLENGED / pictures.folder_of(known) / name
         return self.folder / camera / name[:10] / name
 
@@ -243,6 +245,10 @@ class Shelf:
         """Return the folders of a camera whose pictures are not given up for newer ones."""
         found = (*self._folders(camera / MARKED), *self._folders(camera / CHALLENGED))
         return [place for place in found if pictures.stays(place / "x")]
+
+    def _is_room_for(self, camera: str, known: Challenge) -> bool:
+        names = {place.name for place in self._folders(self.folder / camera / CHALLENGED)}
+        return pictures.folder_of(known) in names or len(names) < MOST_KNOWN
 
     def _thin_out(self, place: Path) -> None:
         """Keep the first picture of a known part, and the newest."""

@@ -86,7 +86,8 @@ class Camera:
         self._open_capture = open_capture
         self._changed = changed
         silent = Reason.CAMERA_LOST if config.triggered_by == "camera" else Reason.DEADLINE
-        ledger.add_camera(self.name, self.terms.deadline_ms, config.trigger_delay_ms, silent)
+        self.challenges = challenges if challenges is not None else Challenges(self.name, {})
+        ledger.add_camera(self.name, self.terms.deadline_ms, config.trigger_delay_ms, silent, self.challenges)
         batcher.add_camera(self.name, self.terms.policy, self.terms.waiting)
         self._admission = admission_of(config, self.terms.policy, ledger)
 
@@ -107,7 +108,6 @@ class Camera:
         """Recipes that were replaced, and that a frame may still have."""
         self.latencies = Latencies()
         self.drift = Drift()
-        self.challenges = challenges if challenges is not None else Challenges(self.name, {})
 
     # Start, stop and change
 
@@ -189,9 +189,7 @@ class Camera:
                 raise UsageError(f"Camera {self.name} is not inspected any more.")
             duty = self._duty
             recipe = duty.products.of_part(part) if product is None else duty.products.named(product)
-            entry = self._ledger.open_trigger(self.name, part, recipe)
-            if entry is not None:
-                entry.trial = trial or self.challenges.take(entry.trigger_ns)
+            entry = self._ledger.open_trigger(self.name, part, recipe, trial)
         if entry is None:
             raise UsageError(f"Camera {self.name} is not inspected any more.")
         finding = self._unseen() or self._unjudged(duty, recipe, entry.trial)
@@ -259,22 +257,12 @@ class Camera:
                 return
             duty = self._duty
             owed = self._admission.admit(frame, duty.products.current)
-            for one in owed:
-                self._try(one.entry)
             ends = [self._queue(duty, one) for one in owed]
         if not any(one.frame is frame for one in owed):
             self._sinks.pass_by(frame)
         for end in ends:
             end()
         self._tell_trouble()
-
-    def _try(self, entry: Entry) -> None:
-        """Take a part that has just come for the known one that is expected."""
-        if entry.trial is None:
-            began_ns = (
-                entry.trigger_ns if entry.trigger_ns is not None or entry.stamp is None else entry.stamp.captured_ns
-            )
-            entry.trial = self.challenges.take(began_ns)
 
     def _queue(self, duty: Duty, owed: Owed) -> Callable[[], None]:
         """Queue a picture for the engine; return what is left to do about it without the lock."""
@@ -291,8 +279,6 @@ class Camera:
 
     def _give_way(self, job: Job) -> None:
         self._admission.give_way(job.entry)
-        if isinstance(job.entry.trial, Trial) and job.entry.verdict is None and not job.entry.is_open:
-            self.challenges.put_back(job.entry.trial)
         self._finish(job.frame, job.entry, job.case)
 
     def _finish(self, frame: Frame, entry: Entry, case: Case | None) -> None:

@@ -6,6 +6,7 @@ shown for too long, nothing may be `ok`: `why_not` says why. A known bad part is
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,27 +33,40 @@ def limits_of(config: ChallengeConfig) -> Limits:
     return {known: None if every_h is None else every_h * 3600 for known, every_h in hours.items()}
 
 
-@dataclass(slots=True, eq=False)
 class Trial:
-    """One part that is known. It is the ledger's to conclude."""
+    """One part that is known. The ledger concludes it, or gives it back."""
 
-    challenge: Challenge
-    note: Callable[[Challenge, bool, str], None]
-    passed: bool | None = None
-    """None: it was not judged, or is not yet."""
+    def __init__(self, challenge: Challenge, challenges: Challenges) -> None:
+        self.challenge = challenge
+        self.seq: int | None = None
+        """Of its verdict; None: there is none yet."""
+        self.passed: bool | None = None
+        """Whether it was told; None: it was not judged, or is not yet."""
+        self._challenges = challenges
 
     def conclude(self, finding: Finding) -> Finding:
-        """Return what is said of the part, and note whether it was told."""
+        """Return what is said of the part, and note whether it was told.
+
+        A known bad part is never `ok`; nor is a good one while others say that nothing may be.
+        """
         if finding.outcome is Outcome.FAULT:
             return finding
-        known = self.challenge.known
-        self.passed = finding.outcome is EXPECTED[known]
-        figures = _figures(finding)
-        self.note(self.challenge, self.passed, figures)
-        if self.passed or known is Known.GOOD:
+        challenge, figures = self.challenge, _figures(finding)
+        self.passed = finding.outcome is EXPECTED[challenge.known]
+        if not challenge.is_study:
+            self._challenges.note(challenge, figures, passed=self.passed)
+        if finding.outcome is not Outcome.OK:
             return finding
-        why = f"the {self.challenge} was not found: {figures}. Nothing is passed until it is"
+        why = f"the {challenge} was not found: {figures}"
+        if challenge.known is Known.GOOD and (reason := self._challenges.why_not()) is not None:
+            why = f"the {challenge} was accepted, but {reason}"
+        elif challenge.known is Known.GOOD:
+            return finding
         return replace(finding, outcome=Outcome.FAULT, reason=Reason.BYPASS, detail=why)
+
+    def give_back(self) -> None:
+        """Expect the part again: the picture that was taken for it got no verdict."""
+        self._challenges.put_back(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,8 @@ class Challenges:
         self._lock = threading.Lock()
         self._next: tuple[Trial, int] | None = None
         """What the next part is, and from when on (ns)."""
+        self._wanted: Trial | None = None
+        """The trial that somebody waits for."""
         self._passed_s: dict[Known, tuple[float, float]] = {}
         """When a part of a kind was told last: by the monotonic clock, and by the wall clock."""
         self._failed: dict[Challenge, Failure] = {}
@@ -105,11 +121,11 @@ class Challenges:
 
     def trial(self, challenge: Challenge) -> Trial:
         """Return a trial for an entry; UsageError: too many known parts were not told."""
-        if challenge not in self._failed and len(self._failed) >= MOST_FAILED:
+        if not challenge.is_study and challenge not in self._failed and len(self._failed) >= MOST_FAILED:
             raise UsageError(
                 f"{MOST_FAILED} known parts were not told at camera {self._camera}; show those again first."
             )
-        return Trial(challenge, self._note)
+        return Trial(challenge, self)
 
     def expect(self, trial: Trial) -> None:
         """Take the next part that comes for this one; UsageError: another one is expected."""
@@ -117,10 +133,13 @@ class Challenges:
             if self._next is not None:
                 raise UsageError(f"A {self._next[0].challenge} is expected at camera {self._camera} already.")
             self._next = (trial, time.monotonic_ns())
+            self._wanted = trial
 
     def give_up(self, trial: Trial) -> bool:
-        """Expect a part no more; False: it has come."""
+        """Expect a part no more; False: it has come, and may have its verdict yet."""
         with self._lock:
+            if self._wanted is trial:
+                self._wanted = None
             was_expected = self._next is not None and self._next[0] is trial
             if was_expected:
                 self._next = None
@@ -140,10 +159,11 @@ class Challenges:
     def put_back(self, trial: Trial) -> None:
         """Expect the part again: the picture that was taken for it got no verdict."""
         with self._lock:
-            if self._next is None:
+            if self._wanted is trial:
                 self._next = (trial, 0)
 
-    def _note(self, challenge: Challenge, passed: bool, figures: str) -> None:
+    def note(self, challenge: Challenge, figures: str, *, passed: bool) -> None:
+        """Take note of what came of a known part."""
         with self._lock:
             if not passed:
                 self._failed = {**self._failed, challenge: Failure(self._wall_s(), figures)}
@@ -155,8 +175,8 @@ class Challenges:
 
     def why_not(self) -> str | None:
         """Return why nothing may be `ok` at present; None: it may."""
-        if self._failed:
-            challenge, how = next(iter(self._failed.items()))
+        if failed := self._failed:
+            challenge, how = next(iter(failed.items()))
             at = time.strftime("%Y-%m-%d %H:%M", time.gmtime(how.at_s))
             told = TOLD[challenge.known]
             return (
@@ -203,8 +223,10 @@ class Challenges:
         return any((1 - SOON) * limit_s <= age_s < limit_s for limit_s, age_s in found)
 
     def _age_s(self, known: Known) -> float:
-        since_s, _ = self._passed_s.get(known, (float("-inf"), 0.0))
-        return self._clock_s() - since_s
+        """Return how long ago one was told: by the clock that says more, as one may be set, and the other may sleep."""
+        if (told := self._passed_s.get(known)) is None:
+            return math.inf
+        return max(self._clock_s() - told[0], self._wall_s() - told[1])
 
     def _command(self, challenge: Challenge) -> str:
         part = f" --part {challenge.part}" if challenge.part is not None else ""

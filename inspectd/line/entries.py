@@ -17,12 +17,27 @@ class Judged(Protocol):
 
 
 class Trial(Protocol):
-    """That the part of an entry is a known one."""
+    """That the part of an entry is a known one. Called with the ledger's lock held: all of it is quick."""
 
     challenge: Challenge
+    seq: int | None
+    """Of its verdict; None: there is none yet."""
 
     def conclude(self, finding: Finding) -> Finding:
-        """Return what is said of the part, from what was found. Called with the ledger's lock held: it is quick."""
+        """Return what is said of the part, from what was found."""
+
+    def give_back(self) -> None:
+        """Take note that its picture gave way to a newer one, and got no verdict."""
+
+
+class Trials(Protocol):
+    """What is known of a camera's known parts. Called with the ledger's lock held: all of it is quick."""
+
+    def take(self, began_ns: int | None) -> Trial | None:
+        """Return the trial that a part is, which came at this time (monotonic); None: it is any part."""
+
+    def why_not(self) -> str | None:
+        """Return why nothing may be `ok` at present; None: it may."""
 
 
 @dataclass(slots=True, eq=False)

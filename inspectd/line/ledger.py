@@ -20,9 +20,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from inspectd.line.entries import Entry, Judged
+from inspectd.line.entries import Entry, Judged, Trial, Trials
 from inspectd.records import Counts, Finding, Outcome, Reason, Stamp, Verdict, fault
 
 Clock = Callable[[], int]
@@ -46,6 +46,7 @@ class _Account:
     deadline_ns: int | None
     trigger_delay_ns: int
     silent: Reason = Reason.DEADLINE
+    trials: Trials | None = None
     is_open: bool = True
     last_frame: int = 0
     counts: Counts = field(default_factory=Counts)
@@ -75,10 +76,11 @@ class Ledger:
         deadline_ms: float | None,
         trigger_delay_ms: float = 0,
         silent: Reason = Reason.DEADLINE,
+        trials: Trials | None = None,
     ) -> None:
         """Open an account; ValueError when it is open. `deadline_ms` counts from capture or trigger; None: no deadline.
 
-        `silent`: the reason of the fault where a trigger brought no picture.
+        `silent`: the reason of the fault where a trigger brought no picture. `trials`: of known parts.
         An account that was closed goes on where it ended: `seq` and the frames' numbers never begin anew.
         """
         deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
@@ -87,7 +89,7 @@ class Ledger:
             if account.is_open:
                 raise ValueError(f"camera {name} has an account in the ledger already; it is not opened twice")
             account.deadline_ns, account.trigger_delay_ns = deadline_ns, int(trigger_delay_ms * 1e6)
-            account.silent = silent
+            account.silent, account.trials = silent, trials
             account.is_open = True
 
     def remove_camera(self, name: str, detail: str) -> None:
@@ -104,14 +106,18 @@ class Ledger:
             if not account.is_open:
                 return None
             entry = Entry(stamp.camera, _due(stamp.captured_ns, account), part=stamp.part, recipe=recipe)
+            entry.trial = _trial(account, stamp.captured_ns)
             account.counts.captured += 1
             self._attach(account, entry, stamp)
             self._enter(account, entry)
             return entry
 
-    def open_trigger(self, camera: str, part: str | None = None, recipe: Judged | None = None) -> Entry | None:
+    def open_trigger(
+        self, camera: str, part: str | None = None, recipe: Judged | None = None, trial: Trial | None = None
+    ) -> Entry | None:
         """Promise a verdict for a trigger, by its deadline, whether a frame comes or not; None: the account is closed.
 
+        `trial`: the part is this known one; None: any, or the one that is expected.
         A part may be triggered again: each trigger has a verdict of its own. When too many wait for a picture, this one
         is `fault: overload` at once.
         """
@@ -121,6 +127,7 @@ class Ledger:
                 return None
             now = self._clock()
             entry = Entry(camera, _due(now, account), part=part, trigger_ns=now, recipe=recipe)
+            entry.trial = trial or _trial(account, now)
             self._number_trigger(account, entry)
             if account.last_trigger is not None:
                 account.last_trigger.next_trigger_ns = now
@@ -170,6 +177,7 @@ class Ledger:
             if not account.is_open:
                 return None
             entry = Entry(camera, None, part=part, trigger_ns=taken_ns, recipe=recipe)
+            entry.trial = _trial(account, taken_ns)
             self._number_trigger(account, entry)
             account.open.add(entry)
             self._end(account, entry, finding)
@@ -240,7 +248,7 @@ class Ledger:
                 account.counts.late += 1
                 return False
             entry.stamp = stamp or entry.stamp
-            self._end(account, entry, finding if entry.trial is None else entry.trial.conclude(finding))
+            self._end(account, entry, _believed(account, entry, finding))
             return True
 
     def displace(self, entry: Entry) -> bool:
@@ -254,6 +262,8 @@ class Ledger:
             self._leave(account, entry)
             account.counts.in_flight -= 1
             account.counts.displaced += 1
+            if entry.trial is not None:
+                entry.trial.give_back()
             self._publish_pending(account, entry)
             return True
 
@@ -363,6 +373,7 @@ class Ledger:
         taken_ns = account.own_ns = stamp.captured_ns
         due_ns = _due(taken_ns, account)
         entry = Entry(stamp.camera, due_ns, part=part, trigger_ns=taken_ns, recipe=recipe)
+        entry.trial = _trial(account, taken_ns)
         self._number_trigger(account, entry)
         self._attach(account, entry, stamp, is_counted=is_counted)
         self._enter(account, entry)
@@ -449,11 +460,26 @@ class Ledger:
             recipe=entry.recipe.name if entry.recipe is not None else None,
             challenge=entry.trial.challenge if entry.trial is not None else None,
         )
+        if entry.trial is not None:
+            entry.trial.seq = counts.last_seq
         self._publish(entry.verdict)
 
 
 def _due(began_ns: int, account: _Account) -> int | None:
     return None if account.deadline_ns is None else began_ns + account.deadline_ns
+
+
+def _trial(account: _Account, began_ns: int) -> Trial | None:
+    return account.trials.take(began_ns) if account.trials is not None else None
+
+
+def _believed(account: _Account, entry: Entry, finding: Finding) -> Finding:
+    """Return what is said: what was found, unless known parts say that nothing may be `ok`, or this is one of them."""
+    if entry.trial is not None:
+        return entry.trial.conclude(finding)
+    if finding.outcome is not Outcome.OK or account.trials is None or (why := account.trials.why_not()) is None:
+        return finding
+    return replace(finding, outcome=Outcome.FAULT, reason=Reason.BYPASS, detail=why)
 
 
 def _too_late(late_ns: int, window_ns: int) -> str:

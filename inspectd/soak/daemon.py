@@ -177,8 +177,7 @@ class Soaked:
 
     def children(self) -> list[psutil.Process]:
         """Return the processes that read cameras: each is a child of the one that forks them."""
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        return [one for one in family if not one.children()]
+        return [child for one in psutil.Process(self.process.pid).children() for child in one.children()]
 
     def stop(self, meanwhile: Callable[[], object]) -> float:
         """End the daemon as systemd does; return how long that took. StartError: it did not end.

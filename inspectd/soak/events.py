@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from inspectd.client import Control, ForeignReplyError, NoReplyError, RefusalError
+from inspectd.client import Control, RefusalError
 from inspectd.soak.daemon import EXTRA, Soaked
 from inspectd.soak.truth import Truth
 from inspectd.wire.requests import (
@@ -112,7 +112,7 @@ class Events:
         name = one.__name__.replace("_", " ")
         try:
             one()
-        except (NoReplyError, ForeignReplyError, RefusalError, OSError, psutil.Error) as error:
+        except Exception as error:  # noqa: BLE001 - a thread's top: whatever it is, it is told, and the rest is done
             if self._soaked.process.poll() is None:
                 self.wrong.append(f"{name}: {type(error).__name__}: {error}")
         self.done[name] += 1
@@ -139,7 +139,9 @@ class Events:
 
     def bypass(self) -> None:
         """Nothing is inspected for a moment."""
-        self._ask(BypassRequest(camera=self._any(), seconds=BYPASS_S, by=BY, why="soak"), MAY_FAIL)
+        camera, now_ns = self._any(), time.monotonic_ns()
+        self._truth.happened(camera, now_ns, now_ns + int(BYPASS_S * 1e9))
+        self._ask(BypassRequest(camera=camera, seconds=BYPASS_S, by=BY, why="soak"), MAY_FAIL)
 
     def snapshot(self) -> None:
         """A picture for people."""
@@ -248,9 +250,9 @@ class Events:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-        self._stop.wait(FULL_S)
-        with suppress(FileNotFoundError):
-            ballast.unlink()
+            self._stop.wait(FULL_S)
+        finally:
+            ballast.unlink(missing_ok=True)
 
     def _listener(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", LISTENER, self._soaked.published])
@@ -259,7 +261,10 @@ class Events:
         """Send a signal to one of the processes that read cameras."""
         for name in (*self._soaked.configured.settings.names, EXTRA):  # it is not known which camera is whose
             self._disturb(name)
-        self._random.choice(self._soaked.children()).send_signal(number)
+        children = self._soaked.children()
+        if children:
+            with suppress(psutil.NoSuchProcess):  # its camera was unplugged just now
+                self._random.choice(children).send_signal(number)
 
     def _disturb(self, camera: str) -> None:
         now_ns = time.monotonic_ns()

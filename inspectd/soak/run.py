@@ -12,7 +12,6 @@ import msgspec
 
 from inspectd.addresses import free_port
 from inspectd.client import Control, Subscription
-from inspectd.errors import StartError
 from inspectd.following import Follower, Missed
 from inspectd.sim.line import SIZES
 from inspectd.soak.daemon import Configured, Model, Settings, Soaked
@@ -31,6 +30,8 @@ SLOWER_MS = 5.0
 SAMPLES = 500
 SAY_EVERY_S = 60.0
 LISTEN_S = 0.5
+SETTLE_S = 8.0
+"""After the last thing that was done: what was disturbed is as before, and the disk has room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Result:
     events: dict[str, int]
     """What was done to the daemon, and how often."""
     wrong: dict[str, int]
-    """Verdicts `missing`, `doubled`, pictures `unaccounted` for, `passed` although unfit; `restarted`."""
+    """By what must never be, how often it was."""
     told: list[str]
     """Of what was wrong the first, in sentences."""
     trends: list[Trend]
@@ -86,7 +87,7 @@ def soak(
     every_s: float,
     say: Callable[[str], None],
 ) -> Result:
-    """Soak a daemon; StartError: it does not come up, or ends. `every_s`: between two things that are done to it."""
+    """Soak a daemon; StartError: it does not come up. `every_s`: between two things that are done to it."""
     truth = Truth(settings.shown)
     soaked = Soaked(folder, Configured(models, settings), free_port())
     listener = _Listener(soaked, truth, seconds)
@@ -94,17 +95,21 @@ def soak(
         with listener, Gauges(soaked.process.pid) as gauges:
             listener.wait_until_ready()
             began_s, began_ns = time.monotonic(), time.monotonic_ns()
-            events = Events(soaked, truth, every_s, settings.seed)
-            with events:
+            with Events(soaked, truth, every_s, settings.seed) as events:
                 listener.listen(began_s + seconds, events, say)
+            listener.listen(time.monotonic() + SETTLE_S, events, say)
             samples = [one for one in gauges.samples if one.at_s >= began_s]
             ended_ns = time.monotonic_ns()
-            stop_s = listener.stop()
+            if soaked.process.poll() is None:
+                _look_at_what_is_kept(soaked, truth)
+            stop_s = listener.stop(ended_ns)
     finally:
         soaked.close()
     for sentence in events.wrong:
-        truth.wrong["events"] += 1
-        truth.told.append(sentence)
+        truth.note("events", sentence)
+    if not samples:
+        truth.note("events", "nothing could be measured of the daemon's process")
+    truth.check_late()
     return Result(
         seconds=seconds,
         settings=settings,
@@ -168,22 +173,33 @@ class _Listener:
                 next_s += SAY_EVERY_S
                 say(self._so_far(now_s, events.done.total()))
             if self._soaked.process.poll() is not None:
-                raise StartError(f"The daemon ended by itself: {self._soaked.last_words()}")
+                self._truth.note("ended", f"The daemon ended by itself: {self._soaked.last_words()}")
+                return
 
     def _so_far(self, now_s: float, done: int) -> str:
         minutes, of = (now_s - self._began_s) / 60, self._seconds / 60
         wrong = ", ".join(f"{count} {what}" for what, count in self._truth.wrong.items()) or "nothing wrong"
         return f"{minutes:.0f} of {of:g} min: {self._truth.verdicts} verdicts, {done} things done to it; {wrong}"
 
-    def stop(self) -> float:
-        """End the daemon, hear it out, and hold its own counts against what was heard; return how long it took."""
-        took_s = self._soaked.stop(self._receive)
+    def stop(self, ended_ns: int) -> float:
+        """End the daemon, hear it out, and hold its own counts against what was heard; return how long it took.
+
+        `ended_ns`: until then each camera must have been inspected.
+        """
+        has_ended = self._soaked.process.poll() is not None
+        took_s = 0.0 if has_ended else self._soaked.stop(self._receive)
         while self._receive():
             pass
         last: dict[str, StateMessage] = {}
         while (message := self._states.receive(LISTEN_S)) is not None:
             if (state := message.state) is not None:
                 last[state.camera] = state
+        if has_ended:
+            return took_s
+        for name in self._soaked.configured.settings.names:
+            self._truth.check_end(name, ended_ns)
+            if name not in last:
+                self._truth.note("missing", f"camera {name}: there was no state/ of it at the end")
         for name, state in last.items():
             counts = state.counts
             judged = counts.ok + counts.ng + counts.fault
@@ -216,6 +232,15 @@ class _Listener:
             share = (time.monotonic() - self._began_s) / self._seconds
             quarter = min(QUARTERS - 1, int(QUARTERS * share))
             self.quarters[quarter].note((verdict.t.published - verdict.t.captured) / 1e6)
+
+
+def _look_at_what_is_kept(soaked: Soaked, truth: Truth) -> None:
+    """See that journal and archive are written again."""
+    with Control(soaked.control) as control:
+        said = control.status()
+    for what in ("journal", "archive"):
+        if said[what] is not None and not said[what]["ok"]:
+            truth.note("kept", f"the {what} is not written at the end: {said[what]['detail']}")
 
 
 def _troubles(settings: Settings, began_ns: int, ended_ns: int) -> dict[str, int]:

@@ -13,12 +13,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
+from inspectd.records import Reason
 from inspectd.sim.faults import Script, Trouble
 from inspectd.sim.line import Defect
 from inspectd.wire.messages import VerdictMessage
 
 AFTER_NS = 4_000_000_000
 """So long after something has happened to a camera its pictures may still be missing: it is opened again."""
+SILENCE_NS = 2_000_000_000
+"""So long no verdict on a picture may be missing while nothing is wrong, and nothing has just happened."""
+LATE = frozenset({Reason.DEADLINE, Reason.OVERLOAD})
+"""What a machine that is busy may say now and then."""
+MOST_LATE = 0.001
+"""Of all verdicts."""
 UNFIT = frozenset({Trouble.TORN, Trouble.DARK, Trouble.BLURRED, Trouble.BUMPED, Trouble.SWAPPED, Trouble.RESIZED})
 """A picture that was taken meanwhile may not be `ok`."""
 SILENT = frozenset(Trouble) - UNFIT | {Trouble.RESIZED}
@@ -77,6 +84,8 @@ class Truth:
         self._happened: list[tuple[str, int, int]] = []
         self.wrong: Counter[str] = Counter()
         """What must never be, and how often it was."""
+        self.late = 0
+        """Verdicts `deadline` and `overload`."""
         self.told: list[str] = []
         """The first of it, in sentences."""
 
@@ -106,6 +115,8 @@ class Truth:
         camera.displaced = verdict.displaced
         if verdict.frame is not None:
             self._count(verdict.camera, camera, verdict.frame)
+        if verdict.verdict == "fault" and verdict.reason is not None:
+            self._blame(verdict, camera, verdict.reason)
         if verdict.part is not None and verdict.t.captured is not None and verdict.frame is not None:
             part = int(verdict.part.removeprefix("part-"))
             self._look(verdict, camera, part, verdict.t.captured)
@@ -133,16 +144,45 @@ class Truth:
             if defect is not None:
                 camera.defects[defect.size, verdict.verdict == "ng"] += 1
 
+    def _blame(self, verdict: VerdictMessage, camera: _Camera, reason: Reason) -> None:
+        """Find out why a verdict is a fault."""
+        at_ns = verdict.t.captured or verdict.t.published
+        if reason in LATE:
+            self.late += 1
+        elif reason is not Reason.SHUTDOWN and self._unexplained_ns(verdict.camera, camera, at_ns, at_ns + 1):
+            why = f"verdict {verdict.seq} is fault: {reason}, and nothing was wrong ({verdict.detail})"
+            self._note("faults", 1, f"camera {verdict.camera}: {why}")
+
     def _follow(self, name: str, camera: _Camera, new: _Picture) -> None:
         """Take the pictures in their order: each that the simulator gave has a number of the daemon's, too."""
         old, camera.last = camera.last, new
-        if old is None or self._was_disturbed(name, camera, old.captured_ns, new.captured_ns):
+        if old is None:
+            return
+        self._listen(name, camera, old.captured_ns, new.captured_ns)
+        if self._was_disturbed(name, camera, old.captured_ns, new.captured_ns):
             return
         if new.part <= old.part:
             self._note("doubled", 1, f"camera {name}: part {new.part} comes after part {old.part}")
         elif (lost := (new.part - old.part) - (new.frame - old.frame)) != 0:
             where = f"between part {old.part} (frame {old.frame}) and part {new.part} (frame {new.frame})"
             self._note("unaccounted", abs(lost), f"camera {name}: {lost} pictures {where} were not counted")
+
+    def _listen(self, name: str, camera: _Camera, start_ns: int, end_ns: int) -> None:
+        """Nothing was heard of a camera's pictures for a while: that must have a reason for all of it."""
+        if end_ns - start_ns > SILENCE_NS:
+            silent_ns = self._unexplained_ns(name, camera, start_ns, end_ns)
+            if silent_ns > SILENCE_NS:
+                self._note("silent", 1, f"camera {name}: no verdict on a picture for {silent_ns / 1e9:.1f} s")
+
+    def _unexplained_ns(self, name: str, camera: _Camera, start_ns: int, end_ns: int) -> int:
+        """Return for how much of a while nothing was wrong at a camera, and nothing had just happened to it."""
+        known = [(one.start_ns, one.end_ns) for one in camera.shown.script.between(start_ns - AFTER_NS, end_ns)]
+        known += [(begin_ns, over_ns) for who, begin_ns, over_ns in self._happened if who == name]
+        at_ns, unexplained_ns = start_ns, 0
+        for begin_ns, over_ns in sorted(known):
+            unexplained_ns += max(0, min(begin_ns, end_ns) - at_ns)
+            at_ns = max(at_ns, over_ns + AFTER_NS)
+        return unexplained_ns + max(0, end_ns - at_ns)
 
     def _was_disturbed(self, camera: str, known: _Camera, start_ns: int, end_ns: int) -> bool:
         if any(one.trouble in SILENT for one in known.shown.script.between(start_ns - AFTER_NS, end_ns + 1)):
@@ -175,11 +215,28 @@ class Truth:
         hits, misses = (sum(one[size, is_found] for one in of) for is_found in (True, False))
         return hits, hits + misses
 
-    def check_counts(self, camera: str, captured: int, judged: int, displaced: int) -> None:
-        """Hold what the daemon counted of a camera against what was heard."""
+    def check_end(self, camera: str, ended_ns: int) -> None:
+        """See that a camera was inspected to the end."""
         own = self._of(camera)
         while own.waiting:
             self._follow(camera, own, heapq.heappop(own.waiting))
+        if own.last is None:
+            self._note("silent", 1, f"camera {camera}: there was no verdict on a picture at all")
+        else:
+            self._listen(camera, own, own.last.captured_ns, ended_ns)
+
+    def check_late(self) -> None:
+        """See that not too many verdicts were late."""
+        if self.late > MOST_LATE * self.verdicts:
+            self._note("late", self.late, f"{self.late} of {self.verdicts} verdicts came too late, or parts too fast")
+
+    def note(self, what: str, sentence: str) -> None:
+        """Take note of something else that must never be."""
+        self._note(what, 1, sentence)
+
+    def check_counts(self, camera: str, captured: int, judged: int, displaced: int) -> None:
+        """Hold what the daemon counted of a camera against what was heard."""
+        own = self._of(camera)
         if own.seq != judged:
             self._note("missing", abs(judged - own.seq), f"camera {camera}: {judged} verdicts counted, {own.seq} heard")
         if captured != own.judged + displaced:

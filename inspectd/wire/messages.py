@@ -72,6 +72,8 @@ class ChallengeMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     known: Known
     part: str | None = None
     """Its name."""
+    study: bool = False
+    """It was shown for a study: nothing follows from what is said of it."""
 
 
 class VerdictMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -346,7 +348,7 @@ def _mask(mask: Mask | None) -> MaskMessage | None:
 
 
 def _challenge(challenge: Challenge | None) -> ChallengeMessage | None:
-    return None if challenge is None else ChallengeMessage(challenge.known, challenge.part)
+    return None if challenge is None else ChallengeMessage(challenge.known, challenge.part, challenge.is_study)
 
 
 def _finite(value: float | None) -> float | None:

@@ -166,6 +166,8 @@ class ChallengeRequest(_Request, frozen=True, kw_only=True, tag="challenge"):
     part: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")] | None = None
     """Its name: its pictures are held against those of other days."""
     next: bool = False
+    study: bool = False
+    """Only say what comes of it: nothing follows."""
     within_s: Annotated[float, Meta(gt=0, le=LONGEST_CHALLENGE_S)] = 30.0
     """So long a part is waited for."""
     by: By

@@ -258,7 +258,7 @@ def test_an_earlier_picture_tells_whether_the_camera_has_changed_or_the_model(tm
         assert said["rejudged"]["picture_moved"]
         assert not said["rejudged"]["model_moved"]
         assert "times as bright" in said["rejudged"]["detail"]
-        assert "px to the right" in said["rejudged"]["detail"]
+        assert re.search(r"\+[678] px to the right", said["rejudged"]["detail"])
         assert said["rejudged"]["detail"] in daemon.log
 
 

@@ -18,32 +18,34 @@ TRIGGERED = ", mode: trigger, allow_arrival_time: true"
 
 def gage(daemon: DaemonProcess, folder: Path, *arguments: str, typed: str = "") -> Ended:
     """Call the command with what a person types."""
-    addresses = ("--published", daemon.endpoint, "--control", daemon.control)
-    return run_here("gage", *arguments, "--study", str(folder / "gear.csv"), *addresses, typed=typed)
+    return run_here("gage", *arguments, "--study", str(folder / "gear.csv"), "--control", daemon.control, typed=typed)
 
 
 @pytest.mark.parametrize("mode", ["", TRIGGERED])
 def test_parts_are_asked_for_and_each_verdict_is_the_daemons(tmp_path: Path, small_model: Path, mode: str) -> None:
     with DaemonProcess(tmp_path / "d", camera_of(small_model, more=mode)) as daemon:
         daemon.listen(lambda d: "ready" in d.log)
-        study = ("top", "--good", "G1", "--good", "G2", "--repeats", "2")
-        said = gage(daemon, tmp_path, *study, "--label", "early", typed="\n" * 4)
-        assert said.returncode == 0, said.stderr + said.stdout
-        assert "1 of 4: G" in said.stdout
-        assert "4 trials: accepted" in said.stdout
-        assert "note: There are no bad parts: nothing is said of misses." in said.stdout
+        study = ("top", "--good", "G1", "--good", "G2", "--bad", "B1", "--repeats", "2", "--label", "early")
+        said = gage(daemon, tmp_path, *study, typed="\n" * 6)
+        assert said.returncode == 2, said.stderr + said.stdout
+        assert "1 of 6: " in said.stdout
+        assert "6 trials: NOT accepted" in said.stdout, "the model passes everything"
         rows = list(csv.DictReader((tmp_path / "gear.csv").open(encoding="utf-8")))
-        assert sorted(row["part"] for row in rows) == ["G1", "G1", "G2", "G2"]
-        assert {(row["known"], row["label"], row["verdict"]) for row in rows} == {("good", "early", "ok")}
+        assert sorted(row["part"] for row in rows) == ["B1", "B1", "G1", "G1", "G2", "G2"]
+        assert {(row["label"], row["verdict"]) for row in rows} == {("early", "ok")}
         assert all(float(row["score"]) < float(row["threshold"]) for row in rows)
-        assert "Attribute study gear: accepted" in (tmp_path / "gear.html").read_text()
-
-        missed = gage(daemon, tmp_path, "top", "--bad", "B1", "--repeats", "1", "--label", "late", typed="\n")
-        assert missed.returncode == 2, "what is kept grows, and a bad part has passed"
-        assert "5 trials: NOT accepted" in missed.stdout
-        assert "share of production that would be decided otherwise" in missed.stdout
+        assert all((daemon.archive / "top" / row["at"][:10] / row["picture"]).is_file() for row in rows)
+        assert "Attribute study gear: not accepted" in (tmp_path / "gear.html").read_text()
         again = gage(daemon, tmp_path)
-        assert (again.returncode, "5 trials: NOT accepted" in again.stdout) == (2, True)
+        assert (again.returncode, "6 trials: NOT accepted" in again.stdout) == (2, True)
+
+        daemon.listen(lambda d: sum("challenge" in one for one in d.verdicts) >= 6)
+        shown = [one for one in daemon.verdicts if "challenge" in one]
+        assert all(one["challenge"]["study"] for one in shown)
+        found = {one["challenge"]["part"]: (one["verdict"], one["reason"]) for one in shown}
+        assert found == {"G1": ("ok", None), "G2": ("ok", None), "B1": ("fault", "bypass")}
+        state = next(one for one in reversed(daemon.states) if one["camera"] == "top")
+        assert (state["inspecting"], state["challenge"]) == (True, None), "nothing follows from a study"
 
 
 def test_who_stops_keeps_what_was_shown(tmp_path: Path, small_model: Path) -> None:
@@ -51,7 +53,8 @@ def test_who_stops_keeps_what_was_shown(tmp_path: Path, small_model: Path) -> No
         daemon.listen(lambda d: "ready" in d.log)
         said = gage(daemon, tmp_path, "top", "--good", "G1", typed="\n\nq\n")
         assert "Stopped; what was shown is kept." in said.stdout
-        assert "2 trials: accepted" in said.stdout
+        assert "2 trials: NOT accepted" in said.stdout
+        assert "note: There are no decisions on bad parts: nothing is said of misses." in said.stdout
 
 
 def test_what_cannot_be_judged_is_shown_again(tmp_path: Path, small_model: Path) -> None:
@@ -79,6 +82,9 @@ def test_pictures_of_known_parts_are_a_study_too(tmp_path: Path) -> None:
         ("G2", "good")
     ] * 3
     assert "9 trials: NOT accepted" in said.stdout
+    again = run_here("gage", "--pictures", str(tmp_path / "pictures"), "--model", str(model), "--study", str(study))
+    assert (again.returncode, "a trial counts once" in again.stderr) == (2, True)
+    assert len(study.read_text().splitlines()) == 10
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_pictures_of_known_parts_are_a_study_too(tmp_path: Path) -> None:
         (("--good", "G1"), "name parts that are shown to a CAMERA"),
         (("--pictures", "x"), "Of --pictures and --model one is missing"),
         (("top", "--good", "G1", "--bad", "G1"), "is said to be good, and bad"),
-        (("top", "--good", ""), "expected a name of 1 to 64"),
+        (("top", "--good", ""), "expected 1 to 64 letters"),
         (("top", "--good", "G1", "--pictures", "x", "--model", "y"), "two ways to get trials"),
         (("top", "--good", "G1", "--control", "here"), "--control"),
     ],

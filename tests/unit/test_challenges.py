@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from inspectd.errors import UsageError
-from inspectd.line.challenges import MOST_FAILED, Challenges
-from inspectd.line.ledger import Ledger
+from inspectd.line.challenges import MOST_FAILED, Challenges, Trial
+from inspectd.line.entries import Entry
+from inspectd.line.ledger import MOST_WAITING, Ledger
 from inspectd.records import Challenge, Finding, Known, Outcome, Reason, Stamp, Verdict, fault
 
 BAD, GOOD = Challenge(Known.BAD), Challenge(Known.GOOD)
@@ -50,9 +49,7 @@ def test_a_known_bad_part_is_never_ok(clock: Clock) -> None:
     found = challenges(clock)
     said = show(found, BAD, OK)
     assert (said.outcome, said.reason, said.score, said.threshold) == (Outcome.FAULT, Reason.BYPASS, 0.3, 0.5)
-    assert said.detail == (
-        "the known bad part was not found: it scored 0.3, and the threshold is 0.5. Nothing is passed until it is"
-    )
+    assert said.detail == "the known bad part was not found: it scored 0.3, and the threshold is 0.5"
     why = found.why_not()
     assert why is not None
     assert why.endswith("Show it again: inspectd challenge top bad")
@@ -151,42 +148,132 @@ def test_the_next_part_is_the_known_one_and_no_other(clock: Clock) -> None:
     assert found.take(None) is None
     assert found.take(1 << 62) is trial
     assert found.take(1 << 62) is None
+    trial.give_back()
+    assert found.take(1 << 62) is trial, "its picture gave way to a newer one"
     assert not found.give_up(trial)
-    found.put_back(trial)
-    assert found.give_up(trial)
-    assert found.take(1 << 62) is None
+    trial.give_back()
+    assert found.take(1 << 62) is None, "nobody waits for it any more"
 
 
-def _ledger(said: list[Verdict]) -> Ledger:
-    ledger = Ledger(said.append, lambda: 0)
-    ledger.add_camera("top", 200)
-    return ledger
+def test_a_good_part_is_not_ok_while_others_say_that_nothing_may_be(clock: Clock) -> None:
+    found = challenges(clock, bad=3600.0)
+    trial = found.trial(GOOD)
+    said = trial.conclude(OK)
+    assert (said.outcome, said.reason, trial.passed) == (Outcome.FAULT, Reason.BYPASS, True)
+    assert "the known good part was accepted, but no known bad part was found for 1 h" in (said.detail or "")
+    show(found, BAD, NG)
+    assert show(found, GOOD, OK) is OK
+
+
+def test_nothing_follows_from_a_study(clock: Clock) -> None:
+    found = challenges(clock)
+    trial = found.trial(Challenge(Known.BAD, "B1", is_study=True))
+    assert trial.conclude(OK).outcome is Outcome.FAULT, "a bad part is never ok"
+    assert trial.passed is False
+    assert found.trial(Challenge(Known.GOOD, "G1", is_study=True)).conclude(OK) is OK
+    assert (found.why_not(), found.told_at_s, found.failed) == (None, {}, {})
+
+
+def test_the_clock_that_says_more_is_believed(clock: Clock) -> None:
+    found = challenges(clock, bad=3600.0)
+    show(found, BAD, NG)
+    clock.wall_s += 4000  # the machine slept, and its monotonic clock with it
+    assert found.why_not() is not None
+    clock.wall_s -= 8000
+    assert found.why_not() is None
+    clock.now_s += 4000
+    assert found.why_not() is not None
+
+
+# In the ledger
+
+
+class Account:
+    """A ledger with one camera, and what it said."""
+
+    def __init__(self, found: Challenges) -> None:
+        self.said: list[Verdict] = []
+        self.now_ns = 1 << 62
+        self.found = found
+        self.ledger = Ledger(self.said.append, lambda: self.now_ns)
+        self.ledger.add_camera("top", 200, trials=found)
+        self._frame = 0
+
+    def open(self) -> Entry:
+        self._frame += 1
+        entry = self.ledger.open_frame(Stamp("top", self._frame, self.now_ns))
+        assert entry is not None
+        return entry
+
+    def expect(self, challenge: Challenge) -> Trial:
+        trial = self.found.trial(challenge)
+        self.found.expect(trial)
+        return trial
+
+
+@pytest.fixture
+def account(clock: Clock) -> Account:
+    return Account(challenges(clock))
 
 
 @pytest.mark.parametrize(("finding", "outcome"), [(OK, Outcome.FAULT), (NG, Outcome.NG)])
-def test_the_ledger_lets_no_known_bad_part_pass(clock: Clock, finding: Finding, outcome: Outcome) -> None:
-    said: list[Verdict] = []
-    ledger = _ledger(said)
-    entry = ledger.open_frame(Stamp("top", 1, 0))
-    assert entry is not None
-    entry.trial = challenges(clock).trial(BAD)
-    ledger.close(entry, finding)
-    assert [(one.finding.outcome, one.challenge) for one in said] == [(outcome, BAD)]
-    assert ledger.counts("top").broken_law() is None
-    assert ledger.counts("top").outcomes[outcome] == 1
+def test_the_ledger_lets_no_known_bad_part_pass(account: Account, finding: Finding, outcome: Outcome) -> None:
+    trial = account.expect(BAD)
+    account.ledger.close(account.open(), finding)
+    assert [(one.finding.outcome, one.challenge, one.seq) for one in account.said] == [(outcome, BAD, trial.seq)]
+    assert account.ledger.counts("top").broken_law() is None
+    assert account.ledger.counts("top").outcomes[outcome] == 1
 
 
-def test_a_known_part_that_is_judged_too_late_tells_nothing(clock: Clock) -> None:
-    said: list[Any] = []
-    now = [0]
-    ledger = Ledger(said.append, lambda: now[0])
-    ledger.add_camera("top", 200)
-    found = challenges(clock)
-    entry = ledger.open_frame(Stamp("top", 1, 0))
-    assert entry is not None
-    entry.trial = trial = found.trial(BAD)
-    now[0] = 300_000_000
-    assert not ledger.close(entry, NG)
+def test_what_was_admitted_before_a_known_part_failed_is_not_ok_after_it(account: Account) -> None:
+    account.expect(BAD)
+    known, *others = [account.open() for _ in range(4)]
+    account.ledger.close(others[0], OK)
+    account.ledger.close(known, OK)
+    account.ledger.close(others[1], OK)
+    account.ledger.close(others[2], NG)
+    assert [one.finding.outcome for one in account.said] == [Outcome.OK, Outcome.FAULT, Outcome.FAULT, Outcome.NG]
+    assert account.said[2].finding.reason is Reason.BYPASS
+    assert (account.said[2].finding.score, account.said[2].challenge) == (0.3, None)
+
+
+def test_the_next_part_is_the_known_one_whatever_becomes_of_it(account: Account) -> None:
+    trial = account.expect(BAD)
+    torn = account.open()
+    account.ledger.close(torn, fault(Reason.PICTURE, "torn"))
+    account.ledger.close(account.open(), NG)
+    assert [one.challenge for one in account.said] == [BAD, None], "the next part is any part"
+    assert (trial.passed, account.found.told_at_s) == (None, {})
+
+
+def test_a_trigger_that_is_refused_at_once_has_its_trial(account: Account) -> None:
+    for _ in range(MOST_WAITING):
+        account.ledger.open_trigger("top")
+    trial = account.expect(BAD)
+    account.ledger.open_trigger("top", "P-1")
+    assert [(one.finding.reason, one.challenge, one.seq) for one in account.said] == [(Reason.OVERLOAD, BAD, trial.seq)]
+
+
+def test_a_picture_that_gives_way_leaves_its_trial_to_the_next(account: Account) -> None:
+    trial = account.expect(BAD)
+    assert account.ledger.displace(account.open())
+    account.ledger.close(account.open(), NG)
+    assert [one.challenge for one in account.said] == [BAD]
+    assert trial.passed
+
+
+def test_a_part_that_was_missed_is_the_known_one(account: Account) -> None:
+    trial = account.expect(GOOD)
+    account.ledger.miss_part("top", "x-1", account.now_ns, None, fault(Reason.PICTURE, "it went by"))
+    assert [one.challenge for one in account.said] == [GOOD]
+    assert trial.passed is None
+
+
+def test_a_known_part_that_is_judged_too_late_tells_nothing(account: Account) -> None:
+    trial, found, said = account.expect(BAD), account.found, account.said
+    entry = account.open()
+    account.now_ns += 300_000_000
+    assert not account.ledger.close(entry, NG)
     assert trial.passed is None
     assert [one.finding.reason for one in said] == [Reason.DEADLINE]
     assert found.told_at_s == {}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import beta, norm
 
 from inspectd.errors import UsageError
@@ -22,7 +24,9 @@ OK, NG, FAULT = Outcome.OK, Outcome.NG, Outcome.FAULT
 
 def trial(part: str, known: Known, verdict: Outcome, score: float | None = None, label: str = "", **more: str) -> Trial:
     reason = "picture" if verdict is FAULT else ""
-    return Trial(part, known, label, verdict, reason, score, 0.5, more.get("model", "m 0123"), "2026-11-29T08:00:00Z")
+    return Trial(
+        part, known, label, verdict, reason, score, 0.5, more.get("model", "m 0123"), "2026-11-29T08:00:00Z", ""
+    )
 
 
 def decided(known: Known, decisions: Sequence[str]) -> list[Trial]:
@@ -75,11 +79,22 @@ def test_parts_that_are_always_wrong_or_always_right_count_once() -> None:
     assert found.high == pytest.approx(beta.ppf(0.975, 3, 18))
 
 
-def test_trials_that_do_not_depend_on_the_part_count_each() -> None:
-    words = ["oxxx", "xoxx", "xxox", "xxxo"] * 5  # each part is wrong once in four
-    found = criterion(analyse(decided(BAD, words)), "miss rate").interval
-    assert found.low == pytest.approx(beta.ppf(0.025, 20, 61))
-    assert found.high == pytest.approx(beta.ppf(0.975, 21, 60))
+def test_more_trials_of_the_same_parts_prove_nothing_more() -> None:
+    few, many = (decided(BAD, words) for words in (["ox"] * 10, ["oxox" * 5] * 10))
+    found = [criterion(analyse(trials), "miss rate").interval for trials in (few, many)]
+    assert found[0] == found[1]
+    assert found[0].low == pytest.approx(beta.ppf(0.025, 5, 6))
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=30), st.integers(0, 29))
+def test_a_wrong_decision_more_never_makes_a_study_better(parts: list[tuple[int, int]], where: int) -> None:
+    words = ["o" * min(size, wrong) + "x" * max(0, size - wrong) for size, wrong in parts]
+    worse = list(words)
+    worse[where % len(words)] = words[where % len(words)].replace("x", "o", 1)
+    before, after = (criterion(analyse(decided(BAD, some)), "miss rate").interval for some in (words, worse))
+    assert after.value >= before.value
+    assert after.high >= before.high - 1e-12
+    assert after.low >= before.low - 1e-12
 
 
 def test_the_interval_covers_what_it_says() -> None:
@@ -108,13 +123,16 @@ def test_what_had_no_decision_counts_nowhere_and_is_told() -> None:
     assert (found.trials, found.unjudged) == (6, 2)
     assert criterion(found, "miss rate").basis == "0 of 2 decisions on 1 parts"
     notes = report.notes_of(found)
-    assert any("2 of 6 trials were faults" in note and "too many" in note for note in notes)
+    assert any("2 of 6 trials were faults: mend why" in note for note in notes)
+    assert not found.is_accepted
+    assert found.parts == {GOOD: 1, BAD: 2}, "one was never judged"
 
 
 def test_a_study_of_one_kind_says_nothing_of_the_other() -> None:
     found = analyse(decided(GOOD, ["oo", "oo"]))
     assert [one.name for one in found.criteria] == ["effectiveness", "false alarm rate"]
-    assert any("There are no bad parts" in note for note in report.notes_of(found))
+    assert any("There are no decisions on bad parts" in note for note in report.notes_of(found))
+    assert not found.is_accepted, "it lacks half"
     assert analyse([]).criteria == []
     assert not analyse([]).is_accepted
 
@@ -162,7 +180,20 @@ def test_a_shift_that_scores_higher_shows() -> None:
 
 
 def test_how_many_parts_it_takes_is_that_of_the_tables() -> None:
-    assert [parts_to_prove(most) for most in (0.02, 0.05, 0.1)] == [149, 59, 29]
+    assert [parts_to_prove(most) for most in (0.02, 0.05)] == [183, 72]
+    for parts, is_proven in ((182, False), (183, True)):
+        assert criterion(analyse(decided(BAD, ["x"] * parts)), "miss rate").is_proven is is_proven
+
+
+def test_a_study_of_two_inspections_says_so() -> None:
+    trials = [*decided(GOOD, ["oo"]), trial("B1", BAD, NG, 1.0, model="other 4567")]
+    notes = report.notes_of(analyse(trials))
+    assert any("several models or thresholds (m 0123, other 4567, 0.5)" in note for note in notes)
+
+
+def test_kappa_stays_above_minus_one() -> None:
+    trials = decided(GOOD, ["o"] * 49) + decided(BAD, ["o"])
+    assert criterion(analyse(trials), "kappa").interval.low >= -1
 
 
 # The file
@@ -181,13 +212,13 @@ def test_a_study_is_read_as_it_was_written_and_grows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("G1,good,,ok,,0.1,0.5,m", "line 2 has 8 columns; expected 9"),
-        ("G1,fair,,ok,,0.1,0.5,m,", "line 2: known is 'fair'; expected good or bad"),
-        ("G1,good,,pass,,0.1,0.5,m,", "line 2: verdict is 'pass'; expected ok, ng or fault"),
-        ("G1,good,,ok,,much,0.5,m,", "line 2: score is 'much'; expected a number, or nothing"),
-        ("G1,good,,ok,,nan,0.5,m,", "line 2: score is 'nan'"),
-        (",good,,ok,,0.1,0.5,m,", "line 2: part is empty"),
-        ("G1,good,,ok,,0.1,0.5,m,\nG1,bad,,ok,,0.1,0.5,m,", "the part G1 is said to be good, and bad"),
+        ("G1,good,,ok,,0.1,0.5,m", "line 2 has 8 columns; expected 10"),
+        ("G1,fair,,ok,,0.1,0.5,m,,", "line 2: known is 'fair'; expected good or bad"),
+        ("G1,good,,pass,,0.1,0.5,m,,", "line 2: verdict is 'pass'; expected ok, ng or fault"),
+        ("G1,good,,ok,,much,0.5,m,,", "line 2: score is 'much'; expected a number, or nothing"),
+        ("G1,good,,ok,,nan,0.5,m,,", "line 2: score is 'nan'"),
+        (",good,,ok,,0.1,0.5,m,,", "line 2: part is empty"),
+        ("G1,good,,ok,,0.1,0.5,m,,\nG1,bad,,ok,,0.1,0.5,m,,", "the part G1 is said to be good, and bad"),
         ('"G1', "line"),
     ],
 )

@@ -14,7 +14,7 @@ from inspectd.sim.line import Defect
 from inspectd.soak.daemon import EXTRA, Configured, Model, Settings
 from inspectd.soak.gauges import FEWEST, Sample, trends_of
 from inspectd.soak.latency import Latencies
-from inspectd.soak.truth import AT_ODDS, Shown, Truth
+from inspectd.soak.truth import AFTER_NS, AT_ODDS, SILENCE_NS, Shown, Truth
 from inspectd.wire.messages import TimesMessage, VerdictMessage
 
 SECOND = 1_000_000_000
@@ -63,6 +63,7 @@ def hear(truth: Truth, count: int, change: Callable[[int], dict[str, Any]] = lam
 
 
 def end(truth: Truth, captured: int, judged: int, displaced: int = 0) -> None:
+    truth.check_end("camera0", 0)
     truth.check_counts("camera0", captured, judged, displaced)
 
 
@@ -133,13 +134,53 @@ def test_pictures_that_did_not_come_because_of_what_went_wrong_are_no_flaw(truth
     for i in range(AT_ODDS + 20):
         truth.heard(verdict(i + 1, i + 1, 3 * i, at_ns + i))
     assert truth.wrong == {}
-    truth.happened("camera0", QUIET, QUIET)
-    hear(Truth(lambda _: Shown(SCRIPT, lambda _: None)), 1)
     killed = Truth(lambda _: Shown(SCRIPT, lambda _: None))
     killed.happened("camera0", QUIET + 49 * PERIOD, QUIET + 49 * PERIOD)
     hear(killed, 200, lambda i: {"part": i + 40} if i >= 50 else {})
     end(killed, 200, 200)
     assert killed.wrong == {}
+
+
+def test_a_camera_that_never_comes_back_is_noticed(truth: Truth) -> None:
+    hear(truth, 100)
+    last_ns = QUIET + 99 * PERIOD
+    truth.check_end("camera0", last_ns + SILENCE_NS // 2)
+    assert truth.wrong == {}
+    truth.happened("camera0", last_ns, last_ns)
+    truth.check_end("camera0", last_ns + AFTER_NS + SILENCE_NS // 2)
+    assert truth.wrong == {}, "it may still be opened"
+    truth.check_end("camera0", last_ns + 600 * SECOND)
+    assert truth.wrong == {"silent": 1}
+    truth.check_end("camera1", last_ns)
+    assert truth.wrong == {"silent": 2}, "nothing was ever heard of it"
+
+
+def test_a_long_silence_is_noticed_although_something_was_wrong_at_its_beginning(truth: Truth) -> None:
+    at_ns = begin_of(Trouble.HANGS)
+    truth.heard(verdict(1, 1, 0, at_ns - 3 * SECOND))
+    truth.heard(verdict(2, 2, 1, at_ns + 600 * SECOND))
+    truth.check_end("camera0", at_ns + 600 * SECOND)
+    assert truth.wrong == {"silent": 1}
+
+
+@pytest.mark.parametrize("reason", [Reason.NO_MODEL, Reason.BYPASS, Reason.IDENTITY, Reason.CAMERA_LOST, Reason.ENGINE])
+def test_a_fault_must_have_a_reason_that_is_known_here(truth: Truth, reason: Reason) -> None:
+    truth.heard(verdict(1, 1, 0, begin_of(Trouble.DARK), verdict=Outcome.FAULT, reason=reason))
+    assert truth.wrong == {}
+    truth.heard(verdict(2, 2, 1, QUIET, verdict=Outcome.FAULT, reason=reason))
+    assert truth.wrong == {"faults": 1}
+    truth.happened("camera0", QUIET + SECOND, QUIET + 2 * SECOND)
+    truth.heard(verdict(3, 3, 2, QUIET + 2 * SECOND, verdict=Outcome.FAULT, reason=reason))
+    assert truth.wrong == {"faults": 1}
+
+
+def test_few_verdicts_may_be_late_and_not_many(truth: Truth) -> None:
+    hear(truth, 2000, lambda i: {"verdict": Outcome.FAULT, "reason": Reason.DEADLINE} if i < 2 else {})
+    truth.check_late()
+    assert truth.wrong["late"] == 0
+    truth.heard(verdict(2001, 2001, 2000, QUIET + 2000 * PERIOD, verdict=Outcome.FAULT, reason=Reason.OVERLOAD))
+    truth.check_late()
+    assert truth.wrong["late"] == 3
 
 
 def test_verdicts_that_cannot_be_had_are_missing(truth: Truth) -> None:
