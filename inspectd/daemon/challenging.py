@@ -158,8 +158,12 @@ class Challenging:
             del self._asked[camera]
         verdict = msgspec.json.decode(header, type=VerdictMessage)
         recipe = running.products.recipes.get(verdict.recipe) if running is not None else None
-        self._keeping.do(lambda: self._note(asked, verdict))
-        self._telling.do(lambda: self._conclude(asked, verdict, header, recipe))
+
+        def write_down() -> None:
+            self._note(asked, verdict)
+            self._telling.do(lambda: self._conclude(asked, verdict, header, recipe))
+
+        self._keeping.do(write_down)
 
     def _keep(self) -> None:
         """Keep what is known of all cameras; where that fails it is tried again."""

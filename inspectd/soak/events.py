@@ -213,8 +213,11 @@ class Events:
             self._soaked.write()
 
     def _reload(self) -> None:
+        """Have it read; that a camera's pictures have another size just now is a reason to refuse its new model."""
         self._soaked.write()
-        self._ask(ReloadRequest())
+        now_ns = time.monotonic_ns()
+        is_resized = self._truth.is_resized(self._soaked.configured.settings.names, now_ns)
+        self._ask(ReloadRequest(), frozenset({"bad_value"}) if is_resized else frozenset())
 
     # From outside
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -18,9 +18,10 @@ from inspectd.sim.faults import Script, Trouble
 from inspectd.sim.line import Defect
 from inspectd.wire.messages import VerdictMessage
 
-AFTER_NS = 4_000_000_000
+SECOND = 1_000_000_000
+AFTER_NS = 4 * SECOND
 """So long after something has happened to a camera its pictures may still be missing: it is opened again."""
-SILENCE_NS = 2_000_000_000
+SILENCE_NS = 2 * SECOND
 """So long no verdict on a picture may be missing while nothing is wrong, and nothing has just happened."""
 LATE = frozenset({Reason.DEADLINE, Reason.OVERLOAD})
 """What a machine that is busy may say now and then."""
@@ -92,6 +93,14 @@ class Truth:
     def happened(self, camera: str, start_ns: int, end_ns: int) -> None:
         """Take note that something was done to a camera, which may cost it pictures. From any thread."""
         self._happened = [*self._happened[-200:], (camera, start_ns, end_ns)]
+
+    def is_resized(self, cameras: Iterable[str], now_ns: int) -> bool:
+        """Whether a camera's pictures have another size just now, or had a moment ago. From any thread."""
+        return any(
+            one.trouble is Trouble.RESIZED
+            for name in cameras
+            for one in self._shown(name).script.between(now_ns - AFTER_NS, now_ns + SECOND)
+        )
 
     def missed(self, camera: str, first: int, last: int | None, why: str) -> None:
         """Take note of verdicts that could not be had."""

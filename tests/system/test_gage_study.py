@@ -16,6 +16,11 @@ from run_here import Ended, run_here
 TRIGGERED = ", mode: trigger, allow_arrival_time: true"
 
 
+def rows_of(study: Path) -> list[dict[str, str]]:
+    with study.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def gage(daemon: DaemonProcess, folder: Path, *arguments: str, typed: str = "") -> Ended:
     """Call the command with what a person types."""
     return run_here("gage", *arguments, "--study", str(folder / "gear.csv"), "--control", daemon.control, typed=typed)
@@ -30,7 +35,7 @@ def test_parts_are_asked_for_and_each_verdict_is_the_daemons(tmp_path: Path, sma
         assert said.returncode == 2, said.stderr + said.stdout
         assert "1 of 6: " in said.stdout
         assert "6 trials: NOT accepted" in said.stdout, "the model passes everything"
-        rows = list(csv.DictReader((tmp_path / "gear.csv").open(encoding="utf-8")))
+        rows = rows_of(tmp_path / "gear.csv")
         assert sorted(row["part"] for row in rows) == ["B1", "B1", "G1", "G1", "G2", "G2"]
         assert {(row["label"], row["verdict"]) for row in rows} == {("early", "ok")}
         assert all(float(row["score"]) < float(row["threshold"]) for row in rows)
@@ -77,7 +82,7 @@ def test_pictures_of_known_parts_are_a_study_too(tmp_path: Path) -> None:
     study = tmp_path / "s.csv"
     said = run_here("gage", "--pictures", str(tmp_path / "pictures"), "--model", str(model), "--study", str(study))
     assert said.returncode == 2, said.stderr
-    rows = list(csv.DictReader(study.open(encoding="utf-8")))
+    rows = rows_of(study)
     assert [(row["part"], row["known"]) for row in rows] == [("B1", "bad")] * 3 + [("G1", "good")] * 3 + [
         ("G2", "good")
     ] * 3
