@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -139,7 +140,11 @@ def chart_of(trials: Sequence[Trial], analysis: Analysis) -> Chart | None:
     def across(score: float) -> float:
         return round(LEFT + (score - low) / span * (WIDTH - LEFT - RIGHT), 1)
 
-    parts = sorted({one.part: one.known for one in scored}.items(), key=lambda one: (one[1] is Known.BAD, one[0]))
+    of = {one.part for one in scored}
+    means = {part: fmean(one.score or 0.0 for one in scored if one.part == part) for part in of}
+    parts = sorted(
+        {one.part: one.known for one in scored}.items(), key=lambda one: (one[1] is Known.BAD, means[one[0]])
+    )
     rows: dict[str, float] = {part: TOP + i * ROW for i, (part, _) in enumerate(parts)}
     dots = [
         Dot(across(one.score), rows[one.part], not one.is_judged or one.is_right, one.known is Known.BAD)
@@ -170,4 +175,4 @@ def _figure(value: float, *, is_share: bool) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
