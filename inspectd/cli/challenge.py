@@ -57,7 +57,11 @@ def command(
     connecting.ask(
         control, keys, StatusRequest(), HERE_S
     )  # so that nobody waits a minute for a daemon that is not there
-    said = connecting.ask(control, keys, request, within_s + ANSWER_S)
+    try:
+        said = connecting.ask(control, keys, request, within_s + ANSWER_S)
+    except KeyboardInterrupt:  # else the next part of the line would be taken for it
+        connecting.ask(control, keys, msgspec.structs.replace(request, cancel=True), HERE_S)
+        raise
     click.echo(said["detail"], err=not said["passed"])
     if said["rejudged"] is not None:
         click.echo(said["rejudged"]["detail"], err=not said["passed"])

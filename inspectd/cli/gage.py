@@ -167,6 +167,7 @@ class _Stopped(Exception):  # noqa: N818 - it is no error
 
 def _tries(inspection: object, shown: Shown, what: str, within_s: float) -> Iterator[Trial]:
     """Yield the trials of one part: where there was no decision it is shown again."""
+    from inspectd.client import RefusalError
     from inspectd.gage.live import Inspection
 
     assert isinstance(inspection, Inspection)
@@ -174,7 +175,13 @@ def _tries(inspection: object, shown: Shown, what: str, within_s: float) -> Iter
         answer = click.prompt(f"{what} (known {shown.known})", default="", show_default=False)
         if answer.strip().lower() in ("q", "quit"):
             raise _Stopped
-        trial = inspection.judge(shown, within_s)
+        try:
+            trial = inspection.judge(shown, within_s)
+        except RefusalError as error:
+            if error.code not in connecting.PASSING:
+                raise
+            click.echo(f"  {error} Show it again.")
+            continue
         score = "" if trial.score is None else f", score {trial.score:.4g}"
         click.echo(f"  {trial.verdict}{score}{f': {trial.reason}, show it again' if not trial.is_judged else ''}")
         yield trial

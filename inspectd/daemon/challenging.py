@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from inspectd.config import CameraConfig
-from inspectd.daemon.asking import Asker, change_of
+from inspectd.daemon.asking import NOBODY, Asker, change_of
 from inspectd.daemon.rejudging import Rejudging
 from inspectd.daemon.roster import Roster
 from inspectd.daemon.worker import Worker
@@ -34,8 +35,9 @@ LOG = logging.getLogger(__name__)
 FIELD = b'"challenge":'
 VERDICT_S = 5.0
 """Beyond its deadline a verdict does not stay away so long."""
-AGAIN_S = 5.0
-"""What could not be kept is tried again so often."""
+AGAIN_S, SAY_EVERY_S = 5.0, 60.0
+"""What could not be kept is tried again so often, and said so often."""
+FLUSH_S, PICTURE_S, LOOK_S, STOP_S = 5.0, 1.0, 0.05, 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,8 +75,13 @@ class Challenging:
         self._lock = threading.Lock()
         self._keeping, self._telling = Worker("known parts"), Worker("known parts' pictures")
         """What was told is kept at once; who asked may have to wait for the archive and the engine."""
+        self._keeping_now = threading.Lock()
         self._is_kept = True
-        self._is_stopped = threading.Event()
+        self._again: threading.Timer | None = None
+        self._say_s = 0.0
+        self._is_stopped = False
+        self.trouble: str | None = None
+        """Why what became of known parts would be forgotten at a restart; None: it would not."""
 
     def start(self) -> None:
         """Begin to keep, and to answer."""
@@ -83,10 +90,14 @@ class Challenging:
 
     def stop(self) -> None:
         """End, when no verdict can come any more; what is known then is kept."""
-        self._is_stopped.set()
+        self._is_stopped = True
+        if self._again is not None:
+            self._again.cancel()
         self._telling.stop()
         self._keeping.stop()
-        self._keep()
+        last = threading.Thread(target=self._keep, daemon=True)  # on a disk that hangs it is not waited for
+        last.start()
+        last.join(STOP_S)
 
     def of(self, config: CameraConfig) -> Challenges:
         """Return what a camera is asked for, and how it did, however often it is opened anew."""
@@ -105,6 +116,10 @@ class Challenging:
     def ask(self, request: ChallengeRequest, answer: Answer) -> None:
         """Have the next part taken for a known one; the answer comes when it was judged."""
         camera = self._cameras().find(request.camera)
+        if request.cancel:
+            self._cancel(camera.name)
+            answer.reply(None)
+            return
         with self._lock:
             if camera.name in self._asked:
                 raise RefusedError("busy", f"Camera {camera.name} is being shown a known part already.")
@@ -125,6 +140,13 @@ class Challenging:
             raise RefusedError("bad_value", str(error)) from None
         answer.later(request.within_s, partial(self._give_up, camera.name, asked))
 
+    def _cancel(self, camera: str) -> None:
+        """Expect no known part at a camera any more; one that has come is judged as such."""
+        with self._lock:
+            asked = self._asked.get(camera)
+        if asked is not None and asked.challenges.give_up(asked.trial) and self._forget(camera, asked):
+            asked.answer.refuse("cancelled", f"The {asked.trial.challenge} is not shown any more; nothing was changed.")
+
     def _give_up(self, camera: str, asked: _Asked) -> None:
         if asked.challenges.give_up(asked.trial):
             self._refuse(camera, asked)
@@ -132,15 +154,19 @@ class Challenging:
             asked.answer.later(asked.deadline_s + VERDICT_S, partial(self._refuse, camera, asked))
 
     def _refuse(self, camera: str, asked: _Asked) -> None:
-        self._forget(camera, asked)
-        raise RefusedError(
-            "timeout", f"No part came to camera {camera} within {asked.request.within_s:g} s; nothing was changed."
-        )
+        if self._forget(camera, asked):  # else its verdict was heard, and the answer is on its way
+            within_s = asked.request.within_s
+            raise RefusedError(
+                "timeout", f"No part came to camera {camera} within {within_s:g} s; nothing was changed."
+            )
 
-    def _forget(self, camera: str, asked: _Asked) -> None:
+    def _forget(self, camera: str, asked: _Asked) -> bool:
+        """Wait for this part no more; False: nobody did."""
         with self._lock:
-            if self._asked.get(camera) is asked:
-                del self._asked[camera]
+            if self._asked.get(camera) is not asked:
+                return False
+            del self._asked[camera]
+            return True
 
     def heard(self, camera: str, seq: int, header: bytes) -> None:
         """Note what is published. From the publisher's thread."""
@@ -153,59 +179,71 @@ class Challenging:
             running.on_state()
         with self._lock:
             asked = self._asked.get(camera)
-            if asked is None or asked.trial.seq != seq:  # nobody waits for it any more
-                return
-            del self._asked[camera]
+            if asked is not None and asked.trial.seq == seq:
+                del self._asked[camera]
+            else:  # nobody waits for it any more; what follows from it follows all the same
+                asked = None
         verdict = msgspec.json.decode(header, type=VerdictMessage)
-        recipe = running.products.recipes.get(verdict.recipe) if running is not None else None
-
-        def write_down() -> None:
-            self._note(asked, verdict)
+        self._note(asked, verdict)
+        if asked is not None:
+            recipe = running.products.recipes.get(verdict.recipe) if running is not None else None
             self._telling.do(lambda: self._conclude(asked, verdict, header, recipe))
-
-        self._keeping.do(write_down)
 
     def _keep(self) -> None:
         """Keep what is known of all cameras; where that fails it is tried again."""
-        if self._is_kept:
-            return
-        self._is_kept = True
-        try:
-            for name, challenges in tuple(self._of.items()):
-                self._kept.put(name, kept_of(challenges))
-        except InspectdError as error:
-            self._is_kept = False
-            LOG.error("what became of known parts would be forgotten at a restart: %s", error)
-            if not self._is_stopped.is_set():
-                again = threading.Timer(AGAIN_S, partial(self._keeping.do, self._keep))
-                again.daemon = True
-                again.start()
+        with self._keeping_now:
+            if self._is_kept:
+                return
+            self._is_kept = True
+            try:
+                for name, challenges in tuple(self._of.items()):
+                    self._kept.put(name, kept_of(challenges))
+                self.trouble = None
+            except InspectdError as error:
+                self._is_kept = False
+                self.trouble = f"What became of known parts would be forgotten at a restart: {error}"
+                self._try_again()
 
-    def _note(self, asked: _Asked, verdict: VerdictMessage) -> None:
-        """Write it into the audit."""
-        if self._journal.path is None:
-            return
-        challenge, request = asked.trial.challenge, asked.request
+    def _try_again(self) -> None:
+        if (now_s := time.monotonic()) >= self._say_s:
+            self._say_s = now_s + SAY_EVERY_S
+            LOG.error("%s", self.trouble, extra=EVIDENCE)
+        if self._again is not None:
+            self._again.cancel()
+        if not self._is_stopped:
+            self._again = threading.Timer(AGAIN_S, partial(self._keeping.do, self._keep))
+            self._again.daemon = True
+            self._again.start()
+
+    def _note(self, asked: _Asked | None, verdict: VerdictMessage) -> None:
+        """Write it into the audit, soon."""
+        challenge = verdict.challenge
+        assert challenge is not None
         new = {
             "known": challenge.known,
             "part": challenge.part,
-            "passed": asked.trial.passed,
+            "passed": asked.trial.passed if asked is not None else None,
             "seq": verdict.seq,
             "verdict": verdict.verdict,
             "score": verdict.score,
             "threshold": verdict.threshold,
             "model": verdict.model,
         }
-        asker = Asker(asked.answer.user, request.by, request.why)
-        what = "study" if challenge.is_study else "challenge"
-        try:
-            self._journal.record(change_of(self._epoch, what, verdict.camera, asker, new=new))
-        except InspectdError as error:
-            LOG.error("camera %s: a known part is not in the audit: %s", verdict.camera, error)
+        asker = NOBODY
+        if asked is not None:
+            asker = Asker(asked.answer.user, asked.request.by, asked.request.why)
+        what = "study" if challenge.study else "challenge"
+        self._journal.note(change_of(self._epoch, what, verdict.camera, asker, new=new))
 
     def _conclude(self, asked: _Asked, verdict: VerdictMessage, header: bytes, recipe: object) -> None:
         trial, detail = asked.trial, _detail(asked, verdict)
         picture, rejudged = None, None
+        self._keep()  # what is answered is kept, and in the audit, if that can be
+        try:
+            if self._journal.path is not None:
+                self._journal.flush(FLUSH_S)
+        except InspectdError as error:
+            LOG.error("camera %s: a known part is not in the audit yet: %s", verdict.camera, error)
         try:
             picture = self._picture(verdict, header)
             if picture is not None and isinstance(recipe, Recipe) and not trial.challenge.is_study:
@@ -230,11 +268,16 @@ class Challenging:
         name, folder = pictures.name_of(header), self._archive.folder
         if name is None or folder is None:
             return None
-        try:
-            self._archive.flush()
-        except InspectdError:
-            return None
-        return pictures.find(folder, verdict.camera, name)
+        give_up_s = time.monotonic() + PICTURE_S
+        while True:
+            try:
+                self._archive.flush()
+            except InspectdError:
+                return None
+            found = pictures.find(folder, verdict.camera, name)
+            if found is not None or time.monotonic() >= give_up_s:
+                return found
+            time.sleep(LOOK_S)  # its verdict may be published before it is offered
 
     def _rejudge(self, picture: Path, challenge: Challenge, recipe: Recipe) -> RejudgedMessage | None:
         folder = self._archive.folder

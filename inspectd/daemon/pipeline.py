@@ -318,7 +318,7 @@ class Pipeline:
         stalled = self._heartbeat.stalled(STALL_S)
         found = {
             "stalled": f"no progress for {STALL_S:g} s in {', '.join(stalled)}" if stalled else None,
-            "journal": self._journal.health.detail,
+            "journal": self._journal.health.detail or self._challenging.trouble,
             "archive": self._archive.health.detail if self._archive.is_on else None,
         }
         return {name: detail for name, detail in found.items() if detail is not None}

@@ -24,8 +24,6 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 LEAST_EFFECTIVENESS, MOST_MISSES, MOST_FALSE_ALARMS, LEAST_KAPPA = 0.90, 0.02, 0.05, 0.90
 FEWEST_REPEATS = 2
-STRANGE_SHARE = 0.05
-"""More trials without a decision than this spoil a study."""
 OF_KIND = {Known.GOOD: "false alarm rate", Known.BAD: "miss rate"}
 Floats = NDArray[np.float64]
 
@@ -91,6 +89,8 @@ class Analysis:
     parts: dict[Known, int]
     unjudged: int
     """Trials without a decision (faults); they count nowhere else."""
+    unsettled: list[str]
+    """Parts of which the last trial was one."""
     criteria: list[Criterion]
     same: Rate | None
     """Parts that got the same decision each time; None: none was shown twice."""
@@ -117,8 +117,11 @@ class Analysis:
             for known, what in ((Known.GOOD, "false alarms"), (Known.BAD, "misses"))
             if not any(one.name == OF_KIND[known] for one in self.criteria)
         ]
-        if self.unjudged > STRANGE_SHARE * self.trials:
-            found.append(f"{self.unjudged} of {self.trials} trials were faults: mend why, and show those parts again.")
+        if self.unsettled:
+            names = ", ".join(self.unsettled)
+            found.append(
+                f"There was no decision when these parts were shown last: {names}. Mend why, and show them again."
+            )
         return found
 
 
@@ -146,8 +149,9 @@ def analyse(trials: Sequence[Trial], production: Sequence[float] = ()) -> Analys
         grey = (threshold - half, threshold + half)
     return Analysis(
         trials=len(trials),
-        parts={known: len({one.part for one in trials if one.known is known}) for known in Known},
+        parts={known: len({one.part for one in of[known]}) for known in Known},
         unjudged=len(trials) - len(judged),
+        unsettled=sorted(part for part, some in _by_part(trials).items() if not some[-1].is_judged),
         criteria=_criteria(judged, of),
         same=_same(judged),
         spread=spread,

@@ -37,7 +37,9 @@ FREE_SHARE, FREE_BYTES = 0.05, 256_000_000
 MOST_KNOWN = 100
 """Known parts of a camera; pictures of further ones are kept as those of any part."""
 NEWEST_KNOWN = 30
-"""Of a known part so many pictures are kept beside the first."""
+"""Of a known part so many pictures are kept beside the first …"""
+FEWEST_KNOWN = 2
+"""… and so many where there is no room."""
 AT_ONCE = 1000
 """Pictures that are looked up together, of those that are to be given up next."""
 CLOCK_IS_SET = "2025"
@@ -172,6 +174,8 @@ class Shelf:
         if self._marked_bytes + count > self._most_bytes:
             self._count_marked()
         if self._marked_bytes + count > self._most_bytes:
+            self._thin_out_all()
+        if self._marked_bytes + count > self._most_bytes:
             raise StartError(
                 f"The archive {self.folder} has no room: pictures that were marked, and those of known parts, take "
                 f"{self._marked_bytes / 1e9:.3g} GB, and the next one {count / 1e9:.3g} GB. Raise archive.max_gb, or "
@@ -250,9 +254,15 @@ class Shelf:
         names = {place.name for place in self._folders(self.folder / camera / CHALLENGED)}
         return pictures.folder_of(known) in names or len(names) < MOST_KNOWN
 
-    def _thin_out(self, place: Path) -> None:
+    def _thin_out_all(self) -> None:
+        """Of known parts keep no more than what may be held against the next picture."""
+        for camera in self._cameras():
+            for place in self._folders(camera / CHALLENGED):
+                self._thin_out(place, FEWEST_KNOWN)
+
+    def _thin_out(self, place: Path, newest: int | None = None) -> None:
         """Keep the first picture of a known part, and the newest."""
-        for name, size in sorted(self._ours(place))[1:-NEWEST_KNOWN]:
+        for name, size in sorted(self._ours(place))[1 : -(newest or NEWEST_KNOWN)]:
             with suppress(OSError):
                 (place / name).unlink()
                 self._add(place / name, -size)

@@ -27,6 +27,8 @@ READY_S = 180.0
 STOP_S = 20.0
 LAST_WORDS = 2000
 """Characters."""
+OPENS_S = 5.0
+"""So long a camera may take to open, which is also what one does that hangs meanwhile."""
 EXTRA = "extra"
 """The camera that comes and goes."""
 
@@ -108,7 +110,7 @@ class Configured:
             f'  - {{{key}: {name}, source: "{self.settings.source(name)}", '
             f"model: {self.models[self.model_of.get(name, 0)].path}, "
             f"threshold: {'null' if threshold is None else repr(threshold)}, deadline_ms: 1000, frozen_ms: 500, "
-            "read_timeout_ms: 500, open_timeout_ms: 10000}"
+            f"read_timeout_ms: 500, open_timeout_ms: {OPENS_S * 1000:g}}}"
         )
 
 

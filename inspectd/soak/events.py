@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from inspectd.client import Control, RefusalError
-from inspectd.soak.daemon import EXTRA, Soaked
+from inspectd.soak.daemon import EXTRA, OPENS_S, Soaked
 from inspectd.soak.truth import Truth
 from inspectd.wire.requests import (
     BypassRequest,
@@ -38,6 +38,9 @@ LISTENER = (
     "import sys, zmq; s = zmq.Context().socket(zmq.SUB); s.subscribe(b''); s.connect(sys.argv[1])\nwhile 1: s.recv()"
 )
 LISTENS_S, STOPPED_S, FULL_S, BYPASS_S = 3.0, 6.0, 6.0, 1.0
+ANSWER_S = 5.0
+"""A bypass is written down first, on a disk that may be full."""
+MOST_MARKS = 50
 HIGHER = 0.01
 """By so much of itself a threshold is raised: a little."""
 BLOCK = bytes(1 << 20)
@@ -58,6 +61,8 @@ class Events:
         self.done: Counter[str] = Counter()
         self.wrong: list[str] = []
         """What the daemon should have done, and did not."""
+        self._gone_ns = 0
+        """Since when the camera that comes and goes is not there."""
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     def __enter__(self) -> Events:
@@ -139,8 +144,8 @@ class Events:
 
     def bypass(self) -> None:
         """Nothing is inspected for a moment."""
-        camera, now_ns = self._any(), time.monotonic_ns()
-        self._truth.happened(camera, now_ns, now_ns + int(BYPASS_S * 1e9))
+        camera = self._any()
+        self._disturb(camera, BYPASS_S + ANSWER_S)
         self._ask(BypassRequest(camera=camera, seconds=BYPASS_S, by=BY, why="soak"), MAY_FAIL)
 
     def snapshot(self) -> None:
@@ -152,7 +157,9 @@ class Events:
         self._ask(CaptureRequest(camera=self._any(), n=4), MAY_FAIL)
 
     def mark(self) -> None:
-        """What a person says of a part."""
+        """What a person says of a part; its picture is kept for ever, so that not too many may be."""
+        if self.done["mark"] >= MOST_MARKS:
+            return
         camera = self._any()
         seq = self._state(camera)["last_seq"]
         self._ask(MarkRequest(camera=camera, seq=max(1, seq - 30), say="good", by=BY), MAY_FAIL | {"bad_value"})
@@ -187,11 +194,14 @@ class Events:
     def camera_comes(self) -> None:
         """One camera more, which is opened; or it is there already."""
         self._soaked.configured.has_extra = True
-        self._disturb(EXTRA)
+        self._truth.happened(EXTRA, self._gone_ns, time.monotonic_ns())
         self._reload()
+        self._truth.happened(EXTRA, self._gone_ns, time.monotonic_ns())
 
     def camera_goes(self) -> None:
         """It is taken away again."""
+        if self._soaked.configured.has_extra:
+            self._gone_ns = time.monotonic_ns()
         self._soaked.configured.has_extra = False
         self._disturb(EXTRA)
         self._reload()
@@ -215,9 +225,12 @@ class Events:
     def _reload(self) -> None:
         """Have it read; that a camera's pictures have another size just now is a reason to refuse its new model."""
         self._soaked.write()
-        now_ns = time.monotonic_ns()
-        is_resized = self._truth.is_resized(self._soaked.configured.settings.names, now_ns)
-        self._ask(ReloadRequest(), frozenset({"bad_value"}) if is_resized else frozenset())
+        asked_ns, names = time.monotonic_ns(), self._soaked.configured.settings.names
+        try:
+            self._ask(ReloadRequest())
+        except RefusalError:
+            if not self._truth.is_resized(names, asked_ns, time.monotonic_ns()):
+                raise
 
     # From outside
 
@@ -263,15 +276,15 @@ class Events:
     def _signal(self, number: signal.Signals) -> None:
         """Send a signal to one of the processes that read cameras."""
         for name in (*self._soaked.configured.settings.names, EXTRA):  # it is not known which camera is whose
-            self._disturb(name)
+            self._disturb(name, OPENS_S)
         children = self._soaked.children()
         if children:
             with suppress(psutil.NoSuchProcess):  # its camera was unplugged just now
                 self._random.choice(children).send_signal(number)
 
-    def _disturb(self, camera: str) -> None:
+    def _disturb(self, camera: str, seconds: float = 0.0) -> None:
         now_ns = time.monotonic_ns()
-        self._truth.happened(camera, now_ns, now_ns)
+        self._truth.happened(camera, now_ns, now_ns + int(seconds * 1e9))
 
     def _any(self) -> str:
         return self._random.choice(self._soaked.configured.settings.names)

@@ -14,7 +14,7 @@ from inspectd.addresses import free_port
 from inspectd.client import Control, Subscription
 from inspectd.following import Follower, Missed
 from inspectd.sim.line import SIZES
-from inspectd.soak.daemon import Configured, Model, Settings, Soaked
+from inspectd.soak.daemon import EXTRA, Configured, Model, Settings, Soaked
 from inspectd.soak.events import Events
 from inspectd.soak.gauges import Gauges, Sample, Trend, trends_of
 from inspectd.soak.latency import Latencies
@@ -163,8 +163,8 @@ class _Listener:
 
     def listen(self, until_s: float, events: Events, say: Callable[[str], None]) -> None:
         """Listen for a while; StartError: the daemon has ended."""
-        self._began_s = time.monotonic()
-        next_s = self._began_s + SAY_EVERY_S
+        self._began_s = self._began_s or time.monotonic()
+        next_s = time.monotonic() + SAY_EVERY_S
         while (now_s := time.monotonic()) < until_s:
             self._receive()
             while self._states.receive(0) is not None:
@@ -196,7 +196,8 @@ class _Listener:
                 last[state.camera] = state
         if has_ended:
             return took_s
-        for name in self._soaked.configured.settings.names:
+        configured = self._soaked.configured
+        for name in [*configured.settings.names, *([EXTRA] if configured.has_extra else [])]:
             self._truth.check_end(name, ended_ns)
             if name not in last:
                 self._truth.note("missing", f"camera {name}: there was no state/ of it at the end")
@@ -230,8 +231,8 @@ class _Listener:
         self._truth.heard(verdict)
         if verdict.t.captured is not None and verdict.verdict in ("ok", "ng") and self._began_s:
             share = (time.monotonic() - self._began_s) / self._seconds
-            quarter = min(QUARTERS - 1, int(QUARTERS * share))
-            self.quarters[quarter].note((verdict.t.published - verdict.t.captured) / 1e6)
+            if share < 1:
+                self.quarters[int(QUARTERS * share)].note((verdict.t.published - verdict.t.captured) / 1e6)
 
 
 def _look_at_what_is_kept(soaked: Soaked, truth: Truth) -> None:

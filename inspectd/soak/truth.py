@@ -21,6 +21,8 @@ from inspectd.wire.messages import VerdictMessage
 SECOND = 1_000_000_000
 AFTER_NS = 4 * SECOND
 """So long after something has happened to a camera its pictures may still be missing: it is opened again."""
+REMEMBERED_NS = 300 * SECOND
+"""So long it is remembered that something happened; pictures are followed sooner than that."""
 SILENCE_NS = 2 * SECOND
 """So long no verdict on a picture may be missing while nothing is wrong, and nothing has just happened."""
 LATE = frozenset({Reason.DEADLINE, Reason.OVERLOAD})
@@ -92,14 +94,15 @@ class Truth:
 
     def happened(self, camera: str, start_ns: int, end_ns: int) -> None:
         """Take note that something was done to a camera, which may cost it pictures. From any thread."""
-        self._happened = [*self._happened[-200:], (camera, start_ns, end_ns)]
+        young = [one for one in self._happened if one[2] > end_ns - REMEMBERED_NS]
+        self._happened = [*young, (camera, start_ns, end_ns)]
 
-    def is_resized(self, cameras: Iterable[str], now_ns: int) -> bool:
-        """Whether a camera's pictures have another size just now, or had a moment ago. From any thread."""
+    def is_resized(self, cameras: Iterable[str], start_ns: int, end_ns: int) -> bool:
+        """Whether a camera's pictures had another size within a while, or shortly before. From any thread."""
         return any(
             one.trouble is Trouble.RESIZED
             for name in cameras
-            for one in self._shown(name).script.between(now_ns - AFTER_NS, now_ns + SECOND)
+            for one in self._shown(name).script.between(start_ns - AFTER_NS, end_ns)
         )
 
     def missed(self, camera: str, first: int, last: int | None, why: str) -> None:

@@ -162,7 +162,7 @@ class ChallengesMessage(msgspec.Struct, frozen=True):
     why_not: str | None
     """Why nothing is `ok` at present; null: known parts are no reason."""
     due_in_s: float | None
-    """When the next one must be told; null: never. Null, too, where none was yet."""
+    """When the next one must be told; 0: it is due. Null: never."""
     told: dict[Known, str]
     """By kind, when one was told last."""
 

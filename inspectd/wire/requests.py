@@ -168,6 +168,8 @@ class ChallengeRequest(_Request, frozen=True, kw_only=True, tag="challenge"):
     next: bool = False
     study: bool = False
     """Only say what comes of it: nothing follows."""
+    cancel: bool = False
+    """Show none: the part that is expected does not come. Then the result is null."""
     within_s: Annotated[float, Meta(gt=0, le=LONGEST_CHALLENGE_S)] = 30.0
     """So long a part is waited for."""
     by: By

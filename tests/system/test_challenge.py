@@ -179,6 +179,29 @@ def test_a_part_that_does_not_come_changes_nothing(tmp_path: Path, small_model: 
         assert [one.what for one in changes(daemon)] == ["start", "challenge"]
 
 
+def test_a_part_that_is_not_shown_after_all_is_withdrawn(tmp_path: Path, small_model: Path) -> None:
+    with running(tmp_path / "d", line(small_model, TRIGGERED)) as (daemon, control):
+        with Control(daemon.control) as other, ThreadPoolExecutor() as pool:
+            waiting = pool.submit(refused, other, ChallengeRequest(camera="top", say="bad", next=True, by="anna"))
+            time.sleep(0.3)
+            assert ask(control, ChallengeRequest(camera="top", say="bad", cancel=True, by="anna")) is None
+            assert waiting.result().code == "cancelled"
+        assert ask(control, TriggerRequest(camera="top", wait=True))["verdict"] == "ok", "it is any part"
+        assert show(control, "good")["passed"]
+        assert ask(control, ChallengeRequest(camera="top", say="bad", cancel=True, by="anna")) is None
+
+
+def test_what_was_answered_is_known_after_a_kill(tmp_path: Path, small_model: Path) -> None:
+    with running(tmp_path / "d", line(small_model)) as (daemon, control):
+        judged(daemon)
+        assert show(control, "bad", "M-7")["passed"] is False
+        daemon.process.kill()
+        daemon.process.wait()
+    with running(tmp_path / "d", line(small_model)) as (daemon, _):
+        assert {one["reason"] for one in since(daemon)} == {"bypass"}
+        assert [one.what for one in changes(daemon)].count("challenge") == 1
+
+
 def test_products_that_parts_name_are_not_asked_for_the_name_of_a_known_part(tmp_path: Path, small_model: Path) -> None:
     recipes = f'{TRIGGERED}, recipes: {{A: {{parts: "A-*"}}, B: {{parts: "B-*", threshold: -1.0e9}}}}'
     with running(tmp_path / "d", line(small_model, recipes)) as (_, control):

@@ -123,9 +123,10 @@ def test_what_had_no_decision_counts_nowhere_and_is_told() -> None:
     assert (found.trials, found.unjudged) == (6, 2)
     assert criterion(found, "miss rate").basis == "0 of 2 decisions on 1 parts"
     notes = report.notes_of(found)
-    assert any("2 of 6 trials were faults: mend why" in note for note in notes)
+    assert any("no decision when these parts were shown last: bad0, bad1." in note for note in notes)
     assert not found.is_accepted
-    assert found.parts == {GOOD: 1, BAD: 2}, "one was never judged"
+    again = analyse([*decided(BAD, ["xx?x", "?x"]), *decided(GOOD, ["oo"])])
+    assert (again.unsettled, again.is_accepted) == ([], True), "they were shown again"
 
 
 def test_a_study_of_one_kind_says_nothing_of_the_other() -> None:

@@ -79,6 +79,21 @@ def test_of_a_known_part_the_first_picture_and_the_newest_stay(
     assert pictures.parse_name(found) == kept[2]
 
 
+def test_known_parts_leave_room_for_others(make_line: Callable[..., Line]) -> None:
+    line = make_line(max_bytes=12_500 * 6)
+    for seed in range(6):
+        line.judge(noise(seed), known=Challenge(Known.BAD, "M-7"))
+    for seed in range(10, 14):
+        line.judge(noise(seed))
+    line.files()
+    health = line.archive.health
+    assert (health.detail, health.lost) == (None, {})
+    kept = pictures.of_known_part(line.folder, "top", Challenge(Known.BAD, "M-7"))
+    assert len(kept) <= 6
+    assert pictures.parse_name(kept[0].name) is not None
+    assert "_1_" in kept[0].name, "the first one stays"
+
+
 def test_a_camera_may_be_called_as_a_folder_is(tmp_path: Path) -> None:
     assert pictures.camera_of(tmp_path / "challenged" / "2026-11-29" / "x.png") == "challenged"
     assert not pictures.stays(tmp_path / "challenged" / "2026-11-29" / "x.png")

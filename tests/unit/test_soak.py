@@ -174,6 +174,24 @@ def test_a_fault_must_have_a_reason_that_is_known_here(truth: Truth, reason: Rea
     assert truth.wrong == {"faults": 1}
 
 
+def test_a_camera_that_was_taken_away_for_a_while_was_not_silent(truth: Truth) -> None:
+    gone_ns, back_ns = QUIET + PERIOD, QUIET + 76 * SECOND
+    truth.happened("camera0", gone_ns, gone_ns)
+    truth.happened("camera0", gone_ns, back_ns)
+    truth.heard(verdict(1, 1, 0, QUIET))
+    truth.heard(verdict(2, 2, 0, back_ns + SECOND))
+    truth.check_end("camera0", back_ns + SECOND)
+    assert truth.wrong == {}
+
+
+def test_what_happened_is_remembered_until_pictures_are_followed(truth: Truth) -> None:
+    truth.happened("camera0", QUIET, QUIET)
+    for i in range(1000):
+        truth.happened("camera1", QUIET + i, QUIET + i)
+    truth.heard(verdict(1, 1, 0, QUIET, verdict=Outcome.FAULT, reason=Reason.BYPASS))
+    assert truth.wrong == {}
+
+
 def test_few_verdicts_may_be_late_and_not_many(truth: Truth) -> None:
     hear(truth, 2000, lambda i: {"verdict": Outcome.FAULT, "reason": Reason.DEADLINE} if i < 2 else {})
     truth.check_late()
