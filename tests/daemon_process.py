@@ -79,6 +79,11 @@ class DaemonProcess:
             elif has_ended:
                 assert until(self), f"the daemon ended with {self.process.returncode}:\n{self.log}"
 
+    def alarms(self, camera: str = "top") -> set[str]:
+        """Return the alarms in the last state of a camera."""
+        last = next((one for one in reversed(self.states) if one["camera"] == camera), None)
+        return {one["alarm"] for one in last["alarms"]} if last is not None else set()
+
     def listen_to_the_end(self, timeout_s: float = 120) -> int:
         """Collect messages until the daemon has ended; return its exit code."""
         self.listen(lambda d: d.process.poll() is not None, timeout_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,10 @@ def test_a_child_whose_driver_leaks_gives_way_to_the_others_and_goes_on(
         before = good(daemon)
         daemon.listen(lambda d: good(d) >= before + 3)
         assert captures_of(daemon.process.pid) == [child]
+        daemon.listen(lambda d: d.alarms() == {"driver_leaks"})
+        camera.be("ok")
+        os.kill(child, signal.SIGKILL)  # which gives back what it has taken
+        daemon.listen(lambda d: good(d) >= before + 6 and not d.alarms())
 
 
 def test_a_camera_that_is_not_there_at_the_start_is_declared_and_taken_when_it_comes(

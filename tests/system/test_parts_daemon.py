@@ -16,7 +16,7 @@ from run_here import run_here
 
 from inspectd.client import Control
 from inspectd.model.calibration import CameraRecord
-from inspectd.wire.requests import ModelRequest, SnapshotRequest, TriggerRequest
+from inspectd.wire.requests import ModelRequest, ReloadRequest, SnapshotRequest, TriggerRequest
 
 SEED = 21
 BELT = f"sim://belt?seed={SEED}&fps=20&width={SIZE[0]}&height={SIZE[1]}&speed=1&unrest=0.5"
@@ -111,6 +111,11 @@ def test_a_belt_that_cannot_be_looked_at_is_a_fault_and_is_told_in_the_state(tmp
         daemon.listen(lambda d: len(d.states) > 3, timeout_s=60)
         assert daemon.states[-1]["inspecting"] is False
         assert len(daemon.verdicts) == 1
+        daemon.listen(lambda d: d.alarms() == {"parts_unseen"})
+        daemon.config.write_text(daemon.config.read_text().replace(dark, BELT))
+        with Control(daemon.control) as control:
+            assert ask(control, ReloadRequest())["reopened"] == ["top"]
+        daemon.listen(lambda d: d.states[-1]["inspecting"] and not d.alarms())
 
 
 @pytest.mark.parametrize(
