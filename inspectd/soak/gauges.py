@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,12 +48,13 @@ class Allowed:
         return after - before > max(self.least, self.share * before)
 
 
+PROCESSES = "processes"
 FIGURES = (
     Allowed("memory of the daemon", "MB", lambda one: one.daemon_mb, 0.03, 8.0),
     Allowed("memory with its cameras", "MB", lambda one: one.all_mb, 0.03, 16.0),
     Allowed("descriptors", "", lambda one: one.descriptors, 0.0, 4.0),
     Allowed("threads", "", lambda one: one.threads, 0.0, 2.0),
-    Allowed("processes", "", lambda one: one.processes, 0.0, 1.0),
+    Allowed(PROCESSES, "", lambda one: one.processes, 0.0, 1.0),
 )
 
 
@@ -72,17 +74,19 @@ class Trend:
 
 
 def trends_of(samples: Sequence[Sample]) -> list[Trend]:
-    """Return what became of each figure."""
+    """Return what became of each figure, at the moments when as many cameras as usual were there."""
     if not samples:
         return []
     began_s, ended_s = samples[0].at_s, samples[-1].at_s
     warm = [one for one in samples if one.at_s >= began_s + WARM_UP * (ended_s - began_s)]
-    quarter = max(1, len(warm) // 4)
+    usual, _ = Counter(one.processes for one in warm).most_common(1)[0]
+    alike = [one for one in warm if one.processes == usual]
+    quarter = max(1, len(alike) // 4)
     found = []
     for figure in FIGURES:
-        values = [figure.of(one) for one in warm]
+        values = [figure.of(one) for one in (warm if figure.name == PROCESSES else alike)]
         before, after = median(values[:quarter]), median(values[-quarter:])
-        is_flat = None if len(warm) < FEWEST else not figure.grown(before, after)
+        is_flat = None if len(alike) < FEWEST else not figure.grown(before, after)
         found.append(Trend(figure.name, figure.unit, before, after, max(values), is_flat))
     return found
 

@@ -231,6 +231,20 @@ def test_what_grows_to_the_end_is_not() -> None:
     assert memory.before < memory.after <= memory.most
 
 
+def test_a_camera_more_at_the_end_is_no_growth() -> None:
+    few, many = samples(lambda _: 500), samples(lambda _: 530)
+    mixed = [
+        Sample(one.at_s, one.daemon_mb, one.all_mb, one.descriptors, one.threads, 5 if one in many else 6)
+        for one in (
+            *(few[i] if i % 3 else many[i] for i in range(60)),
+            *(many[i] if i % 3 else few[i] for i in range(60, 100)),
+        )
+    ]
+    assert {one.is_flat for one in trends_of(mixed)} == {True}
+    leaks = samples(lambda share: 500 + 60 * share)
+    assert trends_of(leaks)[0].is_flat is False
+
+
 def test_a_short_soak_says_nothing_of_that() -> None:
     assert {one.is_flat for one in trends_of(samples(lambda _: 500, FEWEST // 2))} == {None}
     assert trends_of([]) == []
