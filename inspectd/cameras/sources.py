@@ -43,6 +43,8 @@ SIMULATIONS = {
     "belt": ("seed", "fps", "pictures", "defects", "width", "height", "speed", "unrest"),
 }
 """What may be asked of each."""
+MISBEHAVING = frozenset({"faults", "lamp"})
+"""What makes a simulated line a camera whose light, lens and place are looked at."""
 VIDEO_MAJOR = 81
 ARAVIS = "aravis://"
 
@@ -91,7 +93,7 @@ class Source:
     def is_camera(self) -> bool:
         """A camera, plugged in or on the network: one that can be bumped. So can a simulated one that misbehaves."""
         return self.kind in (Kind.DEVICE, Kind.URL, Kind.ARAVIS) or (
-            self.kind is Kind.SIMULATED and "faults" in self._query
+            self.kind is Kind.SIMULATED and not MISBEHAVING.isdisjoint(self._query)
         )
 
     @property

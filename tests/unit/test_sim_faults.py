@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from inspectd.cameras.grabbers.base import Broken, Grabbed, Nothing
 from inspectd.cameras.grabbers.simulated import SimulatedGrabber
 from inspectd.cameras.protocol import CaptureSettings
+from inspectd.cameras.sources import parse_source
 from inspectd.errors import CameraError
 from inspectd.sim.faults import SECOND, Lamp, Script, Trouble, spoil
 from inspectd.sim.line import Line
@@ -101,3 +102,10 @@ def test_a_lamp_ages_evenly_and_then_stays() -> None:
     assert found == [200, 200, 150, 100, 100]
     assert Lamp(1.0, 100.0, 0.0).light(picture, 50.0) is picture
     assert int(Lamp(0.5, 0.0, 1000.0).light(picture, 1000.0).max()) == 100
+
+
+@pytest.mark.parametrize(
+    ("query", "is_camera"), [("", False), ("?seed=1", False), ("?faults=1", True), ("?lamp=0.7", True)]
+)
+def test_a_line_that_misbehaves_is_looked_at_as_a_camera_is(query: str, is_camera: bool) -> None:
+    assert parse_source(f"sim://line{query}").is_camera is is_camera
