@@ -303,7 +303,7 @@ def message_of(challenges: Challenges) -> ChallengesMessage | None:
     return ChallengesMessage(
         why_not=challenges.why_not(),
         due_in_s=None if due_in_s is None else max(0.0, round(due_in_s, 1)),
-        told={known: rfc3339(round(at_s * 1e9)) for known, at_s in told_at_s.items()},
+        told={str(known): rfc3339(round(at_s * 1e9)) for known, at_s in told_at_s.items()},
     )
 
 

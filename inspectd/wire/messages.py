@@ -163,8 +163,8 @@ class ChallengesMessage(msgspec.Struct, frozen=True):
     """Why nothing is `ok` at present; null: known parts are no reason."""
     due_in_s: float | None
     """When the next one must be told; 0: it is due. Null: never."""
-    told: dict[Known, str]
-    """By kind, when one was told last."""
+    told: dict[str, str]
+    """By kind, `good` or `bad`, when one was told last."""
 
 
 class StateMessage(msgspec.Struct, frozen=True):

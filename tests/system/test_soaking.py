@@ -34,6 +34,7 @@ def test_a_short_soak_holds_the_daemon_to_the_truth(tmp_path: Path) -> None:
 
 
 def test_a_soak_that_cannot_keep_its_result_does_not_begin(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").write_text("no folder")
     asked = ["soak", "--json", str(tmp_path / "nowhere" / "soak.json")]
     ended = subprocess.run(
         [sys.executable, "-m", "inspectd", *asked], capture_output=True, text=True, check=False, timeout=60
