@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import psutil
 
 from inspectd.addresses import free_port
 from inspectd.bench.models import Kind, write_random_model
+from inspectd.bench.repeated import Repeated
 from inspectd.bench.rows import Row
 from inspectd.client import Message, Subscription
 from inspectd.errors import StartError
@@ -57,7 +57,8 @@ def measure(line: Line) -> Row:
             command = [sys.executable, "-m", "inspectd", "run", "--config", str(folder / "inspectd.yaml")]
             daemon = subprocess.Popen(command, stderr=log)
             try:
-                with _Scraper(port) as scraper:
+                scraper = _Scraper(port)
+                with Repeated(SCRAPE_S, scraper.scrape):
                     seen = _listen(f"ipc://{folder}/verdicts", line, daemon, folder / "log")
                 memory_mb = psutil.Process(daemon.pid).memory_info().rss / 1e6  # without its capture children
             finally:
@@ -150,23 +151,13 @@ def _displaced(verdicts: Sequence[VerdictMessage]) -> int:
 
 
 class _Scraper:
-    """Asks for the metrics again and again, as Prometheus does, only more often."""
+    """Asks for the metrics, as Prometheus does, only more often."""
 
     def __init__(self, port: int) -> None:
         self.last = ""
         self._address = f"http://127.0.0.1:{port}/metrics"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> _Scraper:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(SCRAPE_S):
-            with suppress(OSError), urllib.request.urlopen(self._address, timeout=5) as answer:  # it may still start
-                self.last = answer.read().decode()
+    def scrape(self) -> None:
+        """Ask once."""
+        with suppress(OSError), urllib.request.urlopen(self._address, timeout=5) as answer:  # it may still start
+            self.last = answer.read().decode()

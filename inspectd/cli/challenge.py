@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -20,8 +19,7 @@ ANSWER_S = 60.0
 @click.option("--part", metavar="ID", help="Which known part it is: its pictures are held against its earlier ones.")
 @click.option("--next", "is_next", is_flag=True, help="Mode trigger: it comes down the line, which triggers for it.")
 @click.option("--within", "within_s", type=float, default=30.0, show_default=True, help="Seconds to wait for the part.")
-@click.option("--by", help="Who shows it.  [this user]")
-@click.option("--why", help="Noted beside it.")
+@connecting.signed
 @connecting.control
 @connecting.keys
 def command(
@@ -44,19 +42,12 @@ def command(
     """
     import msgspec
 
-    from inspectd.errors import UsageError
     from inspectd.wire.requests import ChallengeRequest, StatusRequest
 
     keys = connecting.read_keys(server_key, key)
-    fields: dict[str, Any] = {"cmd": "challenge", "camera": camera, "say": say, "part": part, "next": is_next}
-    fields |= {"within_s": within_s, "by": by or connecting.user(), "why": why}
-    try:
-        request = msgspec.convert(fields, ChallengeRequest)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"The challenge is not what was expected: {error}.") from None
-    connecting.ask(
-        control, keys, StatusRequest(), HERE_S
-    )  # so that nobody waits a minute for a daemon that is not there
+    fields = {"camera": camera, "say": say, "part": part, "next": is_next, "within_s": within_s, "by": by, "why": why}
+    request = connecting.built(ChallengeRequest, "challenge", **fields)
+    connecting.ask(control, keys, StatusRequest(), HERE_S)  # nobody waits a minute for a daemon that is not there
     try:
         said = connecting.ask(control, keys, request, within_s + ANSWER_S)
     except KeyboardInterrupt:  # else the next part of the line would be taken for it

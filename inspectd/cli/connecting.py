@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inspectd.client import Keys
     from inspectd.wire.requests import Request
 
+T = TypeVar("T")
 PASSING = frozenset({"busy", "timeout", "shutdown", "internal", "journal", "failed"})
 """Codes of refusals that another attempt may not get."""
 PUBLISHED, CONTROL = "tcp://127.0.0.1:5556", "tcp://127.0.0.1:5557"
@@ -50,6 +51,23 @@ def read_keys(server_key: Path | None, key: Path | None) -> Keys | None:
     if server_key is None or key is None:
         raise UsageError("Of --server-key and --key one is missing; expected both, or none on the loopback.")
     return Keys.read(server_key, key)
+
+
+def signed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Ask for who does it, and why: both are noted in the audit."""
+    why = click.option("--why", help="Noted beside it.")
+    return click.option("--by", help="Who says so.  [this user]")(why(command))
+
+
+def built(kind: type[T], what: str, **fields: Any) -> T:
+    """Return a request of this kind, signed by this user where nobody else is named; UsageError: a field is wrong."""
+    import msgspec
+
+    fields["by"] = fields["by"] or user()
+    try:
+        return msgspec.convert({"cmd": what, **fields}, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"The {what} is not what was expected: {error}.") from None
 
 
 def user() -> str:

@@ -20,8 +20,7 @@ TIMEOUT_S = 30.0
 @click.argument("say", type=click.Choice(["good", "bad"]))
 @click.option("--camera", help="Whose verdict it is.  [the only camera]")
 @click.option("--epoch", help="Of which start of the daemon.  [the present one]")
-@click.option("--by", help="Who says so.  [this user]")
-@click.option("--why", help="Noted beside it.")
+@connecting.signed
 @connecting.control
 @connecting.keys
 def command(
@@ -39,27 +38,11 @@ def command(
 
     Its picture, if the archive has one, stays for the next calibration (calibrate --with-marked).
     """
-    import msgspec
-
-    from inspectd.errors import UsageError
     from inspectd.wire.requests import MarkRequest
 
     keys = connecting.read_keys(server_key, key)
-    try:
-        request = msgspec.convert(
-            {
-                "cmd": "mark",
-                "camera": camera or _only_camera(control, keys),
-                "epoch": epoch,
-                "seq": seq,
-                "say": say,
-                "by": by or connecting.user(),
-                "why": why,
-            },
-            MarkRequest,
-        )
-    except msgspec.ValidationError as error:
-        raise UsageError(f"The mark is not what was expected: {error}.") from None
+    where = camera or _only_camera(control, keys)
+    request = connecting.built(MarkRequest, "mark", camera=where, epoch=epoch, seq=seq, say=say, by=by, why=why)
     said = connecting.ask(control, keys, request, TIMEOUT_S)
     if said["picture"] is None:
         click.echo(

@@ -202,11 +202,6 @@ class Challenges:
         return self._failed
 
     @property
-    def limits(self) -> Limits:
-        """Seconds within which each kind must be told again."""
-        return self._limits
-
-    @property
     def told_at_s(self) -> Mapping[Known, float]:
         """By kind, when a known part was told last, by the wall clock."""
         return {known: wall_s for known, (_, wall_s) in tuple(self._passed_s.items())}

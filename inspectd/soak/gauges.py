@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -92,26 +91,16 @@ def trends_of(samples: Sequence[Sample]) -> list[Trend]:
 
 
 class Gauges:
-    """Measures a process and its children until it is closed."""
+    """Measures a process and its children."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
-        self._stop = threading.Event()
         self.samples: list[Sample] = []
-        self._thread = threading.Thread(target=self._run, name="gauges", daemon=True)
 
-    def __enter__(self) -> Gauges:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
-            with suppress(psutil.Error):  # a child has just ended; the next look sees it no more
-                self.samples.append(self._look())
+    def measure(self) -> None:
+        """Measure once."""
+        with suppress(psutil.Error):  # a child has just ended; the next look sees it no more
+            self.samples.append(self._look())
 
     def _look(self) -> Sample:
         family = [self._process, *self._process.children(recursive=True)]

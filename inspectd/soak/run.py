@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 
 from inspectd.addresses import free_port
+from inspectd.bench.repeated import Repeated
 from inspectd.client import Control, Subscription
 from inspectd.following import Follower, Missed
 from inspectd.sim.line import SIZES
 from inspectd.soak.daemon import EXTRA, Configured, Model, Settings, Soaked
 from inspectd.soak.events import Events
-from inspectd.soak.gauges import Gauges, Sample, Trend, trends_of
+from inspectd.soak.gauges import EVERY_S, Gauges, Sample, Trend, trends_of
 from inspectd.soak.latency import Latencies
 from inspectd.soak.truth import Truth
 from inspectd.wire.messages import StateMessage, VerdictMessage
@@ -92,7 +93,8 @@ def soak(
     soaked = Soaked(folder, Configured(models, settings), free_port())
     listener = _Listener(soaked, truth, seconds)
     try:
-        with listener, Gauges(soaked.process.pid) as gauges:
+        gauges = Gauges(soaked.process.pid)
+        with listener, Repeated(EVERY_S, gauges.measure):
             listener.wait_until_ready()
             began_s, began_ns = time.monotonic(), time.monotonic_ns()
             with Events(soaked, truth, every_s, settings.seed) as events:
