@@ -38,7 +38,7 @@ URL_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp"}
 SIMULATIONS = {
     "line": (
         *("seed", "fps", "parts", "defects", "width", "height", "hang", "unplug", "freeze", "ahead"),
-        *("faults", "every", "longest", "lamp", "ages", "wear"),
+        *("faults", "every", "longest", "lamp", "ages", "wear", "renewed"),
     ),
     "belt": ("seed", "fps", "pictures", "defects", "width", "height", "speed", "unrest"),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import Generic, TypeVar
 
 import cv2
@@ -85,15 +86,17 @@ class Script(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
-    """One that ages: evenly, from its full brightness to a share of it; times of the monotonic clock."""
+    """One that ages: evenly, from its full brightness to a share of it, until it is renewed; times of the monotonic
+    clock."""
 
     share: float
     ages_s: float
     began_s: float
+    renewed_s: float = inf
 
     def light(self, picture: NDArray[np.uint8], now_s: float) -> NDArray[np.uint8]:
         """Return a picture as it is in this lamp's light; itself where the lamp does not age."""
-        if self.share == 1:
+        if self.share == 1 or now_s >= self.renewed_s:
             return picture
         gone = min(1.0, max(0.0, now_s - self.began_s) / self.ages_s) if self.ages_s > 0 else 1.0
         return np.asarray(cv2.convertScaleAbs(picture, alpha=1 + gone * (self.share - 1)), np.uint8)

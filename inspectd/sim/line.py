@@ -8,6 +8,7 @@ lights it above a belt, and adds the sensor's noise. Lengths are in units of the
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,6 +123,12 @@ class Line:
         y, x = np.ogrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
         self._x, self._y, self._vignette = _f32(x), _f32(y), _f32(1 - 0.35 * (x * x + y * y))
         self._gloss = gloss(x * width, y * height)
+
+    def with_a_new_tool(self) -> Line:
+        """Return this line with parts that are not worn."""
+        renewed = copy.copy(self)
+        renewed._wear = 0.0
+        return renewed
 
     def part(self, number: int) -> Part:
         """Return the truth about part `number`."""

@@ -12,6 +12,7 @@ from inspectd.cameras.grabbers.simulated import SimulatedGrabber
 from inspectd.cameras.protocol import CaptureSettings
 from inspectd.cameras.sources import parse_source
 from inspectd.errors import CameraError
+from inspectd.records import Picture
 from inspectd.sim.faults import SECOND, Lamp, Script, Trouble, spoil
 from inspectd.sim.line import Line
 
@@ -102,6 +103,24 @@ def test_a_lamp_ages_evenly_and_then_stays() -> None:
     assert found == [200, 200, 150, 100, 100]
     assert Lamp(1.0, 100.0, 0.0).light(picture, 50.0) is picture
     assert int(Lamp(0.5, 0.0, 1000.0).light(picture, 1000.0).max()) == 100
+
+
+def test_lamp_and_tool_can_be_renewed() -> None:
+    picture = np.full((4, 4, 3), 200, np.uint8)
+    lamp = Lamp(0.5, 100.0, 1000.0, 1200.0)
+    assert [int(lamp.light(picture, at_s).max()) for at_s in (1100, 1199, 1200)] == [100, 100, 200]
+    line = "sim://line?seed=1&fps=1000&width=64&height=64"
+    worn, renewed, new = (
+        picture_of(line + more) for more in ("&wear=1&lamp=0.5&ages=0", "&wear=1&lamp=0.5&ages=0&renewed=0", "")
+    )
+    np.testing.assert_array_equal(renewed, new)
+    assert (worn != new).any()
+
+
+def picture_of(source: str) -> Picture:
+    grabbed = SimulatedGrabber(CaptureSettings(source, "simulated", 4)).grab(None)
+    assert isinstance(grabbed, Grabbed)
+    return grabbed.picture
 
 
 @pytest.mark.parametrize(

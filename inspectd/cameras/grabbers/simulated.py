@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ class SimulatedGrabber(Grabber):
     parts before the first one is due and shows them again and again, so that a fast camera costs nothing.
     `faults=SEED` makes it misbehave again and again, on the script of that seed (`inspectd.sim.faults`): every `every`
     seconds for `longest` at most. `lamp=SHARE` lets its lamp age: within `ages` seconds from its opening it gets that
-    share of its brightness, and stays there. `wear` is that of the tool which made the parts.
+    share of its brightness, and stays there. `wear` is that of the tool which made the parts. `renewed=SECONDS`: so
+    long after its opening, lamp and tool are new ones.
     """
 
     def __init__(self, settings: CaptureSettings) -> None:
@@ -50,7 +52,9 @@ class SimulatedGrabber(Grabber):
                 defects=numbers.get("defects", 0.0),
                 wear=numbers.get("wear", 0.0),
             )
-            self._lamp = Lamp(numbers.get("lamp", 1.0), numbers.get("ages", AGES_S), time.monotonic())
+            opened_s = time.monotonic()
+            self._renewed_s = opened_s + numbers.get("renewed", inf)  # lamp and tool
+            self._lamp = Lamp(numbers.get("lamp", 1.0), numbers.get("ages", AGES_S), opened_s, self._renewed_s)
         except ValueError as error:
             raise CameraError(f"{settings.source}: {error}") from None
         self._end = int(numbers["parts"]) if "parts" in numbers else None
@@ -58,7 +62,7 @@ class SimulatedGrabber(Grabber):
         self._misbehave_at: dict[str, int] = {
             what: int(numbers[what]) for what in ("hang", "unplug", "freeze") if what in numbers
         }
-        self._ahead = [self._line.render(i) for i in range(int(numbers.get("ahead", 0)))]
+        self._ahead = self._rendered(int(numbers.get("ahead", 0)))
         self._freshness = Freshness(False, settings.refuse_repeats)
         self._last: tuple[Picture, float] = (self._line.render(self._number), time.monotonic() * 1000)
         """The driver's last buffer and its time. As with a real camera, the first one only shows what later ones must
@@ -82,6 +86,8 @@ class SimulatedGrabber(Grabber):
             return Nothing(is_repeat=True)
         now_ns = time.monotonic_ns()
         trouble = self._stops_here(now_ns)
+        if now_ns / 1e9 >= self._renewed_s:
+            self._renew()
         number = self._number
         self._number += 1
         part = f"part-{number:06d}"
@@ -125,6 +131,13 @@ class SimulatedGrabber(Grabber):
                 f"the simulated camera changed its picture from {self.width}x{self.height} to {width}x{height}"
             )
         return shown
+
+    def _renew(self) -> None:
+        self._renewed_s, self._line = inf, self._line.with_a_new_tool()
+        self._ahead = self._rendered(len(self._ahead))
+
+    def _rendered(self, count: int) -> list[NDArray[np.uint8]]:
+        return [self._line.render(number) for number in range(count)]
 
     def _is_now(self, what: str) -> bool:
         at = self._misbehave_at.get(what)
