@@ -284,9 +284,9 @@ def _tested(
 
 
 def _configuration(path: Path) -> Config:
-    from inspectd import config
+    from inspectd import config_file
 
-    return config.load(path)
+    return config_file.load(path)
 
 
 def _named(settings: Config, name: str) -> Any:

@@ -23,17 +23,8 @@ from zmq.utils.monitor import recv_monitor_message
 
 from inspectd.wire.keys import KeyPair, read_pair, read_public
 from inspectd.wire.messages import DaemonMessage, StateMessage, VerdictMessage
-from inspectd.wire.requests import (
-    MOST_ROWS,
-    CapturedFrame,
-    CaptureRequest,
-    CaptureResult,
-    ControlReply,
-    Request,
-    StatusRequest,
-    VerdictsRequest,
-    VerdictsResult,
-)
+from inspectd.wire.requests import MOST_ROWS, CaptureRequest, Request, StatusRequest, VerdictsRequest
+from inspectd.wire.results import CapturedFrame, CaptureResult, ControlReply, VerdictsResult
 from inspectd.wire.topics import Topic, find_topic
 
 T = TypeVar("T", bound=msgspec.Struct)

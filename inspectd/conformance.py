@@ -17,7 +17,7 @@ import zmq
 
 from inspectd.client import Keys, Message, Subscription, connected
 from inspectd.wire.messages import DaemonMessage, StateMessage, VerdictMessage
-from inspectd.wire.requests import ControlReply
+from inspectd.wire.results import ControlReply
 from inspectd.wire.topics import DAEMON, FRAME, MASK, STATE, VERDICT
 
 STATES_S = 1.5

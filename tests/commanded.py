@@ -12,10 +12,8 @@ from daemon_process import DaemonProcess
 from inspectd.client import Control, RefusalError
 from inspectd.history import reading
 from inspectd.history.audit import find_break
-from inspectd.wire.requests import (
-    AuditChange,
-    Request,
-)
+from inspectd.wire.requests import Request
+from inspectd.wire.results import AuditChange
 
 LINE = '"sim://line?fps=20&width=64&height=64"'
 PATIENCE_S = 30.0

@@ -16,7 +16,7 @@ from inspectd.cameras.sources import public_address
 from inspectd.client import Control, ForeignReplyError, NoReplyError, RefusalError
 from inspectd.errors import StartError
 from inspectd.records import Frame, Picture, Stamp
-from inspectd.wire.requests import CapturedFrame
+from inspectd.wire.results import CapturedFrame
 
 LISTENS_S = 0.2
 ASK_S = 1.0

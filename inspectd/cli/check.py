@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @click.option("--config", "config_path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
 def command(config_path: Path) -> None:
     """Validate a configuration, its models, devices and permissions; exit 2 if anything is wrong."""
-    from inspectd import config
+    from inspectd import config_file
     from inspectd.cameras.image_files import shown
     from inspectd.cameras.sources import public_address
     from inspectd.errors import UsageError
     from inspectd.plan import plans_of
 
-    settings = config.load(config_path)
+    settings = config_file.load(config_path)
     problems = [
         *problems_of_sources(settings),
         *problems_of_devices(settings),

@@ -25,7 +25,7 @@ FIRST_NAMES = ("top", "side", "front", "back")
 def command(path: Path, given: tuple[str, ...], force: bool) -> None:
     """Write a first configuration: which camera is called what, and where its model will be. All else has defaults."""
     from inspectd.atomic import write_whole
-    from inspectd.config import parse
+    from inspectd.config_file import parse
     from inspectd.errors import UsageError
     from inspectd.secrets import redact
     from inspectd.service import is_example
@@ -99,7 +99,7 @@ def _is_somebody_there() -> bool:
 
 
 def _name(taken: dict[str, str], suggested: str) -> str:
-    from inspectd.config import parse
+    from inspectd.config_file import parse
     from inspectd.errors import UsageError
 
     while True:

@@ -30,13 +30,13 @@ def command(config_path: Path | None, pid: int | None, control: str, server_key:
     Models are loaded and tried first. What did not change loses no frame; a camera that is judged by something else
     loses none either; one whose own settings changed is opened anew.
     """
-    from inspectd import config
+    from inspectd import config_file
     from inspectd.addresses import is_local
     from inspectd.errors import StartError
     from inspectd.wire.requests import ReloadRequest, StatusRequest
 
     if config_path is not None:
-        control = config.load(config_path).control.bind
+        control = config_file.load(config_path).control.bind
         if not is_local(control) and key is None and pid is not None:
             try:
                 os.kill(pid, signal.SIGHUP)

@@ -24,14 +24,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 @click.option("--exit-when-done", is_flag=True, help="End with the last finite source (file or folder).")
 def command(config_path: Path, log_format: str, exit_when_done: bool) -> None:
     """Inspect what the configured cameras see, until SIGTERM or Ctrl-C; a second Ctrl-C forces the exit."""
-    from inspectd import config, logs
+    from inspectd import config_file, logs
     from inspectd.cli.check import notes_of_folders, problems_of_sources
+    from inspectd.config import Config
     from inspectd.errors import UsageError
 
     logs.begin(log_format)
 
-    def read() -> config.Config:
-        found = config.load(config_path)
+    def read() -> Config:
+        found = config_file.load(config_path)
         if problems := problems_of_sources(found):
             raise UsageError("\n".join(problems))
         return found

@@ -6,7 +6,7 @@ import time
 from typing import Any, NamedTuple
 
 from inspectd.wire.messages import rfc3339
-from inspectd.wire.requests import AuditChange
+from inspectd.wire.results import AuditChange
 
 
 class Asker(NamedTuple):

@@ -12,7 +12,8 @@ from inspectd.daemon.roster import Roster
 from inspectd.daemon.worker import Reply
 from inspectd.history.journal import Journal
 from inspectd.wire.messages import rfc3339
-from inspectd.wire.requests import BypassRequest, BypassResult, RefusedError
+from inspectd.wire.requests import BypassRequest, RefusedError
+from inspectd.wire.results import BypassResult
 
 
 class Bypasses:

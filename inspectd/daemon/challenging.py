@@ -28,7 +28,8 @@ from inspectd.logs import EVIDENCE, about
 from inspectd.records import Challenge, Known
 from inspectd.wire.control import Answer
 from inspectd.wire.messages import ChallengesMessage, VerdictMessage, rfc3339
-from inspectd.wire.requests import ChallengeRequest, ChallengeResult, RefusedError, RejudgedMessage
+from inspectd.wire.requests import ChallengeRequest, RefusedError
+from inspectd.wire.results import ChallengeResult, RejudgedMessage
 
 LOG = logging.getLogger(__name__)
 

@@ -31,18 +31,20 @@ from inspectd.line.shadow import Shadows
 from inspectd.logs import EVIDENCE, about
 from inspectd.plan import AreaPlan, Plan, plans_of
 from inspectd.wire.requests import (
-    AreaOverrideMessage,
-    AuditChange,
-    ChangeResult,
     MarkRequest,
-    MarkResult,
     ModelRequest,
-    OverrideMessage,
     RecipeRequest,
-    RecipeResult,
     RefusedError,
     RevertRequest,
     ThresholdRequest,
+)
+from inspectd.wire.results import (
+    AreaOverrideMessage,
+    AuditChange,
+    ChangeResult,
+    MarkResult,
+    OverrideMessage,
+    RecipeResult,
     TrialMessage,
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 from inspectd.history.overrides import Override
 from inspectd.line.camera import Camera
 from inspectd.line.recipe import Area, NoRecipe, Recipe
-from inspectd.wire.requests import AreaOverrideMessage
+from inspectd.wire.results import AreaOverrideMessage
 
 
 def threshold_of(area: Area) -> float | None:

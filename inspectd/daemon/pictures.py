@@ -13,7 +13,8 @@ from inspectd.daemon.worker import Reply, Worker
 from inspectd.line.sinks import Order, RawFrames
 from inspectd.records import Picture, Stamp
 from inspectd.wire.control import Answer
-from inspectd.wire.requests import CapturedFrame, CaptureRequest, CaptureResult, RefusedError, SnapshotRequest
+from inspectd.wire.requests import CaptureRequest, RefusedError, SnapshotRequest
+from inspectd.wire.results import CapturedFrame, CaptureResult
 
 MOST_PENDING = 4
 """Orders that may wait at once: bounds the memory that clients can take."""

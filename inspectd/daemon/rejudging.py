@@ -23,7 +23,7 @@ from inspectd.line.shadow import wait_for_idle
 from inspectd.model.compared import compare
 from inspectd.records import Challenge, Finding, Outcome
 from inspectd.wire.messages import VerdictMessage
-from inspectd.wire.requests import RejudgedMessage
+from inspectd.wire.results import RejudgedMessage
 
 MOVED = 0.25
 """Of the way from the calibration's median good score to the threshold: with less, a score has not moved."""

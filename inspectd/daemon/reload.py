@@ -29,7 +29,7 @@ from inspectd.line.products import Products
 from inspectd.line.recipe import Area, NoRecipe, Recipe
 from inspectd.line.shadow import Shadows
 from inspectd.logs import about
-from inspectd.wire.requests import ReloadResult
+from inspectd.wire.results import ReloadResult
 
 LOG = logging.getLogger(__name__)
 

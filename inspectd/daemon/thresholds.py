@@ -11,7 +11,8 @@ from inspectd.history import reading
 from inspectd.line.judge import Criterion, exceeds
 from inspectd.line.recipe import Area, Recipe
 from inspectd.wire.messages import AreaMessage, VerdictMessage
-from inspectd.wire.requests import RefusedError, TrialMessage
+from inspectd.wire.requests import RefusedError
+from inspectd.wire.results import TrialMessage
 
 MOST_TRIED = 1000
 """Verdicts that another threshold is tried on."""

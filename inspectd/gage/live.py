@@ -16,7 +16,8 @@ from inspectd.client import Control, Keys, RefusalError
 from inspectd.errors import StartError
 from inspectd.gage.study import Trial
 from inspectd.records import Known, Outcome
-from inspectd.wire.requests import MOST_ROWS, ChallengeRequest, ChallengeResult
+from inspectd.wire.requests import MOST_ROWS, ChallengeRequest
+from inspectd.wire.results import ChallengeResult
 
 ANSWER_S = 60.0
 """Beside the time for which a part is waited: its picture is kept."""

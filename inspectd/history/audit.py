@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from inspectd.wire.requests import AuditChange
+from inspectd.wire.results import AuditChange
 
 GENESIS = "0" * 64
 """Stands before the first row."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
@@ -18,13 +20,25 @@ def path_beside(journal: Path, what: str) -> Path:
     return journal.with_name(f"{journal.name}.{what}.json")
 
 
-def read_beside(path: Path, decode: Callable[[bytes], T], holds: str, without: str) -> T | None:
+class _Versioned(msgspec.Struct, frozen=True):
+    version: int
+
+
+def read_beside(path: Path, decoders: Mapping[int, Callable[[bytes], T]], holds: str, without: str) -> T | None:
     """Return what a file holds; None: there is none. UsageError: there is one, and it cannot be understood.
 
-    `holds`, `without`: what that is, and what follows where it is removed, as parts of a sentence.
+    `decoders`: one for each version that can be read. `holds`, `without`: what that is, and what follows where it is
+    removed, as parts of a sentence.
     """
     try:
-        return decode(read_regular(path, MOST_BYTES))
+        text = read_regular(path, MOST_BYTES)
+        version = msgspec.json.decode(text, type=_Versioned).version
+        if version not in decoders:
+            raise UsageError(
+                f"{path}, which holds {holds}, has version {version}; this inspectd knows {max(decoders)}. Remove it "
+                f"{without}, or install the inspectd that wrote it."
+            )
+        return decoders[version](text)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

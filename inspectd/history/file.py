@@ -11,7 +11,7 @@ from typing import NamedTuple
 from inspectd.history import database
 from inspectd.history.audit import Head, Row, next_row
 from inspectd.history.database import JournalError
-from inspectd.wire.requests import AuditChange
+from inspectd.wire.results import AuditChange
 
 PRUNE_AT_ONCE = 500
 """Verdicts that are given up where there are too many bytes: never so many that writing waits."""

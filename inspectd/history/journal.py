@@ -29,7 +29,7 @@ from inspectd.history.database import JournalError
 from inspectd.history.file import Identity, JournalFile, Limits, Said, identity_of
 from inspectd.logs import EVIDENCE
 from inspectd.wire.messages import rfc3339
-from inspectd.wire.requests import AuditChange
+from inspectd.wire.results import AuditChange
 
 LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 from inspectd.atomic import write_whole
-from inspectd.errors import UsageError
 from inspectd.history.beside import read_beside
 
 VERSION = 2
@@ -67,10 +66,6 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cameras: dict[str, CameraOverrides]
 
 
-class _AnyFile(msgspec.Struct, frozen=True):
-    version: int
-
-
 class _FirstFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Version 1: cameras had one product and one area."""
 
@@ -111,19 +106,11 @@ def _key(product: str | None, area: str | None) -> str:
 
 
 def _read(path: Path) -> dict[str, CameraOverrides]:
-    kept = read_beside(path, _decoded, "what commands changed at the cameras", "to judge as the configuration says")
-    if kept is None:
-        return {}
-    if kept.version != VERSION:
-        raise UsageError(
-            f"{path} has version {kept.version}; this inspectd knows {VERSION}. Remove it to judge as the "
-            "configuration says, or install the inspectd that wrote it."
-        )
-    return kept.cameras
+    decoders = {1: _first, VERSION: lambda text: msgspec.json.decode(text, type=_File).cameras}
+    kept = read_beside(path, decoders, "what commands changed at the cameras", "to judge as the configuration says")
+    return {} if kept is None else kept
 
 
-def _decoded(text: bytes) -> _File:
-    if msgspec.json.decode(text, type=_AnyFile).version != 1:
-        return msgspec.json.decode(text, type=_File)
+def _first(text: bytes) -> dict[str, CameraOverrides]:
     first = msgspec.json.decode(text, type=_FirstFile)
-    return _File(VERSION, {name: NOTHING.replaced(None, None, one) for name, one in first.cameras.items()})
+    return {name: NOTHING.replaced(None, None, one) for name, one in first.cameras.items()}

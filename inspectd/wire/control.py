@@ -19,14 +19,8 @@ import msgspec
 import zmq
 
 from inspectd.errors import StartError
-from inspectd.wire.requests import (
-    ControlError,
-    ControlReply,
-    RefusedError,
-    Request,
-    decode_envelope,
-    decode_request,
-)
+from inspectd.wire.requests import RefusedError, Request, decode_envelope, decode_request
+from inspectd.wire.results import ControlError, ControlReply
 from inspectd.wire.security import Door
 from inspectd.wire.sockets import LINGER_MS, Bell, Context, Place, bind, rebind
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from inspectd.wire.messages import PROTOCOL
-from inspectd.wire.requests import (
-    COMMANDS,
+from inspectd.wire.requests import COMMANDS
+from inspectd.wire.results import (
     AuditChange,
     AuditResult,
     BypassResult,

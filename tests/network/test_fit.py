@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inspectd import SimpleNet
-from inspectd.config import parse
+from inspectd.config_file import parse
 from inspectd.engine.backend import Request
 from inspectd.engine.choose import choose_backend
 from inspectd.errors import UsageError

@@ -17,12 +17,7 @@ from daemon_process import DaemonProcess
 
 from inspectd.client import Control
 from inspectd.history import reading
-from inspectd.wire.requests import (
-    AuditRequest,
-    BypassRequest,
-    ThresholdRequest,
-    VerdictsRequest,
-)
+from inspectd.wire.requests import AuditRequest, BypassRequest, ThresholdRequest, VerdictsRequest
 
 
 def test_a_journal_that_is_taken_away_is_begun_anew_and_that_is_said(tmp_path: Path, models: tuple[Path, Path]) -> None:

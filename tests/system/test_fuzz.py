@@ -22,10 +22,10 @@ from conftest import ROOT, write_small_model
 from daemon_process import DaemonProcess
 from torch import nn
 
-from inspectd import config
+from inspectd import config_file
 from inspectd.errors import UsageError
 from inspectd.simplenet import bundle
-from inspectd.wire.requests import ControlReply
+from inspectd.wire.results import ControlReply
 
 SLOWEST_S = 2.0
 LONGEST = 30_000
@@ -79,7 +79,7 @@ def test_a_thousand_configurations() -> None:
     for _ in range(1000):
         text = mutated(SHIPPED, rng)
         began_s = time.process_time()
-        sentence = refusal(lambda text=text: config.parse(text))
+        sentence = refusal(lambda text=text: config_file.parse(text))
         refused += bool(sentence)
         assert len(sentence) < LONGEST
         assert max(map(len, sentence.splitlines()), default=0) < 1000
@@ -106,7 +106,7 @@ def test_large_configurations_are_refused_quickly_and_briefly(tmp_path: Path, te
     path.write_text(text)
     began_s = time.process_time()
     with pytest.raises(UsageError) as error:
-        config.load(path)
+        config_file.load(path)
     assert len(str(error.value)) < LONGEST
     assert time.process_time() - began_s < 10 * SLOWEST_S
 
@@ -125,7 +125,7 @@ def test_what_is_no_configuration_is_not_waited_for(tmp_path: Path, kind: str) -
     else:
         path.write_bytes(b"cameras: \xff")
     with pytest.raises(UsageError, match="cannot be read"):
-        config.load(path)
+        config_file.load(path)
 
 
 FILES = ["ckpt.pth", "params.pkl", "calibration.json", "backbone.pth", "parity/000.png"]

@@ -25,7 +25,7 @@ from inspectd.history.file import Limits
 from inspectd.history.journal import Journal
 from inspectd.records import Finding, Outcome, Stamp, Verdict
 from inspectd.wire.publisher import Publisher
-from inspectd.wire.requests import AuditChange
+from inspectd.wire.results import AuditChange
 
 path, epoch, endpoint = sys.argv[1:]
 journal = Journal(Path(path), epoch, Limits(30, 1e9))

@@ -22,7 +22,8 @@ from inspectd.client import Control
 from inspectd.history.audit import Row
 from inspectd.history.file import Limits
 from inspectd.history.journal import Journal
-from inspectd.wire.requests import AuditChange, BypassRequest, ThresholdRequest
+from inspectd.wire.requests import BypassRequest, ThresholdRequest
+from inspectd.wire.results import AuditChange
 
 LINE = '"sim://line?fps=10&width=64&height=64"'
 

@@ -96,7 +96,7 @@ def test_an_unpacked_wheel_runs_without_the_checkout(wheel: Path, tmp_path: Path
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
         "import inspectd, calibrate; from importlib.resources import files;"
-        "from inspectd.config import load; load(files('inspectd.configs') / 'inspectd.yaml');"
+        "from inspectd.config_file import load; load(files('inspectd.configs') / 'inspectd.yaml');"
         "print(inspectd.__file__, calibrate.__file__)"
     )
     site = tmp_path / "site"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspectd.history.audit import FIRST, Head, Row, find_break, next_row
-from inspectd.wire.requests import AuditChange
+from inspectd.wire.results import AuditChange
 
 
 def change(what: str, value: float = 0.0) -> AuditChange:

@@ -12,9 +12,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from inspectd import config
+from inspectd import config_file
 from inspectd.addresses import is_loopback
-from inspectd.config import CameraConfig, Config, load, parse
+from inspectd.config import CameraConfig, Config
+from inspectd.config_file import load, parse
 from inspectd.errors import UsageError
 
 SHIPPED = ROOT / "configs" / "inspectd.yaml"
@@ -332,13 +333,13 @@ def test_two_sections_on_one_address_are_found(sections: str, says: str) -> None
 
 
 def test_any_free_port_may_be_asked_for_twice() -> None:
-    config.parse(CAMERA % "" + "publish: {bind: 'tcp://127.0.0.1:0'}\ncontrol: {bind: 'tcp://127.0.0.1:0'}")
+    config_file.parse(CAMERA % "" + "publish: {bind: 'tcp://127.0.0.1:0'}\ncontrol: {bind: 'tcp://127.0.0.1:0'}")
 
 
 def test_a_mistake_shows_no_password() -> None:
     text = "cameras:\n- {name: a, source: 'rtsp://admin:S3cret@h/x', model: [rtsp://admin:S3cret@h/x]}\n: {bad"
     with pytest.raises(UsageError) as error:
-        config.parse(text)
+        config_file.parse(text)
     assert "S3cret" not in str(error.value)
 
 

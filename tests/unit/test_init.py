@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from inspectd import config
+from inspectd import config_file
 from inspectd.cameras import discovery
 from inspectd.cameras.vision import library
 from inspectd.cli import init
@@ -29,7 +29,7 @@ def asked(path: Path, *arguments: str, said: str | None = None, monkeypatch: pyt
 
 
 def cameras(path: Path) -> dict[str, str]:
-    return {one.name: str(one.source) for one in config.load(path).cameras}
+    return {one.name: str(one.source) for one in config_file.load(path).cameras}
 
 
 def test_who_is_there_is_asked_for_each_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

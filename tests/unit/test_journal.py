@@ -18,7 +18,7 @@ from inspectd.history.audit import Head, Row, find_break
 from inspectd.history.database import JournalError
 from inspectd.history.file import DAY_NS, JournalFile, Limits
 from inspectd.history.journal import Journal
-from inspectd.wire.requests import AuditChange
+from inspectd.wire.results import AuditChange
 
 PATIENCE_S = 20.0
 MANY = Limits(days=30, bytes_=1e9)

@@ -50,3 +50,10 @@ def test_what_cannot_be_understood_is_refused(tmp_path: Path, text: str) -> None
     path.write_text(text)
     with pytest.raises(UsageError, match=r"o\.json"):
         Overrides(path)
+
+
+def test_what_a_newer_one_wrote_is_named_so_whatever_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "o.json"
+    path.write_text('{"version": 3, "lines": []}')
+    with pytest.raises(UsageError, match="has version 3; this inspectd knows 2"):
+        Overrides(path)

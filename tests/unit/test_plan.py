@@ -13,7 +13,7 @@ from conftest import small_artefact, small_calibration
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.config import parse
+from inspectd.config_file import parse
 from inspectd.errors import UsageError
 from inspectd.line.products import Products
 from inspectd.line.recipe import NoRecipe, Recipe, recipe_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inspectd.config import parse
+from inspectd.config_file import parse
 from inspectd.daemon.steps import Steps, steps_between
 from inspectd.errors import UsageError
 

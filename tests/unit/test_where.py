@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from calibrate.where import Where, look_at
-from inspectd.config import CameraConfig, parse
+from inspectd.config import CameraConfig
+from inspectd.config_file import parse
 from inspectd.errors import UsageError
 
 A, B = (0, 0, 10, 10), (20, 0, 10, 10)
