@@ -68,20 +68,20 @@ def main() -> None:
 
 def listen(daemon: DaemonProcess, seconds: float, say: Any) -> None:
     """Say what changes."""
-    raised: set[tuple[str, str]] = set()
+    raised: dict[str, dict[str, str]] = {}
+    """By camera, what its alarms say."""
     rejected: set[tuple[str, str]] = set()
     seen = [0, 0]
 
     def look(_: DaemonProcess) -> bool:
         for one in daemon.states[seen[0] :]:
-            now = {(one["camera"], alarm["alarm"]) for alarm in one["alarms"]}
-            for alarm in one["alarms"]:
-                if (one["camera"], alarm["alarm"]) not in raised:
-                    say(f"{one['camera']}: {alarm['alarm']}: {alarm['detail']}")
-            for camera, alarm in {key for key in raised if key[0] == one["camera"]} - now:
-                say(f"{camera}: {alarm} is over")
-            raised.difference_update({key for key in raised if key[0] == one["camera"]} - now)
-            raised.update(now)
+            camera = one["camera"]
+            before, now = raised.get(camera, {}), {alarm["alarm"]: alarm["detail"] for alarm in one["alarms"]}
+            for alarm in now.keys() - before.keys():
+                say(f"{camera}: {alarm}: {now[alarm]}")
+            for alarm in before.keys() - now.keys():
+                say(f"{camera}: {alarm} is over; it said last: {before[alarm]}")
+            raised[camera] = now
         for one in daemon.verdicts[seen[1] :]:
             what = one["reason"] or one["verdict"]
             if what != "ok" and (one["camera"], what) not in rejected:
