@@ -48,11 +48,14 @@ def new_folder(target: Path) -> Iterator[Path]:
         remove_empty(made)
 
 
-def write_whole(target: Path, data: bytes) -> None:
-    """Put a file in place whole, or leave what was there; errors of the file system become one sentence."""
+def write_whole(target: Path, data: bytes, mode: int = 0o666) -> None:
+    """Put a file in place whole, or leave what was there; errors of the file system become one sentence.
+
+    `mode`: its permissions, less what the process's umask takes away.
+    """
     scratch = target.parent / f"{_scratch_prefix(target)}{os.getpid()}"
     try:
-        with scratch.open("wb") as file:
+        with open(scratch, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -27,6 +27,8 @@ COMMANDS = {
     "run": "The daemon.",
     "reload": "Have a daemon read its configuration again.",
     "watch": "What a daemon says, live.",
+    "hmi": "The operator's page: what a daemon says, for a browser.",
+    "hmi-user": "Who may log in to the operator's page.",
     "status": "How a daemon and its cameras are.",
     "trigger": "Tell a daemon that a part is there.",
     "mark": "Say that a part was good, or bad, whatever was said of it.",
@@ -57,7 +59,7 @@ class LazyGroup(click.Group):
         """Import and return a command."""
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"inspectd.cli.{name}").command
+        command: click.Command = importlib.import_module(f"inspectd.cli.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import tempfile
+import webbrowser
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from inspectd.wire.messages import VerdictMessage
 
 LEARNED_PARTS = 160
-DURATION_S, FAULTS_S = 20.0, 80.0
+DURATION_S, FAULTS_S, PAGE_S = 20.0, 80.0, 600.0
 PARTS_PER_S = 5.0
 DEFECTS = 0.35
 LEARN_SEED_OFFSET = 1000
@@ -34,11 +37,12 @@ LEARN_SEED_OFFSET = 1000
     "duration_s",
     type=click.FloatRange(1, 3600),
     metavar="S",
-    help="How long the line runs.  [default: 20, with --faults 80]",
+    help="How long the line runs.  [default: 20, with --faults 80, with --hmi 600]",
 )
 @click.option("--faults", is_flag=True, help="The camera misbehaves in every way that it can.")
+@click.option("--hmi", "on_page", is_flag=True, help="Show it on the operator's page, too, in a browser.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Another seed, other parts.")
-def command(duration_s: float | None, faults: bool, seed: int) -> None:
+def command(duration_s: float | None, faults: bool, on_page: bool, seed: int) -> None:
     """Calibrate on good parts of a simulated line, then inspect it: verdicts are printed as they arrive.
 
     Needs no camera, network or configuration. Some parts carry defects, from gross to too subtle to find; the
@@ -46,14 +50,17 @@ def command(duration_s: float | None, faults: bool, seed: int) -> None:
     """
     from rich.console import Console
 
+    if faults and on_page:
+        raise click.UsageError("--faults and --hmi are two demos; expected one of them.")
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="inspectd-demo-") as folder:
         model = _calibrate(console, Path(folder), seed)
         if faults:
             demo_faults.inspect(console, Path(folder), model, seed, duration_s or FAULTS_S)
             return
-        parts = max(1, math.ceil((duration_s or DURATION_S) * PARTS_PER_S))
-        seen = _inspect(console, Path(folder), model, seed, parts)
+        parts = max(1, math.ceil((duration_s or (PAGE_S if on_page else DURATION_S)) * PARTS_PER_S))
+        with _page(console, Path(folder)) if on_page else nullcontext():
+            seen = _inspect(console, Path(folder), model, seed, parts)
     _report(console, seen, parts)
 
 
@@ -122,6 +129,25 @@ def _inspect(console: Console, folder: Path, model: Path, seed: int, parts: int)
         print(log, file=sys.stderr, end="")
         sys.exit(daemon.returncode)
     return seen
+
+
+@contextmanager
+def _page(console: Console, folder: Path) -> Iterator[None]:
+    """Serve the operator's page of what is inspected meanwhile, and open a browser where there is a screen."""
+    from inspectd.addresses import free_port
+
+    address = f"127.0.0.1:{free_port()}"
+    where = ("--published", f"ipc://{folder}/verdicts", "--control", f"ipc://{folder}/control")
+    kept = ("--journal", f"{folder}/journal.db", "--archive", f"{folder}/archive")
+    command = [sys.executable, "-m", "inspectd", "hmi", *where, *kept, "--listen", address]
+    console.print(f"\nThe operator's page: http://{address}/")
+    with subprocess.Popen(command) as page:
+        try:
+            if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+                webbrowser.open(f"http://{address}/")
+            yield
+        finally:
+            page.terminate()
 
 
 def write_config(folder: Path, camera: str) -> tuple[Path, str]:

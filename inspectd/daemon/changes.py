@@ -82,6 +82,13 @@ class Changes:
         """Judge by another threshold; or only say what it would have done."""
         camera, recipe, area = self._judging(request)
         check_threshold(request.value, area)
+        now = threshold_of(area)
+        if request.instead_of not in (None, now):
+            raise RefusedError(
+                "changed",
+                f"The threshold of camera {camera.name} is {now} by now, not {request.instead_of}: somebody else has "
+                "changed it. Nothing was done; look at the new one and ask again.",
+            )
         self._journal.flush(FLUSH_S)
         assert self._journal.path is not None
         trial = try_threshold(self._journal.path, camera.name, request.value, recipe, area)

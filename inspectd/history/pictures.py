@@ -138,6 +138,13 @@ def cameras_with_bad(archive: Path) -> list[str]:
     return [path.name for path in _listed(archive) if path.is_dir() and find_bad(archive, path.name)]
 
 
+def all_marked(archive: Path, camera: str | None = None) -> list[Path]:
+    """Return pictures of parts that people marked, at one camera or all, the newest first; PermissionError."""
+    cameras = [archive / camera] if camera is not None else [one for one in _listed(archive) if one.is_dir()]
+    found = [path for one in cameras for say in MARKS for path in _listed(one / MARKED / say)]
+    return sorted((path for path in found if parse_name(path.name)), key=lambda path: path.name, reverse=True)
+
+
 def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
@@ -176,6 +183,12 @@ def of_known_part(archive: Path, camera: str, challenge: Challenge) -> list[Path
 def find(archive: Path, camera: str, name: str) -> Path | None:
     """Return a picture that was not marked, by its name; None: it does not lie there."""
     places = (archive / camera / name[:10], *_listed(archive / camera / CHALLENGED))
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def find_marked(archive: Path, camera: str, name: str) -> Path | None:
+    """Return a picture that was marked, by its name; None: it does not lie there."""
+    places = (archive / camera / MARKED / say for say in MARKS)
     return next((place / name for place in places if (place / name).is_file()), None)
 
 

@@ -49,6 +49,20 @@ def latest_verdicts(path: Path, camera: str, count: int) -> list[bytes]:
         return [header for (header,) in rows]
 
 
+def verdicts_before(path: Path, camera: str | None, before: int | None, limit: int) -> list[tuple[int, bytes]]:
+    """Return headers as they were written, the newest first, each with its place; JournalError: it cannot be read.
+
+    `before`: only those with a smaller place; None: all. `camera` None: of all.
+    """
+    with database.opened_to_read(path) as file:
+        rows = file.execute(
+            "SELECT n, header FROM verdicts WHERE (?1 IS NULL OR camera = ?1) AND (?2 IS NULL OR n < ?2)"
+            " ORDER BY n DESC LIMIT ?3",
+            (camera, before, limit),
+        )
+        return [(n, bytes(header)) for n, header in rows]
+
+
 def changes_after(path: Path, after: int, limit: int, most_bytes: int) -> tuple[list[Row], bool]:
     """Return rows of the audit behind number `after`, as `verdicts_after` does."""
     with database.opened_to_read(path) as file:

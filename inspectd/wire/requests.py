@@ -108,6 +108,8 @@ class ThresholdRequest(_Request, frozen=True, kw_only=True, tag="threshold"):
     by: By
     why: Why | None = None
     dry_run: bool = False
+    instead_of: float | None = None
+    """The one that the asker has seen; another one is in force: nothing is changed (`changed`). Null: whichever."""
 
 
 class RevertRequest(_Request, frozen=True, kw_only=True, tag="revert"):

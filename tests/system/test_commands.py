@@ -60,6 +60,9 @@ def test_a_threshold_is_tried_on_what_was_said_is_kept_and_is_taken_back(
     with DaemonProcess(tmp_path / "daemon", camera_of(low)) as daemon, Control(daemon.control) as control:
         judged(daemon, 20)
         tried = ask(control, ThresholdRequest(camera="top", value=2.0, by="anna", dry_run=True))
+        overtaken = refused(control, ThresholdRequest(camera="top", value=2.0, by="anna", instead_of=1.5))
+        assert overtaken.code == "changed"
+        assert "is 1.0 by now, not 1.5: somebody else has changed it" in str(overtaken)
         assert (tried["threshold"], tried["overrides"]) == (1.0, {})
         trial = tried["trial"]
         assert trial["ng_then"] <= trial["ng"] == trial["ng_then"] + trial["passed"] - trial["rejected"]

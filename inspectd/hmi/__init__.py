@@ -1,0 +1,10 @@
+"""`inspectd hmi`: the operator's page, a process of its own.
+
+Owns: the web server, the subscription behind it, sessions, shift counters.
+Threads: one listens to the daemon and fills the wall; the event loop serves browsers; what waits (control socket,
+journal, archive) runs in the server's thread pool.
+Never: anything on the way of a frame. It is a subscriber like any other; a browser reaches the daemon only through
+the commands in `commands`, with the role that it has.
+
+settings  accounts (who may what)  wall (what is known)  listening (fills it)  feed (one browser)
+"""

@@ -1,0 +1,220 @@
+"""The pages and what they ask for: a Starlette application.
+
+Everything is addressed relative to where the application is mounted, so that a proxy may show it below a path.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import jinja2
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from inspectd.hmi import commands, feed, words
+from inspectd.hmi.accounts import Person, Role, TooManyError
+from inspectd.hmi.gate import COOKIE, Gate, token_of
+from inspectd.hmi.kept import Kept
+from inspectd.hmi.server import Server
+from inspectd.version import VERSION
+from inspectd.watching import GONE_S
+
+LOG = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+LARGEST = 16_384
+"""Bytes of what a page sends."""
+MOST_BROWSERS = 250
+
+
+class Pages:
+    """The handlers; one object for one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE / "pages"), autoescape=True, undefined=jinja2.StrictUndefined
+        )
+        self._browsers = 0
+
+    async def wall(self, request: Request) -> Response:
+        """All cameras."""
+        return self.page(request, "wall.html", cameras=sorted(self._server.wall.cameras))
+
+    async def camera(self, request: Request) -> Response:
+        """One camera, large, with what can be asked of it."""
+        name = request.path_params["name"]
+        if name not in self._server.wall.cameras:
+            return PlainTextResponse(f"No camera {name!r} was heard of.", 404)
+        return self.page(request, "camera.html", camera=name)
+
+    async def login(self, request: Request) -> Response:
+        """The form, and what it sends."""
+        if request.method == "GET":
+            return self.page(request, "login.html", wrong=None)
+        fields = parse_qs((await _body(request)).decode(errors="replace"))
+        name, password = (fields.get(key, [""])[0] for key in ("name", "password"))
+        address = request.client.host if request.client else ""
+        try:
+            token = await run_in_threadpool(self._server.accounts.login, name, password, address)
+        except TooManyError as error:
+            return self.page(request, "login.html", status=429, wrong=str(error))
+        if token is None:
+            LOG.warning("wrong name or password for %.40r from %s", name, address)
+            return self.page(request, "login.html", status=403, wrong="wrong name or password")
+        response = RedirectResponse(f"{_root(request)}/", 303)
+        _set_cookie(request, response, token)
+        return response
+
+    async def logout(self, request: Request) -> Response:
+        """End the session."""
+        self._server.accounts.logout(token_of(request.headers) or "")
+        response = RedirectResponse(f"{_root(request)}/", 303)
+        response.delete_cookie(COOKIE, path=_root(request) or "/")
+        return response
+
+    async def command(self, request: Request) -> Response:
+        """One command for the daemon: JSON in, JSON out."""
+        person: Person = request.scope["person"]
+        try:
+            fields = _object(await _body(request))
+            asked, command = commands.build(person, request.path_params["name"], fields)
+            settings = self._server.settings
+            result = await run_in_threadpool(commands.ask, settings.control, settings.keys, asked, command.patience_s)
+        except commands.NotDoneError as error:
+            return JSONResponse({"ok": False, "message": str(error)}, error.status)
+        return _json({"ok": True, "result": result})
+
+    async def reset(self, request: Request) -> Response:
+        """Begin a new count."""
+        person: Person = request.scope["person"]
+        try:
+            commands.check_role(person, Role.OPERATOR)
+            signed = commands.signature(person, _object(await _body(request)))
+        except commands.NotDoneError as error:
+            return JSONResponse({"ok": False, "message": str(error)}, error.status)
+        self._server.counts.reset(signed["by"], signed["why"])
+        LOG.info("a new count was begun by %(by)s: %(why)s", signed)
+        return _json({"ok": True, "result": None})
+
+    async def feed(self, socket: WebSocket) -> None:
+        """What changes, as it does."""
+        if self._browsers >= MOST_BROWSERS:
+            await socket.close(1013, "There are too many browsers on this page.")
+            return
+        await socket.accept()
+        self._browsers += 1
+        one = feed.Feed(self._server.wall, socket.query_params.get("camera"), self._server.count)
+        try:
+            await feed.run(one, self._server.changed, socket.send_bytes, socket.receive_text, self._server.trouble)
+        except (WebSocketDisconnect, TimeoutError, RuntimeError):
+            pass  # it went; it comes again by itself
+        finally:
+            self._browsers -= 1
+
+    async def healthz(self, request: Request) -> Response:
+        """Whether the page is served and the daemon behind it was heard; and whether the asker may look."""
+        heard_ns = self._server.wall.daemon_heard_ns
+        is_known = request.scope.get("person") is not None
+        said = {"ok": True, "daemon_heard": heard_ns is not None, "browsers": self._browsers, "is_known": is_known}
+        return _json(said)
+
+    def page(self, request: Request, template: str, *, status: int = 200, **more: Any) -> Response:
+        """Return a page made of a template."""
+        person: Person | None = request.scope.get("person")
+        language = words.choose(request, self._server.settings.language)
+        text = self._templates.get_template(template).render(
+            root=_root(request),
+            person=person,
+            role=None if person is None else person.role.value,
+            roles=[] if person is None else [one.value for one in Role if person.role.may(one)],
+            can_login=self._server.accounts.has_users,
+            language=language,
+            say=words.Sayer(language),
+            words=msgspec.json.encode(words.for_pages(language)).decode().replace("<", "\\u003c"),
+            version=VERSION,
+            gone_s=GONE_S,
+            **more,
+        )
+        response = HTMLResponse(text, status)
+        if "language" in request.query_params:
+            response.set_cookie(words.COOKIE, language, samesite="strict", path=_root(request) or "/")
+        return response
+
+
+def build(server: Server) -> Starlette:
+    """Return the application of a server."""
+    pages = Pages(server)
+    kept = Kept(server, pages.page)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with server.running():
+            yield
+
+    return Starlette(
+        lifespan=lifespan,
+        middleware=[Middleware(Gate, settings=server.settings, accounts=server.accounts)],
+        routes=[
+            Route("/", pages.wall),
+            Route("/camera/{name}", pages.camera),
+            Route("/gallery", kept.gallery),
+            Route("/part/{camera}/{epoch}/{seq:int}", kept.part),
+            Route("/kept/{camera}/{name}", kept.picture),
+            Route("/login", pages.login, methods=["GET", "POST"]),
+            Route("/logout", pages.logout, methods=["POST"]),
+            Route("/do/reset", pages.reset, methods=["POST"]),
+            Route("/do/{name}", pages.command, methods=["POST"]),
+            WebSocketRoute("/feed", pages.feed),
+            Route("/healthz", pages.healthz),
+            Mount("/static", StaticFiles(directory=HERE / "static")),
+        ],
+    )
+
+
+async def _body(request: Request) -> bytes:
+    """Return what was sent; NotDoneError: it is too much."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise commands.NotDoneError(f"More than {LARGEST} bytes were sent; nothing was done.", 413)
+    return body
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise commands.NotDoneError(f"What was sent is no JSON object: {error}.", 400) from None
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _root(request: Request) -> str:
+    return str(request.scope.get("root_path", ""))
+
+
+def _set_cookie(request: Request, response: Response, token: str) -> None:
+    response.set_cookie(
+        COOKIE,
+        token,
+        httponly=True,
+        samesite="strict",
+        secure=request.scope["scheme"] == "https",
+        path=_root(request) or "/",
+    )

@@ -1,0 +1,124 @@
+"""Everything behind the pages that lives as long as the process: the wall, its listener, counts, sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+
+from starlette.concurrency import run_in_threadpool
+
+from inspectd.client import Control, ForeignReplyError, Message, NoReplyError, NotAllowedError, RefusalError
+from inspectd.errors import InspectdError
+from inspectd.hmi.accounts import Accounts
+from inspectd.hmi.counts import CameraCount, Counts, Gap
+from inspectd.hmi.listening import Listening
+from inspectd.hmi.settings import Settings
+from inspectd.hmi.wall import Wall
+from inspectd.wire import topics
+from inspectd.wire.messages import VerdictMessage
+from inspectd.wire.requests import MOST_ROWS
+
+LOG = logging.getLogger(__name__)
+
+TICK_S = 5.0
+"""How often the clock is asked for a new shift, and the counts are kept."""
+MOST_FILLED = 100_000
+"""Verdicts that are asked for after one gap; more are counted as not counted."""
+
+
+class Server:
+    """Lives in the event loop; see the module."""
+
+    def __init__(self, settings: Settings) -> None:
+        """UsageError: the users' file, or the counts that were kept, cannot be read."""
+        self.settings = settings
+        self.accounts = Accounts(settings.users, settings.anyone)
+        self.wall = Wall()
+        kept = None if settings.state is None else settings.state / "counts.json"
+        self.counts = Counts(kept, settings.shifts, lambda: datetime.now().astimezone())
+        self._changed = asyncio.Event()
+        self._listening: Listening | None = None
+        self._filling: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen, and keep the counts, meanwhile."""
+        loop = asyncio.get_running_loop()
+        self._listening = Listening(self.settings.published, self.settings.keys, loop, self._take)
+        ticking = asyncio.create_task(self._tick())
+        try:
+            yield
+        finally:
+            ticking.cancel()
+            with suppress(asyncio.CancelledError):
+                await ticking
+            await run_in_threadpool(self._listening.close)
+            for one in self._filling:
+                one.cancel()
+            self._save()
+
+    def trouble(self) -> str | None:
+        """Return why nothing comes from the daemon, as far as that shows."""
+        return None if self._listening is None else self._listening.trouble
+
+    async def changed(self, timeout_s: float) -> None:
+        """Wait until something changes, or so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+
+    def count(self) -> tuple[int, dict[str, CameraCount]]:
+        """Return the present shift's counts, and the number of their last change."""
+        return self.counts.number, self.counts.present.cameras
+
+    def _take(self, batch: Sequence[Message]) -> None:
+        for message in batch:
+            self.wall.take(message)
+            if message.topic is topics.VERDICT and isinstance(message.header, VerdictMessage):
+                for gap in self.counts.take(message.header):
+                    self._fill(gap)
+            elif message.topic is topics.DAEMON:
+                self.wall.forget()
+        self._changed.set()
+        self._changed = asyncio.Event()  # who waits holds the one that was set
+
+    def _fill(self, gap: Gap) -> None:
+        """Ask the journal for what was missed, without waiting for it."""
+        task = asyncio.create_task(self._fill_later(gap))
+        self._filling.add(task)
+        task.add_done_callback(self._filling.discard)
+
+    async def _fill_later(self, gap: Gap) -> None:
+        self.counts.fill(gap, await run_in_threadpool(self._ask_for, gap))
+
+    def _ask_for(self, gap: Gap) -> list[VerdictMessage]:
+        """Return what the journal holds of a gap, at most MOST_FILLED."""
+        found: list[VerdictMessage] = []
+        after, until = gap.after, min(gap.until or sys.maxsize, gap.after + MOST_FILLED + 1)
+        with (
+            suppress(NoReplyError, RefusalError, ForeignReplyError, NotAllowedError),
+            Control(self.settings.control, keys=self.settings.keys) as daemon,
+        ):
+            while after < until - 1:
+                some = daemon.verdicts(gap.camera, after, gap.epoch, min(MOST_ROWS, until - 1 - after))
+                found += some.verdicts
+                if some.is_complete or not some.verdicts:
+                    break
+                after = some.verdicts[-1].seq
+        return found
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.counts.turn()
+            await run_in_threadpool(self._save)
+
+    def _save(self) -> None:
+        try:
+            self.counts.save()
+        except InspectdError as error:
+            LOG.warning("the shifts' counts are not kept: %s", error)

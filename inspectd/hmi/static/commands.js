@@ -1,0 +1,108 @@
+/* What can be asked of the daemon. Every change says who and why; nothing is sent twice. */
+(function (page) {
+  "use strict";
+
+  const camera = document.body.dataset.camera;
+  const said = document.getElementById("said");
+  const by = document.getElementById("by");
+  const why = document.getElementById("why");
+  const say = page.say;
+  let is_busy = false;
+
+  page.ask = function (name, fields, done) {
+    if (is_busy) { return; }
+    is_busy = true;
+    tell("…", "");
+    const request = new XMLHttpRequest();
+    request.open("POST", page.root + "/do/" + name);
+    request.setRequestHeader("Content-Type", "application/json");
+    request.timeout = 130000;
+    const fail = function () { is_busy = false; tell(say("Nothing was done: the server of this page does not answer."), "bad"); };
+    request.onerror = fail;
+    request.ontimeout = fail;
+    request.onload = function () {
+      is_busy = false;
+      let reply = null;
+      try { reply = JSON.parse(request.responseText); } catch (error) { reply = null; }
+      if (reply && reply.ok) { tell(say("Done."), "good"); done(reply.result); return; }
+      tell(reply && reply.message ? reply.message : request.status + " " + request.statusText, "bad");
+      if (request.status === 401) { location.reload(); }
+    };
+    request.send(JSON.stringify(fields));
+  };
+
+  function tell(text, kind) {
+    if (!said) { return; }
+    said.setAttribute("data-kind", kind);
+    page.text(said, text);
+  }
+
+  function signed(fields) {
+    fields.camera = camera;
+    if (by) { fields.by = by.value; }
+    if (why && why.value) { fields.why = why.value; }
+    return fields;
+  }
+
+  function on(name, act) {
+    const form = document.querySelector('form[data-do="' + name + '"]');
+    if (form) {
+      form.addEventListener("submit", function (event) { event.preventDefault(); act(form, null); });
+      Array.prototype.forEach.call(form.querySelectorAll("button[data-end],button[data-try],button[data-set]"), function (button) {
+        button.addEventListener("click", function (event) { event.preventDefault(); act(form, button); });
+      });
+    }
+    return form;
+  }
+
+  function value(form, name) { return form.elements[name].value.trim(); }
+  function nothing() {}
+
+  on("trigger", function (form) {
+    const part = value(form, "part");
+    page.ask("trigger", part ? { camera: camera, part: part } : { camera: camera }, nothing);
+  });
+  on("bypass", function (form, button) {
+    const is_end = button && button.hasAttribute("data-end");
+    page.ask("bypass", signed({ seconds: is_end ? 0 : 60 * Number(value(form, "minutes")) }), nothing);
+  });
+  on("recipe", function (form) { page.ask("recipe", signed({ name: value(form, "name") }), nothing); });
+  on("reset", function () {
+    const fields = signed({});
+    delete fields.camera;
+    page.ask("reset", fields, nothing);
+  });
+  on("model", function (form) { page.ask("model", signed({ path: value(form, "path") }), nothing); });
+  on("revert", function () { page.ask("revert", signed({}), nothing); });
+
+  const mark = document.querySelector('form[data-do="mark"]');
+  if (mark) {
+    mark.addEventListener("click", function (event) {
+      event.preventDefault();
+      if (event.target.dataset.say) {
+        page.ask("mark", signed({ epoch: mark.dataset.epoch, seq: Number(mark.dataset.seq), say: event.target.dataset.say }), nothing);
+      }
+    });
+  }
+
+  /* What a threshold would have done is shown before it can be set; and it is set only over the one that was seen. */
+  const threshold = on("threshold", function (form, button) {
+    const number = Number(value(form, "value").replace(",", "."));
+    const effect = form.querySelector(".effect"), set = form.querySelector("[data-set]");
+    if (button && button.hasAttribute("data-set")) {
+      page.ask("threshold", signed({ value: number, instead_of: Number(set.dataset.insteadOf) }), function () { set.disabled = true; });
+      return;
+    }
+    page.ask("threshold", { camera: camera, value: number, dry_run: true }, function (result) {
+      const trial = result.trial;
+      set.disabled = false;
+      set.dataset.insteadOf = result.threshold;
+      page.text(effect, !trial ? "" : say("of the last") + " " + trial.verdicts + " " + say("parts") + ": " + trial.rejected + " " +
+        say("would be rejected that were accepted") + ", " + trial.passed + " " + say("would be accepted that were rejected") +
+        " (ng " + trial.ng + " → " + trial.ng_then + ")");
+    });
+  });
+  if (threshold) {
+    threshold.elements.value.addEventListener("input", function () { threshold.querySelector("[data-set]").disabled = true; });
+  }
+})(window.inspectd);

@@ -1,0 +1,302 @@
+"""The operator's page in a browser: Debian's Chromium, driven by Playwright, beside a real daemon."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from daemon_process import DaemonProcess
+from hmi_process import HmiProcess
+
+from inspectd.sim.line import Line
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Debian's package chromium is not installed"),
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+SIZE = "width=320&height=240"
+SEED, DEFECTS = 5, 0.5
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the simulated line, calibrated as a user does it."""
+    folder = tmp_path_factory.mktemp("model")
+    source = f"sim://line?seed=1005&parts=80&{SIZE}"
+    command = [sys.executable, "-m", "inspectd", "calibrate", "--camera", source, "--results_path", str(folder)]
+    subprocess.run([*command, "--run_name", "line"], check=True, capture_output=True, timeout=400)
+    return folder / "project" / "group" / "line" / "models" / "0"
+
+
+@pytest.fixture(scope="module")
+def line(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """A daemon with a camera whose parts have defects, and one that comes and goes."""
+    folder = tmp_path_factory.mktemp("line")
+    source = f"sim://line?seed={SEED}&fps=4&defects={DEFECTS}&{SIZE}"
+    cameras = (
+        f'{{name: top, source: "{source}", model: {model}, deadline_ms: 3000}}, '
+        f'{{name: side, source: "sim://line?seed=6&fps=4&unplug=40&{SIZE}", model: {model}, deadline_ms: 3000}}'
+    )
+    extra = f'publish: {{bind: "ipc://{folder}/d/verdicts", frame_hz: 4}}\n'
+    with DaemonProcess(folder / "d", cameras) as daemon:
+        text = daemon.config.read_text().replace(f'publish: {{bind: "{daemon.endpoint}"}}\n', extra)
+        daemon.config.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.listen(lambda d: any(one["camera"] == "top" for one in d.verdicts), 120)
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def page_server(line: DaemonProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiProcess]:
+    with HmiProcess(
+        tmp_path_factory.mktemp("hmi"), line.endpoint, line.control, "--config", str(line.config)
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A tab of 1024 × 768 that reports every mistake of its scripts."""
+    context = chromium.new_context(viewport={"width": 1024, "height": 768}, locale="en-GB")
+    tab = context.new_page()
+    mistakes: list[str] = []
+    tab.on("pageerror", lambda error: mistakes.append(str(error)))
+    tab.on("console", lambda said: mistakes.append(said.text) if said.type == "error" else None)
+    tab.mistakes = mistakes
+    yield tab
+    context.close()
+    serious = [one for one in mistakes if "WebSocket" not in one and "Failed to load resource" not in one]
+    assert not serious
+
+
+def test_the_wall_shows_each_camera_with_its_verdict_in_word_shape_and_colour(
+    page: Any, page_server: HmiProcess
+) -> None:
+    page.goto(f"{page_server.origin}/")
+    page.wait_for_selector('.tile[data-camera="top"][data-verdict="ok"]', timeout=30_000)
+    page.wait_for_selector('.tile[data-camera="top"][data-verdict="ng"]', timeout=30_000)
+    tile = page.locator('.tile[data-camera="top"]')
+    assert tile.locator(".word").inner_text().lower() == "ng"
+    assert tile.locator(".shape.ng").is_visible()
+    assert "threshold" in tile.locator(".figures").inner_text()
+    page.wait_for_function("document.querySelector('.tile[data-camera=top] canvas.picture').width === 320")
+    assert page.locator("#alert").is_hidden()
+
+
+def test_the_overlay_lies_on_the_true_defect(page: Any, page_server: HmiProcess, line: DaemonProcess) -> None:
+    page.goto(f"{page_server.origin}/camera/top")
+    page.wait_for_function(
+        "window.inspectd.tile && window.inspectd.tile.shown && window.inspectd.tile.shown.masks.length"
+    )
+    truth = Line(SEED, width=320, height=240, defects=DEFECTS)
+    hits = 0
+    for _ in range(12):
+        # what is drawn over the picture: the difference between the canvas with the map and without it
+        found = page.evaluate(
+            """() => {
+              const tile = window.inspectd.tile, canvas = tile.canvas, header = tile.shown.header;
+              const read = (strength) => {
+                window.inspectd.draw(canvas, { header: Object.assign({}, header, { regions: [] }),
+                  image: tile.shown.image, masks: tile.shown.masks }, strength);
+                return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+              };
+              const plain = read(0), veiled = read(1), out = [];
+              for (let i = 0; i < plain.length; i += 4) { out.push(Math.abs(plain[i + 1] - veiled[i + 1])); }
+              return { frame: header.frame, part: header.part, verdict: header.verdict, w: canvas.width, diff: out };
+            }"""
+        )
+        if found["verdict"] == "ng":
+            drawn = np.array(found["diff"], np.float32).reshape(-1, found["w"])
+            mask = truth.truth_mask(int(found["part"].rsplit("-")[-1])) > 0
+            if mask.any():
+                strong = drawn >= np.quantile(drawn, 0.99)
+                y, x = (np.mean(one) for one in np.nonzero(strong & (drawn > 20)))
+                ys, xs = np.nonzero(mask)
+                distance = np.hypot(ys - y, xs - x).min()
+                assert distance < 24, f"part {found['part']}: the map lies {distance:.0f} pixels beside the defect"
+                hits += 1
+        page.wait_for_timeout(600)
+    assert hits >= 3
+
+
+def test_a_verdict_is_on_the_page_soon_after_it_was_published(page: Any, page_server: HmiProcess) -> None:
+    page.goto(f"{page_server.origin}/")
+    page.wait_for_selector('.tile[data-camera="top"] .word:not(:empty)')
+    ages = page.evaluate(
+        """() => new Promise((done) => {
+          const ages = [], t0 = performance.now();
+          let last = 0;
+          const Tile = window.inspectd.Tile, take = Tile.prototype.take;
+          Tile.prototype.take = function (update, atMs) {
+            take.call(this, update, atMs);
+            if (this.name === "top" && update.verdict && update.verdict.seq !== last) {
+              last = update.verdict.seq;
+              ages.push([last, Date.now() + performance.timeOrigin % 1 * 0]);
+            }
+            if (ages.length === 24 || performance.now() - t0 > 15000) { Tile.prototype.take = take; done(ages); }
+          };
+        })"""
+    )
+    published = {}
+    from inspectd.client import Control  # what the daemon says of those verdicts
+
+    with Control(page_server_control(page_server)) as control:
+        first = min(seq for seq, _ in ages)
+        for one in control.verdicts("top", first - 1).verdicts:
+            published[one.seq] = one.t.published
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    waits = sorted(at_ms - (published[seq] + offset_ns) / 1e6 for seq, at_ms in ages if seq in published)
+    assert len(waits) > 10
+    assert waits[len(waits) // 2] < 1000, waits
+
+
+def page_server_control(server: HmiProcess) -> str:
+    return server.control
+
+
+def test_a_camera_that_is_lost_is_unmistakable(page: Any, page_server: HmiProcess) -> None:
+    page.goto(f"{page_server.origin}/")
+    tile = page.locator('.tile[data-camera="side"]')
+    page.wait_for_selector('.tile[data-camera="side"][data-verdict="fault"]', timeout=60_000)
+    assert tile.locator(".word").inner_text().lower() == "not inspecting"
+    assert tile.locator(".shape.fault").is_visible()
+    page.wait_for_function("document.querySelector('.tile[data-camera=side] .advice').textContent.includes('power')")
+
+
+def test_a_daemon_that_stops_is_unmistakable_and_so_is_its_return(
+    page: Any, page_server: HmiProcess, line: DaemonProcess
+) -> None:
+    page.goto(f"{page_server.origin}/")
+    page.wait_for_selector('.tile[data-camera="top"]:not(.stale)')
+    line.process.send_signal(signal.SIGSTOP)
+    try:
+        page.wait_for_selector('.tile[data-camera="top"].stale', timeout=5000)
+        assert "stale" in page.locator('.tile[data-camera="top"] .age').inner_text()
+        page.wait_for_selector("#alert:not([hidden])", timeout=5000)
+        assert page.locator("#alert").inner_text() == "The daemon is gone. Stop the line."
+    finally:
+        line.process.send_signal(signal.SIGCONT)
+    page.wait_for_selector("#alert[hidden]", state="attached", timeout=10_000)
+    page.wait_for_selector('.tile[data-camera="top"]:not(.stale)', timeout=10_000)
+
+
+def test_a_server_that_stalls_is_unmistakable(page: Any, page_server: HmiProcess) -> None:
+    page.goto(f"{page_server.origin}/")
+    page.wait_for_selector('.tile[data-camera="top"]:not(.stale)')
+    os.kill(page_server.process.pid, signal.SIGSTOP)
+    try:
+        page.wait_for_selector('.tile[data-camera="top"].stale', timeout=5000)
+        page.wait_for_selector("#alert:not([hidden])", timeout=5000)
+        assert "No connection to the server of this page" in page.locator("#alert").inner_text()
+    finally:
+        os.kill(page_server.process.pid, signal.SIGCONT)
+    page.wait_for_selector("#alert[hidden]", state="attached", timeout=10_000)
+
+
+def test_a_command_from_the_page_is_done_shown_and_audited(
+    page: Any, page_server: HmiProcess, line: DaemonProcess
+) -> None:
+    page.goto(f"{page_server.origin}/camera/top")
+    form = page.locator('form[data-do="threshold"]')
+    assert form.locator("[data-set]").is_disabled()
+    form.locator("input").fill("1e3")
+    form.locator("[data-try]").click()
+    page.wait_for_selector('form[data-do="threshold"] [data-set]:enabled')
+    assert "would be accepted that were rejected" in form.locator(".effect").inner_text()
+    form.locator("[data-set]").click()
+    page.wait_for_selector('#said[data-kind="bad"]')
+    assert "Say who you are" in page.locator("#said").inner_text()
+    page.fill("#by", "anna")
+    page.fill("#why", "tried from the page")
+    form.locator("input").fill("1e3")
+    form.locator("[data-try]").click()
+    page.wait_for_selector('form[data-do="threshold"] [data-set]:enabled')
+    form.locator("[data-set]").click()
+    page.wait_for_selector('#said[data-kind="good"]')
+    page.wait_for_function("document.querySelector('.side .figures').textContent.includes('1000')")
+    page.locator('form[data-do="revert"] button').click()
+    page.wait_for_selector('#said[data-kind="good"]')
+
+
+def test_by_keyboard_alone(page: Any, page_server: HmiProcess) -> None:
+    page.goto(f"{page_server.origin}/")
+    page.wait_for_selector('.tile[data-camera="top"]')
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if (
+            page.evaluate("document.activeElement.className") == "name"
+            and page.evaluate("document.activeElement.textContent") == "top"
+        ):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/camera/top")
+    page.focus("#by")
+    page.keyboard.type("anna")
+    page.keyboard.press("Tab")
+    page.keyboard.type("by keyboard")
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if (
+            page.evaluate("document.activeElement.closest('form') && document.activeElement.closest('form').dataset.do")
+            == "reset"
+        ):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector('#said[data-kind="good"]')
+
+
+def test_in_chinese(page: Any, page_server: HmiProcess) -> None:
+    page.goto(f"{page_server.origin}/?language=zh")
+    page.wait_for_selector('.tile[data-camera="top"] .word:not(:empty)')
+    assert page.locator('.tile[data-camera="top"] .word').inner_text() in ("合格", "不合格", "未检")
+    page.goto(f"{page_server.origin}/camera/top")
+    assert "触发" in page.locator('form[data-do="trigger"] button').inner_text()
+
+
+def test_names_with_markup_are_text(page: Any, page_server: HmiProcess, line: DaemonProcess) -> None:
+    page.goto(f"{page_server.origin}/gallery?recipe=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&camera=%22%3E%3Cscript%3E")
+    assert page.locator("main img").count() == 0
+    assert page.locator('input[name="recipe"]').input_value() == "<img src=x onerror=alert(1)>"
+
+
+def test_the_gallery_shows_a_part_large_with_its_map(page: Any, page_server: HmiProcess) -> None:
+    page.goto(f"{page_server.origin}/gallery?camera=top&verdict=ng")
+    page.locator(".gallery li a").first.click()
+    page.wait_for_url("**/part/top/**")
+    page.wait_for_function("document.getElementById('picture').width === 320")
+    page.fill("#by", "anna")
+    page.fill("#why", "a scratch")
+    page.click('button[data-say="bad"]')
+    page.wait_for_selector('#said[data-kind="good"]')
+    page.goto(f"{page_server.origin}/gallery?verdict=marked")
+    assert page.locator(".gallery li").count() >= 1
