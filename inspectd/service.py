@@ -22,7 +22,7 @@ from inspectd.atomic import write_whole
 from inspectd.errors import StartError
 from inspectd.version import VERSION
 
-UNIT = "inspectd.service"
+UNIT, PAGE_UNIT = "inspectd.service", "inspectd-hmi.service"
 UNITS = Path("/etc/systemd/system")
 SETTINGS = Path("/etc/inspectd")
 CONFIG = SETTINGS / "inspectd.yaml"
@@ -34,6 +34,7 @@ IN_UNIT = "/opt/inspectd/bin/inspectd"
 FOLDERS = {
     SETTINGS: (0o755, "configuration"),
     SETTINGS / "credentials": (0o700, "the daemon's own keys and tokens, which nobody else can read"),
+    SETTINGS / "hmi": (0o700, "users and key of the operator's page"),
     SETTINGS / "watch": (0o755, "public keys of clients that may watch"),
     SETTINGS / "command": (0o755, "public keys of clients that may command"),
     SETTINGS / "prometheus": (0o755, "what Prometheus is told"),
@@ -117,6 +118,7 @@ class Service:
             if restarts:
                 self._run([str(self.machine.program), "check", "--config", str(CONFIG)])
                 self._systemctl("restart", UNIT)
+                self._systemctl("try-restart", PAGE_UNIT)
             else:
                 self.say(f"The daemon runs on as it was; when the line may pause: systemctl restart {UNIT}")
 
@@ -124,8 +126,9 @@ class Service:
         """Stop the daemon, and take away what was placed; what was changed by hand, and all data, stays."""
         self._check()
         noted = self._noted()
-        if self.machine.is_here and self.machine.at(UNITS / UNIT).exists():
-            self._systemctl("disable", "--now", UNIT)
+        for unit in (PAGE_UNIT, UNIT):
+            if self.machine.is_here and self.machine.at(UNITS / unit).exists():
+                self._systemctl("disable", "--now", unit)
         left = {name: digest for name, digest in noted.items() if not self._take_away(Path(name), digest)}
         if (link := self.machine.at(PROGRAM)).is_symlink() and link.readlink() == self.machine.program:
             link.unlink()
@@ -196,13 +199,13 @@ class Service:
 
     def _texts(self) -> dict[Path, str]:
         """Return the text of each file that is placed."""
-        texts = {UNITS / UNIT: self.unit()}
+        texts = {UNITS / name: self.unit(name) for name in (UNIT, PAGE_UNIT)}
         texts |= {path: _shipped(name) for path, name in SHIPPED.items()}
         return texts | {COMPLETIONS[shell]: script for shell, script in self.completions.items()}
 
-    def unit(self) -> str:
-        """Return the unit for this program and this systemd."""
-        text = _shipped(f"systemd/{UNIT}").replace(IN_UNIT, str(self.machine.program))
+    def unit(self, name: str = UNIT) -> str:
+        """Return a unit for this program and this systemd."""
+        text = _shipped(f"systemd/{name}").replace(IN_UNIT, str(self.machine.program))
         if self._systemd_version() >= BACKS_OFF_SINCE:
             text = text.replace("RestartSec=2\n", BACK_OFF)
         return text

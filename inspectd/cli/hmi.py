@@ -25,12 +25,14 @@ EVERYWHERE = ("*", "0.0.0.0", "[::]")
 @click.option("--journal", type=FILE, help="The daemon's journal.path, for the gallery.  [the configuration's]")
 @click.option("--archive", type=FILE, help="The daemon's archive.path.  [the configuration's]")
 @click.option("--listen", default="127.0.0.1:9109", show_default=True, metavar="HOST:PORT", help="Where it is served.")
-@click.option("--users", type=FILE, help="Who may log in (`inspectd hmi-user`); needed off the loopback.")
+@click.option(
+    "--users", help="Who may log in (`inspectd hmi-user`): a file, or credential:NAME; needed off the loopback."
+)
 @click.option(
     "--anyone", type=click.Choice(ROLES), help="What is allowed without logging in.  [engineer; with --users nothing]"
 )
 @click.option("--tls-cert", type=FILE, help="The certificate, PEM; needed off the loopback.")
-@click.option("--tls-key", type=FILE, help="Its key, PEM.")
+@click.option("--tls-key", help="Its key, PEM: a file, or credential:NAME.")
 @click.option("--below", default="", metavar="PATH", help="The path below which a proxy shows it, such as /line1.")
 @click.option("--name", "names", multiple=True, help="A name by which browsers reach it; repeatable.")
 @click.option("--state", type=FILE, help="Folder in which the shifts' counts are kept.  [not kept]")
@@ -45,7 +47,8 @@ def command(
     key: Path | None,
     journal: Path | None,
     archive: Path | None,
-    users: Path | None,
+    users: str | None,
+    tls_key: str | None,
     anyone: str | None,
     shifts: str,
     log_format: str,
@@ -57,6 +60,7 @@ def command(
     """
     from inspectd import logs
     from inspectd.config_file import load
+    from inspectd.credentials import secret_path
     from inspectd.errors import UsageError
 
     try:
@@ -78,7 +82,8 @@ def command(
         published=published,
         control=control,
         keys=connecting.read_keys(server_key, key),
-        users=users,
+        users=None if users is None else secret_path("--users", users),
+        tls_key=None if tls_key is None else secret_path("--tls-key", tls_key),
         anyone=Role(role) if (role := anyone or default) else None,
         shifts=parse_starts(shifts),
         journal=journal or kept[0],

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from inspectd.atomic import write_whole
+from inspectd.credentials import check_secret
 from inspectd.errors import UsageError
 from inspectd.reading import read_regular
 
@@ -76,8 +77,7 @@ def read_users(path: Path) -> dict[str, User]:
     """Return the users of a file; UsageError: it cannot be read, others can read it, or it is not what was expected."""
     try:
         text = read_regular(path, MOST_BYTES)
-        if path.stat().st_mode & 0o077:
-            raise UsageError(f"The users' file {path} can be read by others than its owner; run: chmod 600 {path}")
+        check_secret(path, f"The users' file {path}")
         found = msgspec.json.decode(text, type=_File)
     except FileNotFoundError:
         raise UsageError(

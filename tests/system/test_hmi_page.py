@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,28 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import PATH, chromium
 from daemon_process import DaemonProcess
 from hmi_process import HmiProcess
 
 from inspectd.sim.line import Line
 
-CHROMIUM = shutil.which("chromium")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="Debian's package chromium is not installed"),
+    pytest.mark.skipif(PATH is None, reason="Debian's package chromium is not installed"),
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 SIZE = "width=320&height=240"
 SEED, DEFECTS = 5, 0.5
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +65,15 @@ def page_server(line: DaemonProcess, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+def browser() -> Iterator[Any]:
+    with chromium() as one:
+        yield one
 
 
 @pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
+def page(browser: Any) -> Iterator[Any]:
     """A tab of 1024 × 768 that reports every mistake of its scripts."""
-    context = chromium.new_context(viewport={"width": 1024, "height": 768}, locale="en-GB")
+    context = browser.new_context(viewport={"width": 1024, "height": 768}, locale="en-GB")
     tab = context.new_page()
     mistakes: list[str] = []
     tab.on("pageerror", lambda error: mistakes.append(str(error)))

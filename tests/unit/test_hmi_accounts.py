@@ -167,7 +167,7 @@ def test_a_users_file_that_cannot_be_understood_is_one_sentence(tmp_path: Path, 
 
 def test_a_users_file_that_others_read_or_that_is_not_there_says_what_to_do(path: Path) -> None:
     path.chmod(0o644)
-    with pytest.raises(UsageError, match="can be read by others than its owner; run: chmod 600"):
+    with pytest.raises(UsageError, match="has mode 644, so others can read it"):
         Accounts(path, None)
     path.unlink()
     with pytest.raises(UsageError, match="inspectd hmi-user NAME --users"):
