@@ -96,6 +96,9 @@ FILE = click.Path(path_type=Path)
     "shift=1.2 turn=1.5 zoom=0 focus=0.9 noise=3 quality=70]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--progress", "shown", type=click.Choice(["bars", "lines"]), default="bars", help="lines: JSON, for programs."
+)
 @click.option("--gpu", type=int, help="CUDA device; -1: CPU. [the first GPU if there is one]")
 def command(
     camera: str,
@@ -117,6 +120,7 @@ def command(
     defects: Path | None,
     with_marked: Path | None,
     gpu: int | None,
+    shown: str,
     vary: tuple[tuple[str, float], ...],
     **more: Any,
 ) -> None:
@@ -148,7 +152,7 @@ def command(
     from calibrate.acquire.parts import check_are_parts
     from calibrate.data.marked import NOTHING, add_good, confirmed, find_marked
     from calibrate.evaluation import defects as known
-    from calibrate.progress import ProgressBars
+    from calibrate.progress import watcher_of
     from calibrate.results.overview import Overview
     from calibrate.training.fit import learn, settled
     from inspectd.atomic import check_can_write
@@ -163,7 +167,7 @@ def command(
     backend = choose_backend("auto" if gpu is None else "cpu" if gpu < 0 else f"cuda:{gpu}")
     options = _options(where, sizing, more)
     kept = capture_folder(target)
-    with ProgressBars() as bars:
+    with watcher_of(shown) as bars:
         pictures = _room(
             options, where, backend, seen.deadline_ms, expected_size(acquisition), config_path is not None, bars
         )
@@ -193,8 +197,8 @@ def command(
             if not learned.doubtful:  # else they are needed once more, with --confirm
                 forget_pictures(kept)
             bars.step()
-    for line in _summary(target, pictures, learned, acquired, tested, acquisition.is_live, time.monotonic() - began_s):
-        click.echo(line)
+    took_s = time.monotonic() - began_s
+    bars.finish(str(target), _summary(target, pictures, learned, acquired, tested, acquisition.is_live, took_s))
 
 
 def _asked_for(

@@ -1,8 +1,11 @@
-"""Who is told how far a calibration is: a person with progress bars, or nobody."""
+"""Who is told how far a calibration is: a person with progress bars, a program by lines, or nobody."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import json
+import sys
+import time
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -25,6 +28,27 @@ class Watcher(Protocol):
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """A point of a curve: `loss`, `p_true`, `p_fake` per step, `i-auroc`, `p-auroc` per meta epoch."""
+
+
+class RunWatcher(Watcher, Protocol):
+    """A watcher that is told from the beginning to the end, and keeps the curves."""
+
+    def __enter__(self) -> Self:
+        """It begins."""
+
+    def __exit__(self, *_: object) -> None:
+        """It ends."""
+
+    def take_curve(self) -> Curve:
+        """Return the curves of the model that was trained, and begin anew."""
+
+    def finish(self, run: str, lines: list[str]) -> None:
+        """The run is whole; `lines`: what a person should know of it."""
+
+
+def watcher_of(how: str) -> RunWatcher:
+    """Return who is told: `bars` for people, `lines` for programs."""
+    return ProgressLines() if how == "lines" else ProgressBars()
 
 
 class Unwatched:
@@ -92,3 +116,68 @@ class ProgressBars:
     def report(self, text: str) -> None:
         """Print a line above the bars."""
         self._progress.console.print(text, markup=False, highlight=False)
+
+    def finish(self, run: str, lines: list[str]) -> None:
+        """Print them where results belong; `run` is among them."""
+        for line in lines:
+            print(line)
+
+
+class ProgressLines:
+    """A watcher for programs: JSON objects on standard output, one a line.
+
+    `{"stage": name, "total": n or null}`, `{"done": n, "loss": x}` (at most five a second), `{"report": text}`, and at
+    the end `{"run": folder, "summary": [lines]}`.
+    """
+
+    EVERY_S = 0.2
+
+    def __init__(self) -> None:
+        self._curve: Curve = []
+        self._done = 0
+        self._total: int | None = None
+        self._said_s = 0.0
+        self._loss: float | None = None
+
+    def __enter__(self) -> ProgressLines:
+        """Nothing: each line says enough."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Say that a stage begins."""
+        self._done, self._total = 0, total
+        self._say({"stage": name, "total": total})
+
+    def step(self) -> None:
+        """Say how many are done, now and then, and at the end of the stage."""
+        self._done += 1
+        if self._done == self._total or time.monotonic() - self._said_s >= self.EVERY_S:
+            self._said_s = time.monotonic()
+            self._say({"done": self._done} | ({} if self._loss is None else {"loss": round(self._loss, 4)}))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Note a point of a curve."""
+        self._curve.append((name, value, step))
+        if name == "loss":
+            self._loss = value
+
+    def take_curve(self) -> Curve:
+        """Return the curves of the model that was trained, and begin anew."""
+        curve, self._curve, self._loss = self._curve, [], None
+        return curve
+
+    def report(self, text: str) -> None:
+        """Say what a person should read."""
+        self._say({"report": text})
+
+    def finish(self, run: str, lines: list[str]) -> None:
+        """Say where the run is, and what a person should know of it."""
+        self._say({"run": run, "summary": lines})
+
+    @staticmethod
+    def _say(what: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps(what, ensure_ascii=False) + "\n")
+        sys.stdout.flush()

@@ -80,6 +80,7 @@ def command(
     default = None if users is not None else "engineer"
     settings = Settings(
         published=published,
+        config=config_path,
         control=control,
         keys=connecting.read_keys(server_key, key),
         users=None if users is None else secret_path("--users", users),

@@ -25,8 +25,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from inspectd.hmi import commands, feed, words
 from inspectd.hmi.accounts import Person, Role, TooManyError
+from inspectd.hmi.bodies import body_of, json_response, object_of
 from inspectd.hmi.gate import COOKIE, Gate, token_of
 from inspectd.hmi.kept import Kept
+from inspectd.hmi.learned import Learned
 from inspectd.hmi.server import Server
 from inspectd.version import VERSION
 from inspectd.watching import GONE_S
@@ -34,8 +36,6 @@ from inspectd.watching import GONE_S
 LOG = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-LARGEST = 16_384
-"""Bytes of what a page sends."""
 MOST_BROWSERS = 250
 
 
@@ -64,7 +64,7 @@ class Pages:
         """The form, and what it sends."""
         if request.method == "GET":
             return self.page(request, "login.html", wrong=None)
-        fields = parse_qs((await _body(request)).decode(errors="replace"))
+        fields = parse_qs((await body_of(request)).decode(errors="replace"))
         name, password = (fields.get(key, [""])[0] for key in ("name", "password"))
         address = request.client.host if request.client else ""
         try:
@@ -89,25 +89,25 @@ class Pages:
         """One command for the daemon: JSON in, JSON out."""
         person: Person = request.scope["person"]
         try:
-            fields = _object(await _body(request))
+            fields = await object_of(request)
             asked, command = commands.build(person, request.path_params["name"], fields)
             settings = self._server.settings
             result = await run_in_threadpool(commands.ask, settings.control, settings.keys, asked, command.patience_s)
         except commands.NotDoneError as error:
             return JSONResponse({"ok": False, "message": str(error)}, error.status)
-        return _json({"ok": True, "result": result})
+        return json_response({"ok": True, "result": result})
 
     async def reset(self, request: Request) -> Response:
         """Begin a new count."""
         person: Person = request.scope["person"]
         try:
             commands.check_role(person, Role.OPERATOR)
-            signed = commands.signature(person, _object(await _body(request)))
+            signed = commands.signature(person, await object_of(request))
         except commands.NotDoneError as error:
             return JSONResponse({"ok": False, "message": str(error)}, error.status)
         self._server.counts.reset(signed["by"], signed["why"])
         LOG.info("a new count was begun by %(by)s: %(why)s", signed)
-        return _json({"ok": True, "result": None})
+        return json_response({"ok": True, "result": None})
 
     async def feed(self, socket: WebSocket) -> None:
         """What changes, as it does."""
@@ -129,7 +129,7 @@ class Pages:
         heard_ns = self._server.wall.daemon_heard_ns
         is_known = request.scope.get("person") is not None
         said = {"ok": True, "daemon_heard": heard_ns is not None, "browsers": self._browsers, "is_known": is_known}
-        return _json(said)
+        return json_response(said)
 
     def page(self, request: Request, template: str, *, status: int = 200, **more: Any) -> Response:
         """Return a page made of a template."""
@@ -157,7 +157,7 @@ class Pages:
 def build(server: Server) -> Starlette:
     """Return the application of a server."""
     pages = Pages(server)
-    kept = Kept(server, pages.page)
+    kept, learned = Kept(server, pages.page), Learned(server, pages.page)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -170,6 +170,10 @@ def build(server: Server) -> Starlette:
         routes=[
             Route("/", pages.wall),
             Route("/camera/{name}", pages.camera),
+            Route("/calibrate/{name}", learned.page),
+            Route("/calibrate/{name}/status", learned.status),
+            Route("/calibrate/{name}/report", learned.report),
+            Route("/calibrate/{name}/{what}", learned.act, methods=["POST"]),
             Route("/gallery", kept.gallery),
             Route("/part/{camera}/{epoch}/{seq:int}", kept.part),
             Route("/kept/{camera}/{name}", kept.picture),
@@ -182,27 +186,6 @@ def build(server: Server) -> Starlette:
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
     )
-
-
-async def _body(request: Request) -> bytes:
-    """Return what was sent; NotDoneError: it is too much."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST:
-            raise commands.NotDoneError(f"More than {LARGEST} bytes were sent; nothing was done.", 413)
-    return body
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise commands.NotDoneError(f"What was sent is no JSON object: {error}.", 400) from None
-
-
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
 
 
 def _root(request: Request) -> str:

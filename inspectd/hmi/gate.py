@@ -114,7 +114,7 @@ def _with_headers(scope: Scope, host: str, send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
-                if name == "cache-control" and name in headers:
+                if name in headers:  # a page of its own kind says so itself
                     continue
                 if name == "cache-control" and is_static:  # asked for again after an upgrade
                     headers[name] = "no-cache"

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from inspectd.client import Control, ForeignReplyError, Message, NoReplyError, NotAllowedError, RefusalError
 from inspectd.errors import InspectdError
 from inspectd.hmi.accounts import Accounts
+from inspectd.hmi.calibrating import Calibrating
 from inspectd.hmi.counts import CameraCount, Counts, Gap
 from inspectd.hmi.listening import Listening
 from inspectd.hmi.settings import Settings
@@ -40,6 +41,7 @@ class Server:
         self.wall = Wall()
         kept = None if settings.state is None else settings.state / "counts.json"
         self.counts = Counts(kept, settings.shifts, lambda: datetime.now().astimezone())
+        self.calibrating = Calibrating(settings.config, None if settings.state is None else settings.state / "results")
         self._changed = asyncio.Event()
         self._listening: Listening | None = None
         self._filling: set[asyncio.Task[None]] = set()
@@ -56,6 +58,7 @@ class Server:
             ticking.cancel()
             with suppress(asyncio.CancelledError):
                 await ticking
+            await self.calibrating.close()
             await run_in_threadpool(self._listening.close)
             for one in self._filling:
                 one.cancel()

@@ -24,6 +24,8 @@ class Settings:
     published: str
     control: str
     keys: Keys | None = None
+    config: Path | None = None
+    """The daemon's configuration, by which cameras are calibrated; None: none is."""
     journal: Path | None = None
     """Where the gallery finds verdicts; None: nowhere."""
     archive: Path | None = None

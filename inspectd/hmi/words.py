@@ -89,6 +89,19 @@ CHINESE = {
     "regions": "缺陷区域",
     "picture number": "图像编号",
     "epoch": "运行编号",
+    # calibration
+    "Calibrate": "标定",
+    "Every part that passes now must be a good one. The inspection goes on meanwhile.": (
+        "此时经过的每个零件都必须是良品。检测同时继续进行。"
+    ),
+    "Good parts": "良品数量",
+    "Begin": "开始",
+    "Stop": "停止",
+    "Go on": "继续",
+    "Report": "报告",
+    "although it passes parts that were marked as bad": "即使它放行已标记为不良的零件",
+    "Install, and judge by it": "安装并启用",
+    "Back to the model before": "恢复上一个模型",
     # commands
     "Commands": "操作",
     "Trigger": "触发",

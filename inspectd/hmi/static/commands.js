@@ -9,12 +9,13 @@
   const say = page.say;
   let is_busy = false;
 
+  /* `name`: of a command, or the path of something else that is asked for. */
   page.ask = function (name, fields, done) {
     if (is_busy) { return; }
     is_busy = true;
     tell("…", "");
     const request = new XMLHttpRequest();
-    request.open("POST", page.root + "/do/" + name);
+    request.open("POST", page.root + (name.charAt(0) === "/" ? name : "/do/" + name));
     request.setRequestHeader("Content-Type", "application/json");
     request.timeout = 130000;
     const fail = function () { is_busy = false; tell(say("Nothing was done: the server of this page does not answer."), "bad"); };
@@ -36,6 +37,8 @@
     said.setAttribute("data-kind", kind);
     page.text(said, text);
   }
+
+  page.tell = tell;
 
   function signed(fields) {
     fields.camera = camera;
