@@ -130,8 +130,7 @@ def command(
     or sim://line. Every picture must show a good part. The run folder appears whole, or not at all.
     """
     began_s = time.monotonic()
-    asked = {"size": more.pop("size"), "format": more.pop("fourcc"), "mode": more.pop("mode")}
-    seen, control = _asked_for(camera, config_path, more.pop("control"), asked)
+    seen, control = _asked_for(camera, config_path, more)
     where, passing = _passing(seen, look_at(seen, product, areas, rois, ignore), more.pop("empty"))
     if resume and run_name is None:
         raise UsageError("--resume needs the --run_name of the capture that was stopped.")
@@ -197,17 +196,17 @@ def command(
             if not learned.doubtful:  # else they are needed once more, with --confirm
                 forget_pictures(kept)
             bars.step()
-    took_s = time.monotonic() - began_s
-    bars.finish(str(target), _summary(target, pictures, learned, acquired, tested, acquisition.is_live, took_s))
+    lines = _summary(target, pictures, learned, acquired, tested, acquisition.is_live, time.monotonic() - began_s)
+    bars.finish(str(target), lines)
 
 
-def _asked_for(
-    camera: str, config_path: Path | None, control: str | None, asked: dict[str, Any]
-) -> tuple[CameraConfig, str]:
+def _asked_for(camera: str, config_path: Path | None, more: dict[str, Any]) -> tuple[CameraConfig, str]:
     """Return the camera that is meant, and where a daemon that holds it would answer; UsageError for slips.
 
-    `asked`: what the command line asks of it.
+    Takes out of `more` what the command line asks of the camera.
     """
+    asked = {"size": more.pop("size"), "format": more.pop("fourcc"), "mode": more.pop("mode")}
+    control = more.pop("control")
     from inspectd.cameras.sources import encoding_problem, parse_source
     from inspectd.config import CameraConfig
 
