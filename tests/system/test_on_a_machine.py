@@ -26,6 +26,8 @@ assert socket.poll(10_000), "no verdict came"
 print(json.loads(socket.recv_multipart()[1])["verdict"])
 """
 
+PAGE = "import urllib.request; found = urllib.request.urlopen('http://127.0.0.1:9109/{}').read(); print({})"
+
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
@@ -119,9 +121,31 @@ def test_it_is_reloaded_and_a_broken_configuration_is_refused_with_the_old_one_r
     assert shows(machine, "MainPID") == before
 
 
-def test_its_exposure_is_small(machine: Machine) -> None:
-    said = machine.does("systemd-analyze", "security", "inspectd", "--no-pager")
-    assert float(said.split("Overall exposure level for inspectd.service:")[1].split()[0]) <= 2.0
+@pytest.mark.parametrize("unit", ["inspectd", "inspectd-hmi"])
+def test_its_exposure_is_small(machine: Machine, unit: str) -> None:
+    said = machine.does("systemd-analyze", "security", unit, "--no-pager")
+    assert float(said.split(f"Overall exposure level for {unit}.service:")[1].split()[0]) <= 2.0
+
+
+def test_the_page_is_a_service_of_its_own_that_reads_and_cannot_harm(machine: Machine) -> None:
+    python = "/opt/inspectd/bin/python"
+    machine.does("systemctl", "start", "inspectd-hmi")
+    machine.until("True", python, "-c", PAGE.format("healthz", "b'\"daemon_heard\":true' in found"), timeout_s=30)
+    assert (
+        machine.does(python, "-c", PAGE.format("gallery?verdict=ok", "found.count(b'<li data-verdict=\"ok\"') > 0"))
+        == "True\n"
+    )
+    (pid,) = [
+        one.split("=")[1] for one in machine.does("systemctl", "show", "inspectd-hmi", "-p", "MainPID").splitlines()
+    ]
+    inside = ("nsenter", "--target", pid, "--mount", "--")
+    (daemon,) = shows(machine, "MainPID")
+    user = machine.does("stat", "-c", "%u", f"/proc/{pid}").strip()
+    assert user == machine.does("stat", "-c", "%u", f"/proc/{daemon}").strip() != "0"
+    for path in ("/var/lib/inspectd/x", "/etc/inspectd/x", "/x"):
+        assert "Read-only file system" in machine.run(*inside, "touch", path).stderr
+    machine.does("systemctl", "stop", "inspectd-hmi")
+    is_answered(machine)
 
 
 @pytest.mark.parametrize(

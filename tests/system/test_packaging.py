@@ -58,6 +58,9 @@ def test_every_folder_of_modules_is_a_package(source: Path) -> None:
         ("inspectd/configs/prometheus/alerts.yaml", "configs/prometheus/alerts.yaml"),
         ("inspectd/configs/grafana/inspectd.json", "configs/grafana/inspectd.json"),
         ("inspectd/systemd/inspectd.service", "systemd/inspectd.service"),
+        ("inspectd/systemd/inspectd-hmi.service", "systemd/inspectd-hmi.service"),
+        ("inspectd/hmi/pages/wall.html", "inspectd/hmi/pages/wall.html"),
+        ("inspectd/hmi/static/page.js", "inspectd/hmi/static/page.js"),
         ("inspectd/py.typed", "inspectd/py.typed"),
         ("calibrate/results/templates/report.html", "calibrate/results/templates/report.html"),
         ("calibrate/results/templates/model.html", "calibrate/results/templates/model.html"),
@@ -75,7 +78,8 @@ def test_the_wheel_holds_nothing_else(contents: set[str]) -> None:
     info = f"inspectd-{inspectd.__version__}.dist-info"
     assert {name.partition("/")[0] for name in contents} == {"inspectd", "calibrate", info}
     suffixes = {PurePosixPath(name).suffix for name in contents if not name.startswith(info)}
-    assert suffixes == {".py", ".yaml", ".json", ".service", ".typed", ".html"}
+    # without a suffix: licence and version of the charts' library, where it could be fetched
+    assert suffixes - {""} == {".py", ".yaml", ".json", ".service", ".typed", ".html", ".css", ".js"}
     assert f"{info}/licenses/LICENSE" in contents
 
 
