@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ pytestmark = [
 ]
 SIZE = "width=320&height=240"
 SEED, DEFECTS = 5, 0.5
+AXE = "axe-core@4.10.3"
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +289,30 @@ def test_the_gallery_shows_a_part_large_with_its_map(page: Any, page_server: Hmi
     page.wait_for_selector('#said[data-kind="good"]')
     page.goto(f"{page_server.origin}/gallery?verdict=marked")
     assert page.locator(".gallery li").count() >= 1
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Deque's rules of accessibility, from npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("axe-core comes from npm, which is not installed")
+    folder = tmp_path_factory.mktemp("axe")
+    done = subprocess.run([npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{AXE} could not be had from npm: {done.stderr.strip()[-200:]}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        archive.extract("package/axe.min.js", folder, filter="data")
+    return folder / "package" / "axe.min.js"
+
+
+@pytest.mark.parametrize("path", ["/", "/camera/top", "/camera/side", "/gallery", "/calibrate/top", "/?language=zh"])
+def test_nothing_serious_keeps_anybody_out(browser: Any, page_server: HmiProcess, axe: Path, path: str) -> None:
+    context = browser.new_context(bypass_csp=True, viewport={"width": 1024, "height": 768})
+    tab = context.new_page()
+    tab.goto(f"{page_server.origin}{path}")
+    tab.wait_for_timeout(1500)
+    tab.add_script_tag(path=axe)
+    found = tab.evaluate("axe.run().then((found) => found.violations.map((v) => [v.impact, v.id, v.nodes[0].html]))")
+    context.close()
+    assert [one for one in found if one[0] in ("serious", "critical")] == []
