@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+import ssl
 import time
 import zipfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from conftest import write_small_model
 from daemon_process import DaemonProcess
 from hmi_process import Browser, HmiProcess
@@ -356,6 +358,24 @@ def test_on_the_loopback_nobody_logs_in_but_says_who_they_are(line: DaemonProces
         status, reply = page.post("/do/bypass", {"camera": "top", "seconds": 0, "why": "tried", "by": "carl"})
         assert status == 403
         assert "Who has not logged in is viewer" in reply["message"]
+
+
+def test_over_tls_the_cookie_goes_nowhere_else(line: DaemonProcess, users: Path, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(b"".join(one.bytes() for one in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    more = ("--users", str(users), "--tls-cert", str(cert), "--tls-key", str(key))
+    with HmiProcess(tmp_path, line.endpoint, line.control, *more, tls=context) as page:
+        form = f"name=viewer&password={PASSWORD.replace(' ', '+')}".encode()
+        _, headers, _ = page.request("POST", "/login", form, {"origin": page.origin})
+        assert "secure" in headers["set-cookie"].lower()
+        assert "max-age" in headers["strict-transport-security"]
+        with page.browser("?camera=top", cookie=headers["set-cookie"].split(";")[0]) as browser:
+            assert browser.take()[0]["n"] == 1
 
 
 @pytest.mark.parametrize("wrong", ["missing", "locked", "foreign", "none"])

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 SIZE = "width=320&height=240"
 SEED, DEFECTS = 5, 0.5
-AXE = "axe-core@4.10.3"
+AXE = "axe-core@4.14.1"
 
 
 @pytest.fixture(scope="module")
