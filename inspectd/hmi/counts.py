@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -157,12 +158,16 @@ class Counts:
         if datetime.fromisoformat(self.present.since) < begin:
             self._start(Shift(begin.isoformat(timespec="minutes")))
 
-    def save(self) -> None:
-        """Keep the counts where something changed; StartError: they cannot be written."""
-        if self._path is not None and self._saved != self.number:
-            self._saved = self.number
-            encoded = msgspec.json.encode(_File(1, self.shifts, self._places))
-            write_whole(self._path, msgspec.json.format(encoded, indent=1))
+    def unsaved(self) -> Callable[[], None] | None:
+        """Return what keeps the counts as they are now, for any thread; None: nothing changed since the last time.
+
+        It raises StartError where they cannot be written.
+        """
+        if self._path is None or self._saved == self.number:
+            return None
+        self._saved = self.number
+        encoded = msgspec.json.format(msgspec.json.encode(_File(1, self.shifts, self._places)), indent=1)
+        return partial(write_whole, self._path, encoded)
 
     def _of(self, camera: str) -> CameraCount:
         return self.present.cameras.setdefault(camera, CameraCount())

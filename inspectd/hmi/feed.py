@@ -159,8 +159,8 @@ async def run(
     answered_s = time.monotonic()
     while True:
         sent_s = time.monotonic()
-        await send(feed.compose(sent_s - answered_s, trouble()))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):  # sending waits, too, where nobody takes what was sent
+            await send(feed.compose(sent_s - answered_s, trouble()))
             while not feed.is_answer(await receive()):
                 pass
         answered_s = time.monotonic()

@@ -62,7 +62,7 @@ class Server:
             await run_in_threadpool(self._listening.close)
             for one in self._filling:
                 one.cancel()
-            self._save()
+            await self._save()
 
     def trouble(self) -> str | None:
         """Return why nothing comes from the daemon, as far as that shows."""
@@ -118,10 +118,13 @@ class Server:
         while True:
             await asyncio.sleep(TICK_S)
             self.counts.turn()
-            await run_in_threadpool(self._save)
+            await self._save()
 
-    def _save(self) -> None:
+    async def _save(self) -> None:
+        save = self.counts.unsaved()
+        if save is None:
+            return
         try:
-            self.counts.save()
+            await run_in_threadpool(save)
         except InspectdError as error:
             LOG.warning("the shifts' counts are not kept: %s", error)

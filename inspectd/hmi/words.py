@@ -1,7 +1,8 @@
 """The pages' two languages: English as it is written in the code, and its Chinese beside it.
 
-What the daemon says in sentences of its own (details, advice) stays English; its reasons, states and alarms are words
-of the protocol, and are translated. A test holds the table to the templates and scripts, and to the protocol.
+Reasons, states and alarms are the protocol's words; what an operator does about an alarm comes from `inspectd.alarms`.
+Only the details, which the daemon puts together itself, stay English. A test holds the tables to templates, scripts,
+protocol and alarms.
 """
 
 from __future__ import annotations
@@ -11,7 +12,95 @@ from starlette.requests import Request
 COOKIE = "language"
 LANGUAGES = {"en": "English", "zh": "中文"}
 
-CHINESE = {
+ENGLISH = {
+    "camera_lost": "camera lost",
+    "camera_frozen": "picture frozen",
+    "no_model": "no model",
+    "no_threshold": "no threshold",
+    "challenge_failed": "known part not told",
+    "challenge_due": "known part is due",
+    "challenge_soon": "known part due soon",
+    "parts_unseen": "parts not noticed",
+    "near_deadline": "hardly in time",
+    "picture_drift": "the picture drifts",
+    "score_drift": "the scores drift",
+    "driver_leaks": "driver leaks",
+    "clients_refused": "clients refused",
+}
+"""Words of the protocol that are not English as they stand."""
+
+OF_ALARMS = {
+    "challenge_failed": "未识别已知样件",
+    "challenge_due": "应检验已知样件",
+    "challenge_soon": "即将需检验已知样件",
+    "parts_unseen": "未发现零件",
+    "unsteady": "相机不稳定",
+    "near_deadline": "接近超时",
+    "picture_drift": "图像漂移",
+    "score_drift": "分数漂移",
+    "driver_leaks": "驱动泄漏内存",
+    "stalled": "程序停滞",
+    "journal": "无法写日志",
+    "archive": "无法存档",
+    "clients_refused": "客户端被拒绝",
+    "down": "无应答",
+    "restarting": "反复重启",
+    "See that it has power and its cable sits, then look at its address; it is opened again by itself.": (
+        "检查电源和电缆，再检查地址；相机会自动重新打开。"
+    ),
+    "Switch its power off and on.": "将相机断电后重新上电。",
+    "Nothing, if it is meant; else have the bypass ended (command bypass, seconds 0).": (
+        "若为有意旁路则无需处理；否则请结束旁路。"
+    ),
+    "Show the part again. If it is not told either, its detail in the log says whether the picture has changed or the "
+    "model: look at camera and lamp, or calibrate again.": (
+        "再次放置样件。若仍未识别，日志会说明是图像还是模型改变了：检查相机和光源，或重新标定。"
+    ),
+    "Show it a known part (`inspectd challenge`).": "放置已知样件（`inspectd challenge`）。",
+    "Show it a known part (`inspectd challenge`) when it suits the line.": (
+        "在产线方便时放置已知样件（`inspectd challenge`）。"
+    ),
+    "Install a model (`inspectd calibrate`, `inspectd install`), or return to the last one (`inspectd install "
+    "--rollback`).": "安装模型，或恢复上一个模型。",
+    "Calibrate it (`inspectd calibrate`), or set a threshold (command threshold).": "标定，或设定阈值。",
+    "Start the daemon anew; if that does not help, choose another device or precision, and have the machine's memory "
+    "tested.": "重启检测程序；若无效，请更换计算设备或精度，并检测内存。",
+    "See whether the camera was moved, exchanged or set anew; put it back as it was, or calibrate again.": (
+        "检查相机是否被移动、更换或重新设置；恢复原状或重新标定。"
+    ),
+    "Look at lamp, lens and cable before you touch the threshold.": "先检查光源、镜头和电缆，不要先改阈值。",
+    "See what else this machine computes; then lower the rate of parts or the model's input size, or use a faster "
+    "device (`inspectd bench`).": "检查本机其他负载；降低节拍或模型输入尺寸，或使用更快的设备。",
+    "See what else this machine computes; then raise deadline_ms, lower the frame rate or the model's input size, or "
+    "use a faster device (`inspectd bench`).": (
+        "检查本机其他负载；增大 deadline_ms、降低帧率或模型输入尺寸，或使用更快的设备。"
+    ),
+    "See what else this machine computes; then raise deadline_ms, or use a faster device (`inspectd bench`).": (
+        "检查本机其他负载；增大 deadline_ms，或使用更快的设备。"
+    ),
+    "Do what its detail says: light, lens and place of the camera must be as at the calibration.": (
+        "按详情处理：光源、镜头和相机位置须与标定时一致。"
+    ),
+    "Exchange its cable, then its port, then its power supply.": "依次更换电缆、接口和电源。",
+    "Do what its detail says, before you touch the threshold.": "先按详情处理，不要先改阈值。",
+    "See whether parts or tools have changed (where it is the picture, picture_drift says so); if the parts are good, "
+    "calibrate again with some of them.": "检查零件或刀具是否改变；若零件是良品，请用它们重新标定。",
+    "Update the camera's driver or firmware.": "更新相机驱动或固件。",
+    "Nothing.": "无需处理。",
+    "Keep its log (`journalctl -u inspectd`): it says where each thread stood.": (
+        "保存日志（`journalctl -u inspectd`）。"
+    ),
+    "Make room on the disk, or exchange it.": "清理磁盘空间或更换磁盘。",
+    "Find the address in the log; give that client its key (`inspectd keygen`), or have it stopped.": (
+        "在日志中查找地址；为该客户端配置密钥，或停止它。"
+    ),
+    "Look at `systemctl status inspectd`, then at the machine and its network.": (
+        "查看 `systemctl status inspectd`，再检查机器和网络。"
+    ),
+    "Look at `journalctl -u inspectd` for what ended it.": "查看 `journalctl -u inspectd` 中的退出原因。",
+}
+
+CHINESE = OF_ALARMS | {
     # verdicts, states, reasons: the protocol's words
     "ok": "合格",
     "ng": "不合格",
@@ -140,7 +229,7 @@ class Sayer:
     """Says a sentence of the pages in one language."""
 
     def __init__(self, language: str) -> None:
-        self._words = CHINESE if language == "zh" else {}
+        self._words = for_pages(language)
 
     def __call__(self, text: str) -> str:
         """Return the sentence; English where there is no other."""
@@ -149,7 +238,7 @@ class Sayer:
 
 def for_pages(language: str) -> dict[str, str]:
     """Return what the scripts say."""
-    return CHINESE if language == "zh" else {}
+    return CHINESE if language == "zh" else ENGLISH
 
 
 def choose(request: Request, fixed: str | None) -> str:

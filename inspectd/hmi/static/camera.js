@@ -43,9 +43,7 @@
   function writeState() {
     const state = tile.state;
     if (!state) { return; }
-    const lines = (state.alarms || []).slice(1).map(function (one) {
-      return page.say(one.alarm) + ": " + one.detail + ". " + one.action;
-    });
+    const lines = (state.alarms || []).slice(1).map(page.alarmed);
     while (alarms.children.length > lines.length) { alarms.removeChild(alarms.lastElementChild); }
     lines.forEach(function (line, i) {
       if (!alarms.children[i]) { alarms.appendChild(document.createElement("li")); }

@@ -76,11 +76,16 @@
     page.text(this.parts.advice, this.advice());
   };
 
+  /* An alarm in words: what is the case, and what to do about it. */
+  page.alarmed = function (alarm) {
+    return say(alarm.alarm) + ": " + alarm.detail.replace(/[.]?$/, ". ") + say(alarm.action);
+  };
+
   page.Tile.prototype.advice = function () {
     const state = this.state;
     if (!state) { return ""; }
     const alarm = (state.alarms || [])[0];
-    if (alarm) { return say(alarm.alarm) + ": " + alarm.detail + ". " + alarm.action; }
+    if (alarm) { return page.alarmed(alarm); }
     return state.detail || (this.verdict && this.verdict.verdict === "fault" && this.verdict.detail) || state.caveat || "";
   };
 
