@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
-from inspectd.hmi.counts import CameraCount
+from inspectd.hmi.counts import Shift
 from inspectd.hmi.wall import Camera, Shown, Wall
 from inspectd.wire.messages import MaskMessage
 
@@ -69,7 +69,8 @@ class Update(msgspec.Struct, frozen=True, omit_defaults=True):
     """None: it was never heard of."""
     gone: tuple[str, ...] = ()
     """Cameras that are no longer the daemon's."""
-    counts: dict[str, CameraCount] | None = None
+    shift: Shift | None = None
+    """The present one's counts."""
     trouble: str | None = None
     """Why nothing comes from the daemon, as far as that is known here."""
 
@@ -83,10 +84,9 @@ class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Feed:
     """One browser's place in what the wall knows. `camera`: it looks at this one only."""
 
-    def __init__(
-        self, wall: Wall, camera: str | None, counts: Callable[[], tuple[int, dict[str, CameraCount]]]
-    ) -> None:
-        self._wall, self._camera, self._counts = wall, camera, counts
+    def __init__(self, wall: Wall, camera: str | None, counted: Callable[[], tuple[int, Shift]]) -> None:
+        """`counted` returns the present shift, and the number of its last change."""
+        self._wall, self._camera, self._count = wall, camera, counted
         self._seen = 0
         self._counted = -1
         self._known: set[str] = set()
@@ -114,7 +114,7 @@ class Feed:
         }
         gone = tuple(sorted(self._known - wall.cameras.keys()))
         self._known = set(wall.cameras)
-        number, counts = self._counts()
+        number, shift = self._count()
         daemon_age = None if wall.daemon_heard_ns is None else (now_ns - wall.daemon_heard_ns) / 1e6
         self._n += 1
         update = Update(
@@ -124,7 +124,7 @@ class Feed:
             daemon=msgspec.Raw(wall.daemon_json) if wall.daemon_number > since else None,
             daemon_age_ms=daemon_age,
             gone=gone,
-            counts=counts if number != self._counted else None,
+            shift=shift if number != self._counted else None,
             trouble=trouble,
         )
         self._seen, self._counted = wall.number, number

@@ -15,7 +15,7 @@ from inspectd.client import Control, ForeignReplyError, Message, NoReplyError, N
 from inspectd.errors import InspectdError
 from inspectd.hmi.accounts import Accounts
 from inspectd.hmi.calibrating import Calibrating
-from inspectd.hmi.counts import CameraCount, Counts, Gap
+from inspectd.hmi.counts import Counts, Gap, Shift
 from inspectd.hmi.listening import Listening
 from inspectd.hmi.settings import Settings
 from inspectd.hmi.wall import Wall
@@ -74,9 +74,9 @@ class Server:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
 
-    def count(self) -> tuple[int, dict[str, CameraCount]]:
-        """Return the present shift's counts, and the number of their last change."""
-        return self.counts.number, self.counts.present.cameras
+    def count(self) -> tuple[int, Shift]:
+        """Return the present shift, and the number of its last change."""
+        return self.counts.number, self.counts.present
 
     def _take(self, batch: Sequence[Message]) -> None:
         for message in batch:

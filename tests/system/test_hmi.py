@@ -314,9 +314,10 @@ def test_counts_go_on_over_a_restart_of_the_page(line: DaemonProcess, tmp_path: 
 
     def counted(page: HmiProcess) -> tuple[int, int]:
         with page.browser("?camera=side") as browser:
-            while "side" not in ((update := browser.take()[0]).get("counts") or {}) or "side" not in update["cameras"]:
-                pass
-            one = update["counts"]["side"]
+            update: dict[str, Any] = {"cameras": {}}
+            while "verdict" not in update["cameras"].get("side", {}) or "side" not in update["shift"]["cameras"]:
+                update = browser.take()[0]
+            one = update["shift"]["cameras"]["side"]
             return one["ok"] + one["ng"] + one["fault"] + one["uncounted"], update["cameras"]["side"]["verdict"]["seq"]
 
     with HmiProcess(tmp_path, line.endpoint, line.control, *more) as page:

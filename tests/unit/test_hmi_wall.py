@@ -11,7 +11,7 @@ import pytest
 from said_verdicts import published, said
 
 from inspectd.hmi import feed
-from inspectd.hmi.counts import CameraCount
+from inspectd.hmi.counts import CameraCount, Shift
 from inspectd.hmi.feed import Feed
 from inspectd.hmi.wall import MOST_MASKS, MOST_SCORES, MOST_THUMBS, Wall
 from inspectd.wire import topics
@@ -20,8 +20,8 @@ from inspectd.wire.messages import MaskMessage
 MASK = MaskMessage(2, 1, (0, 0, 64, 48), 128)
 
 
-def no_counts() -> tuple[int, dict[str, CameraCount]]:
-    return 1, {}
+def no_counts() -> tuple[int, Shift]:
+    return 1, Shift("2026-11-29T06:00+01:00")
 
 
 def opened(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -128,11 +128,11 @@ def test_after_a_long_absence_a_chart_keeps_its_peaks_and_all_that_was_not_ok() 
 
 def test_counts_are_sent_when_they_change() -> None:
     state = [1]
-    one = Feed(Wall(), None, lambda: (state[0], {"top": CameraCount(ok=state[0])}))
-    assert sent(one)[0]["counts"]["top"]["ok"] == 1
-    assert "counts" not in sent(one)[0]
+    one = Feed(Wall(), None, lambda: (state[0], Shift("", {"top": CameraCount(ok=state[0])})))
+    assert sent(one)[0]["shift"]["cameras"]["top"]["ok"] == 1
+    assert "shift" not in sent(one)[0]
     state[0] = 2
-    assert sent(one)[0]["counts"]["top"]["ok"] == 2
+    assert sent(one)[0]["shift"]["cameras"]["top"]["ok"] == 2
 
 
 def test_cameras_that_are_no_longer_there_are_taken_down() -> None:

@@ -56,7 +56,7 @@
 
   page.connect("?camera=" + encodeURIComponent(name), function (update, cursor, atMs, done) {
     const one = update.cameras[name];
-    if (update.counts) { tile.count(update.counts[name]); }
+    if (update.shift) { page.writeShift(update.shift); tile.count(update.shift.cameras[name]); }
     if (!one) { done(); return; }
     chart.add(one.epoch, tile.take(one, atMs));
     writeState();

@@ -89,8 +89,14 @@
     return state.detail || (this.verdict && this.verdict.verdict === "fault" && this.verdict.detail) || state.caveat || "";
   };
 
+  /* Since when is counted, and who began it, if it was somebody. */
+  page.writeShift = function (shift) {
+    page.text(document.getElementById("shift"), say("since") + " " + shift.since.slice(11, 16) +
+      (shift.by ? " (" + shift.by + ": " + shift.why + ")" : ""));
+  };
+
   page.Tile.prototype.count = function (count) {
-    if (!count) { return; }
+    if (!count) { page.text(this.parts.counts, ""); return; }
     const all = count.ok + count.ng + count.fault;
     const reasons = Object.keys(count.reasons || {}).map(function (key) { return say(key) + " " + count.reasons[key]; });
     page.text(this.parts.counts, say("ok") + " " + count.ok + " · " + say("ng") + " " + count.ng + " · " + say("fault") +

@@ -7,7 +7,7 @@
   const none = document.getElementById("none");
   const slider = document.getElementById("strength");
   const tiles = {};
-  let counts = {};
+  let shift = { cameras: {} };
 
   function strength() { return slider.value / 100; }
 
@@ -38,7 +38,7 @@
     (update.gone || []).forEach(function (name) {
       if (tiles[name]) { wall.removeChild(tiles[name].element); delete tiles[name]; arrange(); }
     });
-    if (update.counts) { counts = update.counts; }
+    if (update.shift) { shift = update.shift; page.writeShift(shift); }
     names.forEach(function (name) {
       const tile = tileOf(name), one = update.cameras[name];
       tile.take(one, atMs);
@@ -50,7 +50,7 @@
     });
     if (!left) { finish(); }
     function finish() {
-      if (update.counts) { Object.keys(tiles).forEach(function (name) { tiles[name].count(counts[name]); }); }
+      if (update.shift) { Object.keys(tiles).forEach(function (name) { tiles[name].count(shift.cameras[name]); }); }
       done();
     }
   });
