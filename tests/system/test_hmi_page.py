@@ -18,6 +18,7 @@ import pytest
 from chromium import PATH, chromium
 from daemon_process import DaemonProcess
 from hmi_process import HmiProcess
+from run_here import run_here
 
 from inspectd.sim.line import Line
 
@@ -38,7 +39,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = f"sim://line?seed=1005&parts=80&{SIZE}"
     command = [sys.executable, "-m", "inspectd", "calibrate", "--camera", source, "--results_path", str(folder)]
     subprocess.run([*command, "--run_name", "line"], check=True, capture_output=True, timeout=400)
-    return folder / "project" / "group" / "line" / "models" / "0"
+    placed = run_here("install", str(folder / "project" / "group" / "line"), "top", "--models", str(folder / "models"))
+    assert placed.returncode == 0, placed.stderr
+    return folder / "models" / "top"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +64,9 @@ def line(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daem
 
 @pytest.fixture(scope="module")
 def page_server(line: DaemonProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiProcess]:
-    with HmiProcess(
-        tmp_path_factory.mktemp("hmi"), line.endpoint, line.control, "--config", str(line.config)
-    ) as server:
+    folder = tmp_path_factory.mktemp("hmi")
+    more = ("--config", str(line.config), "--state", str(folder))
+    with HmiProcess(folder, line.endpoint, line.control, *more) as server:
         yield server
 
 
@@ -289,6 +292,33 @@ def test_the_gallery_shows_a_part_large_with_its_map(page: Any, page_server: Hmi
     page.wait_for_selector('#said[data-kind="good"]')
     page.goto(f"{page_server.origin}/gallery?verdict=marked")
     assert page.locator(".gallery li").count() >= 1
+
+
+def test_a_camera_is_calibrated_installed_and_rolled_back_from_the_page(
+    page: Any, page_server: HmiProcess, line: DaemonProcess
+) -> None:
+    before = next(one["model"] for one in reversed(line.verdicts) if one["camera"] == "top")
+    page.goto(f"{page_server.origin}/calibrate/top")
+    page.fill("#by", "anna")
+    page.fill("#why", "a new lamp")
+    page.fill('input[name="parts"]', "30")
+    page.click('button[data-what="begin"]')
+    page.wait_for_selector('button[data-what="stop"]:visible')
+    page.wait_for_function("document.getElementById('figures').textContent.includes('/')")
+    page.click('button[data-what="stop"]')
+    page.wait_for_selector('button[data-what="resume"]:visible', timeout=60_000)
+    page.click('button[data-what="resume"]')
+    page.wait_for_selector("#whole:visible", timeout=300_000)
+    status, headers, report = page_server.get("/calibrate/top/report")
+    assert (status, b"<html" in report) == (200, True)
+    assert "sandbox" in headers["content-security-policy"]
+    page.click('button[data-what="install"]')
+    page.wait_for_selector('#said[data-kind="good"]', timeout=120_000)
+    assert "is judged by" in page.locator("#said").inner_text()
+    line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "top") != before, 60)
+    page.click('button[data-what="rollback"]')
+    page.wait_for_function("document.getElementById('said').textContent.includes('judged by')", timeout=120_000)
+    line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "top") == before, 60)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@
       page.text(place, page.say("The chart's library is not installed; the numbers are above."));
       return { add: function () {} };
     }
+    const none = function () { return null; }; /* points without a line */
     const size = function () { return { width: Math.max(200, place.clientWidth), height: 180 }; };
     const point = function (colour, width) { return { show: true, size: width, fill: colour, stroke: colour }; };
     const options = Object.assign(size(), {
@@ -19,8 +20,8 @@
       axes: [{ size: 24 }, { size: 48 }],
       series: [
         {},
-        { paths: null, points: point("#5d6b74", 4) },
-        { paths: null, points: point("#b93800", 8) },
+        { paths: none, points: point("#5d6b74", 4) },
+        { paths: none, points: point("#b93800", 8) },
         { stroke: "#1c2226", width: 2, dash: [8, 4] },
       ],
     });
