@@ -40,6 +40,8 @@ LISTENER = (
 LISTENS_S, STOPPED_S, FULL_S, BYPASS_S = 3.0, 6.0, 6.0, 1.0
 ANSWER_S = 5.0
 """A bypass is written down first, on a disk that may be full."""
+UNDER_WAY_S = 0.5
+"""A picture that was captured before something is done to its camera may be admitted after it."""
 MOST_MARKS = 50
 HIGHER = 0.01
 """By so much of itself a threshold is raised: a little."""
@@ -284,7 +286,7 @@ class Events:
 
     def _disturb(self, camera: str, seconds: float = 0.0) -> None:
         now_ns = time.monotonic_ns()
-        self._truth.happened(camera, now_ns, now_ns + int(seconds * 1e9))
+        self._truth.happened(camera, now_ns - int(UNDER_WAY_S * 1e9), now_ns + int(seconds * 1e9))
 
     def _any(self) -> str:
         return self._random.choice(self._soaked.configured.settings.names)
