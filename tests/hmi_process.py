@@ -8,6 +8,7 @@ import os
 import ssl
 import struct
 import time
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -105,14 +106,15 @@ class HmiProcess:
 class Browser:
     """What a page's script does: takes an update, and answers."""
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
+    def __init__(self, connection: AbstractContextManager[ClientConnection]) -> None:
+        self._stack = ExitStack()
+        self.socket = self._stack.enter_context(connection)
 
     def __enter__(self) -> Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.socket.close()
+        self._stack.close()
 
     def take(self, *, answers: bool = True) -> tuple[dict[str, Any], bytes]:
         """Return the next update and its bytes."""

@@ -99,7 +99,7 @@ class Calibrating:
 
     def report(self, camera: str) -> Path | None:
         """Return the report of a camera's last run; None: there is none."""
-        status = self._last.get(camera)
+        status = self.status(camera)
         return None if status is None or status.run is None else Path(status.run) / "report.html"
 
     async def begin(self, camera: str, parts: int | None, by: str, why: str, *, resumes: bool) -> None:
@@ -132,7 +132,7 @@ class Calibrating:
 
     async def install(self, camera: str, model: Path, archive: Path | None, *, despite_marked: bool) -> list[str]:
         """Put a camera's last run where the daemon looks for its model; return what was said. Busy says why not."""
-        status = self._last.get(camera)
+        status = self.status(camera)
         if status is None or status.run is None:
             raise Busy(f"There is no new model of {camera} to install.")
         more = ["--archive", str(archive)] if archive is not None and archive.is_dir() else []

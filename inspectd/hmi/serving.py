@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 
 import uvicorn
@@ -46,10 +47,13 @@ def serve(settings: Settings) -> None:
             config.load()
         except (OSError, ValueError) as error:
             raise StartError(f"The certificate {settings.tls_cert} cannot be used: {error}.") from None
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # browsers come and go
         scheme = "https" if settings.tls_cert else "http"
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         LOG.info("the page is on %s://%s:%d%s/", scheme, shown, port, settings.below)
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends in order, and then raises what it was sent again
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
 
 

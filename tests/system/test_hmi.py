@@ -384,7 +384,8 @@ def test_a_journal_that_cannot_be_read_is_said_on_the_page(tmp_path: Path, wrong
     journal = tmp_path / "journal.db"
     config = tmp_path / "c.yaml"
     kept = "null" if wrong == "none" else str(journal)
-    config.write_text(f'cameras: [{{name: top, source: "sim://line", model: /m}}]\njournal: {{path: {kept}}}\n')
+    cameras = 'cameras: [{name: top, source: "sim://line", model: /m}]'
+    config.write_text(f"{cameras}\njournal: {{path: {kept}}}\narchive: {{max_gb: 0}}\n")
     if wrong == "foreign":
         journal.write_text("no database at all, but long enough to be looked at as if it were one" * 20)
     if wrong == "locked":

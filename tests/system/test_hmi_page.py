@@ -46,18 +46,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def line(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
-    """A daemon with a camera whose parts have defects, and one that comes and goes."""
+    """A daemon with a camera whose parts have defects, and one that is not there."""
     folder = tmp_path_factory.mktemp("line")
     source = f"sim://line?seed={SEED}&fps=4&defects={DEFECTS}&{SIZE}"
     cameras = (
         f'{{name: top, source: "{source}", model: {model}, deadline_ms: 3000}}, '
-        f'{{name: side, source: "sim://line?seed=6&fps=4&unplug=40&{SIZE}", model: {model}, deadline_ms: 3000}}'
+        f'{{name: side, source: "http://127.0.0.1:9/nobody", model: {model}, deadline_ms: 3000}}'
     )
-    extra = f'publish: {{bind: "ipc://{folder}/d/verdicts", frame_hz: 4}}\n'
     with DaemonProcess(folder / "d", cameras) as daemon:
-        text = daemon.config.read_text().replace(f'publish: {{bind: "{daemon.endpoint}"}}\n', extra)
-        daemon.config.write_text(text)
-        daemon.process.send_signal(signal.SIGHUP)
         daemon.listen(lambda d: any(one["camera"] == "top" for one in d.verdicts), 120)
         yield daemon
 
@@ -91,6 +87,14 @@ def page(browser: Any) -> Iterator[Any]:
     assert not serious
 
 
+def until(page: Any, expression: str, timeout_s: float = 30) -> None:
+    """Wait for a condition of the page (Playwright's own way is an eval, which the page's policy forbids)."""
+    give_up_s = time.monotonic() + timeout_s
+    while not page.evaluate(expression):
+        assert time.monotonic() < give_up_s, f"it did not come: {expression}\n{page.inner_text('body')}"
+        page.wait_for_timeout(100)
+
+
 def test_the_wall_shows_each_camera_with_its_verdict_in_word_shape_and_colour(
     page: Any, page_server: HmiProcess
 ) -> None:
@@ -101,18 +105,18 @@ def test_the_wall_shows_each_camera_with_its_verdict_in_word_shape_and_colour(
     assert tile.locator(".word").inner_text().lower() == "ng"
     assert tile.locator(".shape.ng").is_visible()
     assert "threshold" in tile.locator(".figures").inner_text()
-    page.wait_for_function("document.querySelector('.tile[data-camera=top] canvas.picture').width === 320")
+    until(page, "document.querySelector('.tile[data-camera=top] canvas.picture').width === 320")
     assert page.locator("#alert").is_hidden()
 
 
 def test_the_overlay_lies_on_the_true_defect(page: Any, page_server: HmiProcess, line: DaemonProcess) -> None:
     page.goto(f"{page_server.origin}/camera/top")
-    page.wait_for_function(
-        "window.inspectd.tile && window.inspectd.tile.shown && window.inspectd.tile.shown.masks.length"
-    )
+    until(page, "window.inspectd.tile && window.inspectd.tile.shown && window.inspectd.tile.shown.masks.length")
     truth = Line(SEED, width=320, height=240, defects=DEFECTS)
     hits = 0
-    for _ in range(12):
+    for _ in range(80):
+        if hits == 3:
+            break
         # what is drawn over the picture: the difference between the canvas with the map and without it
         found = page.evaluate(
             """() => {
@@ -138,7 +142,7 @@ def test_the_overlay_lies_on_the_true_defect(page: Any, page_server: HmiProcess,
                 assert distance < 24, f"part {found['part']}: the map lies {distance:.0f} pixels beside the defect"
                 hits += 1
         page.wait_for_timeout(600)
-    assert hits >= 3
+    assert hits == 3
 
 
 def test_a_verdict_is_on_the_page_soon_after_it_was_published(page: Any, page_server: HmiProcess) -> None:
@@ -182,7 +186,7 @@ def test_a_camera_that_is_lost_is_unmistakable(page: Any, page_server: HmiProces
     page.wait_for_selector('.tile[data-camera="side"][data-verdict="fault"]', timeout=60_000)
     assert tile.locator(".word").inner_text().lower() == "not inspecting"
     assert tile.locator(".shape.fault").is_visible()
-    page.wait_for_function("document.querySelector('.tile[data-camera=side] .advice').textContent.includes('power')")
+    until(page, "document.querySelector('.tile[data-camera=side] .advice').textContent.includes('power')")
 
 
 def test_a_daemon_that_stops_is_unmistakable_and_so_is_its_return(
@@ -221,7 +225,9 @@ def test_a_command_from_the_page_is_done_shown_and_audited(
     page.goto(f"{page_server.origin}/camera/top")
     form = page.locator('form[data-do="threshold"]')
     assert form.locator("[data-set]").is_disabled()
-    form.locator("input").fill("1e3")
+    until(page, "window.inspectd.tile.verdict")
+    value = round(page.evaluate("window.inspectd.tile.verdict.threshold") * 1.02, 2)
+    form.locator("input").fill(str(value))
     form.locator("[data-try]").click()
     page.wait_for_selector('form[data-do="threshold"] [data-set]:enabled')
     assert "would be accepted that were rejected" in form.locator(".effect").inner_text()
@@ -230,12 +236,12 @@ def test_a_command_from_the_page_is_done_shown_and_audited(
     assert "Say who you are" in page.locator("#said").inner_text()
     page.fill("#by", "anna")
     page.fill("#why", "tried from the page")
-    form.locator("input").fill("1e3")
+    form.locator("input").fill(str(value))
     form.locator("[data-try]").click()
     page.wait_for_selector('form[data-do="threshold"] [data-set]:enabled')
     form.locator("[data-set]").click()
     page.wait_for_selector('#said[data-kind="good"]')
-    page.wait_for_function("document.querySelector('.side .figures').textContent.includes('1000')")
+    until(page, f"window.inspectd.tile.verdict.threshold === {value}")
     page.locator('form[data-do="revert"] button').click()
     page.wait_for_selector('#said[data-kind="good"]')
 
@@ -285,7 +291,7 @@ def test_the_gallery_shows_a_part_large_with_its_map(page: Any, page_server: Hmi
     page.goto(f"{page_server.origin}/gallery?camera=top&verdict=ng")
     page.locator(".gallery li a").first.click()
     page.wait_for_url("**/part/top/**")
-    page.wait_for_function("document.getElementById('picture').width === 320")
+    until(page, "document.getElementById('picture').width === 320")
     page.fill("#by", "anna")
     page.fill("#why", "a scratch")
     page.click('button[data-say="bad"]')
@@ -301,10 +307,10 @@ def test_a_camera_is_calibrated_installed_and_rolled_back_from_the_page(
     page.goto(f"{page_server.origin}/calibrate/top")
     page.fill("#by", "anna")
     page.fill("#why", "a new lamp")
-    page.fill('input[name="parts"]', "30")
+    page.fill('input[name="parts"]', "12")
     page.click('button[data-what="begin"]')
     page.wait_for_selector('button[data-what="stop"]:visible')
-    page.wait_for_function("document.getElementById('figures').textContent.includes('/')")
+    until(page, "parseInt(document.getElementById('figures').textContent) >= 3")
     page.click('button[data-what="stop"]')
     page.wait_for_selector('button[data-what="resume"]:visible', timeout=60_000)
     page.click('button[data-what="resume"]')
@@ -317,7 +323,7 @@ def test_a_camera_is_calibrated_installed_and_rolled_back_from_the_page(
     assert "is judged by" in page.locator("#said").inner_text()
     line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "top") != before, 60)
     page.click('button[data-what="rollback"]')
-    page.wait_for_function("document.getElementById('said').textContent.includes('judged by')", timeout=120_000)
+    until(page, "document.getElementById('said').textContent.includes('judged by')", 120)
     line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "top") == before, 60)
 
 
