@@ -85,13 +85,10 @@ class Learned:
         return json_response({"ok": True, "result": result})
 
     async def _begin(self, camera: str, fields: dict[str, Any], signed: dict[str, str]) -> None:
-        parts = fields.get("parts")
-        if parts is not None and not (isinstance(parts, int) and FEWEST <= parts <= MOST):
-            raise commands.NotDoneError(f"parts is {parts!r}; expected a whole number from {FEWEST} to {MOST}.", 400)
-        await self._server.calibrating.begin(camera, parts, signed["by"], signed["why"], resumes=False)
+        await self._server.calibrating.begin(camera, _parts(fields), signed["by"], signed["why"], resumes=False)
 
-    async def _resume(self, camera: str, _: dict[str, Any], signed: dict[str, str]) -> None:
-        await self._server.calibrating.begin(camera, None, signed["by"], signed["why"], resumes=True)
+    async def _resume(self, camera: str, fields: dict[str, Any], signed: dict[str, str]) -> None:
+        await self._server.calibrating.begin(camera, _parts(fields), signed["by"], signed["why"], resumes=True)
 
     async def _stop(self, camera: str, _: dict[str, Any], __: dict[str, str]) -> None:
         await self._server.calibrating.stop(camera)
@@ -129,3 +126,11 @@ class Learned:
                 409,
             )
         return Path(found.model)
+
+
+def _parts(fields: dict[str, Any]) -> int | None:
+    """Return how many parts are asked for; None: as many as usual. NotDoneError: it is no such number."""
+    parts = fields.get("parts")
+    if parts is not None and not (isinstance(parts, int) and FEWEST <= parts <= MOST):
+        raise commands.NotDoneError(f"parts is {parts!r}; expected a whole number from {FEWEST} to {MOST}.", 400)
+    return parts

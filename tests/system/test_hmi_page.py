@@ -46,11 +46,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def line(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
-    """A daemon with a camera whose parts have defects, and one that is not there."""
+    """A daemon with a camera whose parts have defects, one whose parts are good, and one that is not there."""
     folder = tmp_path_factory.mktemp("line")
     source = f"sim://line?seed={SEED}&fps=4&defects={DEFECTS}&{SIZE}"
     cameras = (
         f'{{name: top, source: "{source}", model: {model}, deadline_ms: 3000}}, '
+        f'{{name: good, source: "sim://line?seed=6&fps=4&{SIZE}", model: {model}, deadline_ms: 3000}}, '
         f'{{name: side, source: "http://127.0.0.1:9/nobody", model: {model}, deadline_ms: 3000}}'
     )
     with DaemonProcess(folder / "d", cameras) as daemon:
@@ -303,8 +304,8 @@ def test_the_gallery_shows_a_part_large_with_its_map(page: Any, page_server: Hmi
 def test_a_camera_is_calibrated_installed_and_rolled_back_from_the_page(
     page: Any, page_server: HmiProcess, line: DaemonProcess
 ) -> None:
-    before = next(one["model"] for one in reversed(line.verdicts) if one["camera"] == "top")
-    page.goto(f"{page_server.origin}/calibrate/top")
+    before = next(one["model"] for one in reversed(line.verdicts) if one["camera"] == "good")
+    page.goto(f"{page_server.origin}/calibrate/good")
     page.fill("#by", "anna")
     page.fill("#why", "a new lamp")
     page.fill('input[name="parts"]', "12")
@@ -315,16 +316,16 @@ def test_a_camera_is_calibrated_installed_and_rolled_back_from_the_page(
     page.wait_for_selector('button[data-what="resume"]:visible', timeout=60_000)
     page.click('button[data-what="resume"]')
     page.wait_for_selector("#whole:visible", timeout=300_000)
-    status, headers, report = page_server.get("/calibrate/top/report")
+    status, headers, report = page_server.get("/calibrate/good/report")
     assert (status, b"<html" in report) == (200, True)
     assert "sandbox" in headers["content-security-policy"]
     page.click('button[data-what="install"]')
     page.wait_for_selector('#said[data-kind="good"]', timeout=120_000)
     assert "is judged by" in page.locator("#said").inner_text()
-    line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "top") != before, 60)
+    line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "good") != before, 60)
     page.click('button[data-what="rollback"]')
     until(page, "document.getElementById('said').textContent.includes('judged by')", 120)
-    line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "top") == before, 60)
+    line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "good") == before, 60)
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@
     const fields = {};
     if (find("by")) { fields.by = find("by").value; }
     if (find("why").value) { fields.why = find("why").value; }
-    if (what === "begin") { fields.parts = Number(begin.elements.parts.value); }
+    if (what === "begin" || what === "resume") { fields.parts = Number(begin.elements.parts.value); }
     if (what === "install") { fields.despite_marked = whole.querySelector('input[name="despite"]').checked; }
     page.ask("/calibrate/" + name + "/" + what, fields, function (result) {
       if (result) { page.tell(result.join(" "), "good"); }
