@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import json
+import os
+import stat
 import sys
+import threading
 import time
+from contextlib import suppress
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -140,7 +145,11 @@ class ProgressLines:
         self._loss: float | None = None
 
     def __enter__(self) -> ProgressLines:
-        """Nothing: each line says enough."""
+        """From now on the end of standard input, if it is a pipe, is a Ctrl-C: not every program may send signals."""
+        with suppress(OSError, ValueError):
+            mode = os.fstat(sys.stdin.fileno()).st_mode
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                threading.Thread(target=_interrupt_at_the_end_of_input, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -181,3 +190,10 @@ class ProgressLines:
     def _say(what: dict[str, object]) -> None:
         sys.stdout.write(json.dumps(what, ensure_ascii=False) + "\n")
         sys.stdout.flush()
+
+
+def _interrupt_at_the_end_of_input() -> None:
+    with suppress(OSError):
+        while os.read(0, 1024):
+            pass
+    _thread.interrupt_main()

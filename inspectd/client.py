@@ -214,8 +214,16 @@ class Subscription(_Connection):
         """
         super().__init__(zmq.SUB, address, keys, RCVHWM=high_water)
         for topic in topics or ("",):
-            self._socket.subscribe(topic)
+            self.subscribe(topic)
         self._connect()
+
+    def subscribe(self, topic: str) -> None:
+        """Ask for one more prefix."""
+        self._socket.subscribe(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Ask for a prefix no more."""
+        self._socket.unsubscribe(topic)
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages for ever."""

@@ -22,6 +22,7 @@ def said(
     known: str | None = None,
     mask: MaskMessage | None = None,
     score: float | None = 1.0,
+    at: str | None = "2026-11-29T07:30:00.000000Z",
 ) -> VerdictMessage:
     """Return a verdict."""
     return VerdictMessage(
@@ -45,7 +46,7 @@ def said(
         image=ImageMessage(64, 48, (0, 0, 64, 48)),
         mask=mask,
         t=TimesMessage(None, 1, 2, 3, 4, 5),
-        at="2026-11-29T07:30:00.000000Z",
+        at=at,
         challenge=None if known is None else ChallengeMessage(Known(known)),
     )
 

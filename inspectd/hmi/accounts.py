@@ -122,6 +122,8 @@ class Person:
     name: str | None
     """None: who did not log in."""
     role: Role
+    could_log_in: bool = False
+    """Names that were not proved are noted as such."""
 
 
 @dataclass(slots=True)
@@ -159,18 +161,19 @@ class Accounts:
     def login(self, name: str, password: str, address: str) -> str | None:
         """Return a new session's token; None: name or password is wrong. TooManyError."""
         self._refresh()
-        for who in (f"name {name}", f"address {address}"):
+        guesses = (f"{name} from {address}", address)  # a name alone would lock out whoever has it
+        for who in guesses:
             self._check_failures(who)
         user = self._users.get(name, _NOBODY)
         with self._hashing:
             is_right = hmac.compare_digest(_scrypt(password[:1024], bytes.fromhex(user.salt)).hex(), user.scrypt)
         if not is_right or name not in self._users:
-            for who in (f"name {name}", f"address {address}"):
+            for who in guesses:
                 self._note_failure(who)
             return None
         token = secrets.token_urlsafe(32)
         with self._lock:
-            self._failures.pop(f"name {name}", None)
+            self._failures.pop(f"{name} from {address}", None)
             while len(self._sessions) >= MOST_SESSIONS:
                 del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].used_s)]
             self._sessions[_key(token)] = _Session(name, self._clock())
@@ -193,7 +196,7 @@ class Accounts:
             if session is not None and (user := self._users.get(session.name)) is not None:
                 session.used_s = now_s
                 return Person(session.name, user.role)
-        return Person(None, self.anyone) if self.anyone is not None else None
+        return Person(None, self.anyone, self.has_users) if self.anyone is not None else None
 
     def _refresh(self) -> None:
         """Read the file again where it was written since; a removed user's sessions end, a bad file changes nothing."""

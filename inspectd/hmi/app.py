@@ -6,14 +6,17 @@ Everything is addressed relative to where the application is mounted, so that a 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import jinja2
 import msgspec
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -26,11 +29,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from inspectd.hmi import commands, feed, words
 from inspectd.hmi.accounts import Person, Role, TooManyError
 from inspectd.hmi.bodies import body_of, json_response, object_of
-from inspectd.hmi.gate import COOKIE, Gate, token_of
+from inspectd.hmi.gallery import CAMERA
+from inspectd.hmi.gate import Gate, token_of
 from inspectd.hmi.kept import Kept
 from inspectd.hmi.learned import Learned
 from inspectd.hmi.server import Server
-from inspectd.version import VERSION
 from inspectd.watching import GONE_S
 
 LOG = logging.getLogger(__name__)
@@ -48,6 +51,8 @@ class Pages:
             loader=jinja2.FileSystemLoader(HERE / "pages"), autoescape=True, undefined=jinja2.StrictUndefined
         )
         self._browsers = 0
+        self._logins = CapacityLimiter(1)
+        """Logins wait for each other, and hold up nobody else."""
 
     async def wall(self, request: Request) -> Response:
         """All cameras."""
@@ -56,33 +61,37 @@ class Pages:
     async def camera(self, request: Request) -> Response:
         """One camera, large, with what can be asked of it."""
         name = request.path_params["name"]
-        if name not in self._server.wall.cameras:
-            return PlainTextResponse(f"No camera {name!r} was heard of.", 404)
-        return self.page(request, "camera.html", camera=name)
+        if not CAMERA.fullmatch(name):
+            return PlainTextResponse(f"{name!r} is no name of a camera.", 404)
+        return self.page(request, "camera.html", camera=name)  # it may be heard of later
 
     async def login(self, request: Request) -> Response:
         """The form, and what it sends."""
         if request.method == "GET":
             return self.page(request, "login.html", wrong=None)
-        fields = parse_qs((await body_of(request)).decode(errors="replace"))
+        try:
+            fields = parse_qs((await body_of(request)).decode(errors="replace"))
+        except commands.NotDoneError as error:
+            return PlainTextResponse(str(error), error.status)
         name, password = (fields.get(key, [""])[0] for key in ("name", "password"))
         address = request.client.host if request.client else ""
         try:
-            token = await run_in_threadpool(self._server.accounts.login, name, password, address)
+            login = partial(self._server.accounts.login, name, password, address)
+            token = await to_thread.run_sync(login, limiter=self._logins)
         except TooManyError as error:
             return self.page(request, "login.html", status=429, wrong=str(error))
         if token is None:
-            LOG.warning("wrong name or password for %.40r from %s", name, address)
+            LOG.warning("wrong name or password from %s", address)
             return self.page(request, "login.html", status=403, wrong="wrong name or password")
         response = RedirectResponse(f"{_root(request)}/", 303)
-        _set_cookie(request, response, token)
+        self._set_cookie(request, response, token)
         return response
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
-        self._server.accounts.logout(token_of(request.headers) or "")
+        self._server.accounts.logout(token_of(request.headers, self._server.settings.cookie) or "")
         response = RedirectResponse(f"{_root(request)}/", 303)
-        response.delete_cookie(COOKIE, path=_root(request) or "/")
+        response.delete_cookie(self._server.settings.cookie, path=_root(request) or "/")
         return response
 
     async def command(self, request: Request) -> Response:
@@ -115,21 +124,41 @@ class Pages:
             await socket.close(1013, "There are too many browsers on this page.")
             return
         await socket.accept()
-        self._browsers += 1
-        one = feed.Feed(self._server.wall, socket.query_params.get("camera"), self._server.count)
+        self._come(1)
+        server = self._server
+        one = feed.Feed(server.wall, socket.query_params.get("camera"), server.count)
+        token = token_of(socket.headers, server.settings.cookie)
+        known = socket.scope["person"].name
+
+        def may_look() -> bool:
+            person = server.accounts.person(token)
+            return person is not None and person.name == known
+
         try:
-            await feed.run(one, self._server.changed, socket.send_bytes, socket.receive_text, self._server.trouble)
-        except (WebSocketDisconnect, TimeoutError, RuntimeError):
-            pass  # it went; it comes again by itself
+            await feed.run(one, server.changed, socket.send_bytes, socket.receive_text, server.trouble, may_look)
+            await socket.close(1008, "The session is over.")
+        except (WebSocketDisconnect, TimeoutError, RuntimeError, KeyError):
+            pass  # it went, or speaks otherwise; it comes again by itself
         finally:
-            self._browsers -= 1
+            self._come(-1)
+
+    def _come(self, count: int) -> None:
+        self._browsers += count
+        self._server.watch(self._browsers)
 
     async def healthz(self, request: Request) -> Response:
-        """Whether the page is served and the daemon behind it was heard; and whether the asker may look."""
+        """That the page is served, how long ago the daemon was heard, and whether the asker may look."""
         heard_ns = self._server.wall.daemon_heard_ns
+        age_s = None if heard_ns is None else round((time.monotonic_ns() - heard_ns) / 1e9, 1)
         is_known = request.scope.get("person") is not None
-        said = {"ok": True, "daemon_heard": heard_ns is not None, "browsers": self._browsers, "is_known": is_known}
+        said = {"ok": True, "daemon_age_s": age_s, "browsers": self._browsers, "is_known": is_known}
         return json_response(said)
+
+    def _set_cookie(self, request: Request, response: Response, token: str) -> None:
+        is_secure = request.scope["scheme"] == "https"
+        path = _root(request) or "/"
+        name = self._server.settings.cookie
+        response.set_cookie(name, token, httponly=True, samesite="strict", secure=is_secure, path=path)
 
     def page(self, request: Request, template: str, *, status: int = 200, **more: Any) -> Response:
         """Return a page made of a template."""
@@ -144,7 +173,6 @@ class Pages:
             language=language,
             say=words.Sayer(language),
             words=msgspec.json.encode(words.for_pages(language)).decode().replace("<", "\\u003c"),
-            version=VERSION,
             gone_s=GONE_S,
             **more,
         )
@@ -190,14 +218,3 @@ def build(server: Server) -> Starlette:
 
 def _root(request: Request) -> str:
     return str(request.scope.get("root_path", ""))
-
-
-def _set_cookie(request: Request, response: Response, token: str) -> None:
-    response.set_cookie(
-        COOKIE,
-        token,
-        httponly=True,
-        samesite="strict",
-        secure=request.scope["scheme"] == "https",
-        path=_root(request) or "/",
-    )

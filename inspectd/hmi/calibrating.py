@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -77,11 +77,13 @@ class _Running:
 class Calibrating:
     """At most one calibration at a time: it takes what cores the daemon leaves."""
 
-    def __init__(self, config: Path | None, results: Path | None) -> None:
-        self._config, self._results = config, results
+    def __init__(self, config: Path | None, results: Path | None, archive: Path | None, control: str) -> None:
+        self._config, self._results, self._archive, self._control = config, results, archive, control
         self._running: _Running | None = None
         self._last: dict[str, Status] = {}
         self._task: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        """What begins, and what changes models, comes one after the other."""
 
     @property
     def why_not(self) -> str | None:
@@ -91,7 +93,7 @@ class Calibrating:
         return "Start inspectd hmi with --state: runs are kept there." if self._results is None else None
 
     def status(self, camera: str) -> Status | None:
-        """Return how a camera's last calibration is; None: there was none since this process began."""
+        """Return how a camera's last calibration is; None: there was none, and no capture was left."""
         if self._running is not None and self._running.status.camera == camera:
             self._running.status.reports = list(self._running.reports)
             return self._running.status
@@ -106,73 +108,91 @@ class Calibrating:
         """Begin; Busy: one runs, or nothing can be calibrated."""
         if self.why_not is not None:
             raise Busy(self.why_not)
-        if self._running is not None:
-            raise Busy(
-                f"{self._running.status.camera} is being calibrated by {self._running.status.by}; wait for its end."
-            )
-        last = self.status(camera)
-        if resumes and (last is None or not last.can_resume):
-            raise Busy(f"There is no capture of {camera} to go on with.")
-        name = last.run_name if resumes and last is not None else f"{camera}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        command = ["--camera", camera, "--config", str(self._config), "--results_path", str(self._results)]
-        command += ["--log_project", PROJECT, "--log_group", GROUP, "--run_name", name, "--progress", "lines"]
-        command += ["--parts", str(parts)] if parts is not None else []
-        command += ["--resume"] if resumes else []
-        process = await _started("calibrate", *command)
-        began = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        self._running = _Running(process, Status(camera, by, why, began, name))
-        LOG.info("%s is calibrated by %s: %s", camera, by, why)
-        self._task = asyncio.create_task(self._watch(self._running))
+        async with self._lock:
+            if self._running is not None:
+                busy = self._running.status
+                raise Busy(f"{busy.camera} is being calibrated by {busy.by}; wait for its end.")
+            last = self.status(camera)
+            if resumes and (last is None or not last.can_resume):
+                raise Busy(f"There is no capture of {camera} to go on with.")
+            name = last.run_name if resumes and last is not None else f"{camera}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+            process = await _started("calibrate", *self._arguments(camera, name, parts, resumes=resumes))
+            began = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            self._running = _Running(process, Status(camera, by, why, began, name))
+            LOG.info("%s is calibrated by %s: %s", camera, by, why)
+            self._task = asyncio.create_task(self._watch(self._running))
 
-    async def stop(self, camera: str) -> None:
+    def stop(self, camera: str) -> None:
         """Stop it; what was captured is kept. Busy: none runs."""
         if self._running is None or self._running.status.camera != camera:
             raise Busy(f"{camera} is not being calibrated.")
-        self._running.process.send_signal(signal.SIGINT)
+        _stop(self._running.process)
 
-    async def install(self, camera: str, model: Path, archive: Path | None, *, despite_marked: bool) -> list[str]:
-        """Put a camera's last run where the daemon looks for its model; return what was said. Busy says why not."""
-        status = self.status(camera)
-        if status is None or status.run is None:
-            raise Busy(f"There is no new model of {camera} to install.")
-        more = ["--archive", str(archive)] if archive is not None and archive.is_dir() else []
-        more += ["--despite-marked"] if despite_marked else []
-        return await _install(model, status.run, model.name, "--camera", camera, *more)
+    async def install(
+        self, camera: str, run_name: str, model: Path, then: Callable[[], Awaitable[list[str]]], *, despite_marked: bool
+    ) -> list[str]:
+        """Put a run where the daemon looks for a camera's model, and do what follows; return what was said.
 
-    async def roll_back(self, model: Path) -> list[str]:
-        """Return to the model that stood there before; return what was said. Busy says why not."""
-        return await _install(model, "--rollback", model.name)
+        Busy: another run is the last one by now, or it is not installed; `then` says for itself why not.
+        """
+        async with self._lock:
+            status = self.status(camera)
+            if status is None or status.run is None or status.run_name != run_name:
+                raise Busy(f"{run_name} is not the last calibration of {camera} any more. Look at the newer one.")
+            archive = self._archive if self._archive is not None and self._archive.is_dir() else None
+            more = ["--archive", str(archive)] if archive is not None else []
+            more += ["--despite-marked"] if despite_marked else []
+            said = await _install(model, status.run, model.name, "--camera", camera, *more)
+            return said + await then()
+
+    async def roll_back(self, model: Path, then: Callable[[], Awaitable[list[str]]]) -> list[str]:
+        """Return to the model that stood there before, and do what follows; as `install`."""
+        async with self._lock:
+            return await _install(model, "--rollback", model.name) + await then()
 
     async def close(self) -> None:
-        """End what runs."""
+        """End what runs; what was captured is kept."""
         if self._running is not None and self._task is not None:
-            with suppress(ProcessLookupError):
-                self._running.process.send_signal(signal.SIGINT)
-            with suppress(TimeoutError, asyncio.CancelledError):
+            process = self._running.process
+            _stop(process)
+            with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._task), GRACE_S)
-            if self._running is not None:
-                with suppress(ProcessLookupError):
-                    self._running.process.kill()
-                await self._task
+            if process.returncode is None:
+                with suppress(ProcessLookupError, PermissionError):  # systemd ends what is left
+                    process.kill()
+
+    def _arguments(self, camera: str, name: str, parts: int | None, *, resumes: bool) -> list[str]:
+        found = ["--camera", camera, "--config", str(self._config), "--control", self._control]
+        found += ["--results_path", str(self._results), "--log_project", PROJECT, "--log_group", GROUP]
+        found += ["--run_name", name, "--progress", "lines"]
+        found += ["--parts", str(parts)] if parts is not None else []
+        found += ["--resume"] if resumes else []
+        marked = None if self._archive is None else self._archive / camera
+        return found + (["--with-marked", str(marked)] if marked is not None and (marked / "marked").is_dir() else [])
 
     async def _watch(self, running: _Running) -> None:
         process, status = running.process, running.status
         assert process.stdout is not None
         assert process.stderr is not None
         errors = asyncio.create_task(process.stderr.read())
-        async for line in process.stdout:
-            with suppress(msgspec.DecodeError):
-                _note(running, msgspec.json.decode(line, type=_Line))
-        code = await process.wait()
-        said = await errors
-        status.is_running = False
-        status.reports = list(running.reports)
-        if status.run is None:
-            status.trouble = _sentence(said) if code and code != -signal.SIGINT else "It was stopped."
-            status.can_resume = self._has_capture(status.run_name)
-        self._last[status.camera] = status
-        self._running = None
-        LOG.info("calibration of %s: %s", status.camera, status.trouble or f"a model in {status.run}")
+        try:
+            while line := await process.stdout.readline():
+                with suppress(ValueError):  # a line that is none of ours
+                    _note(running, msgspec.json.decode(line, type=_Line))
+        except ValueError as error:  # longer than any of ours
+            LOG.warning("what the calibration of %s says cannot be read: %s", status.camera, error)
+            _stop(process)
+        finally:
+            code = await process.wait()
+            said = await errors
+            status.is_running = False
+            status.reports = list(running.reports)
+            if status.run is None:
+                status.trouble = _sentence(said) if code else "It was stopped."
+                status.can_resume = self._has_capture(status.run_name)
+            self._last[status.camera] = status
+            self._running = None
+            LOG.info("calibration of %s: %s", status.camera, status.trouble or f"a model in {status.run}")
 
     def _left(self, camera: str) -> Status | None:
         """Return the capture that an earlier page's process left, the newest."""
@@ -189,9 +209,15 @@ class Calibrating:
         return (self._results / PROJECT / GROUP / f".{run_name}.capture").is_dir()
 
 
+def _stop(process: asyncio.subprocess.Process) -> None:
+    """Have a calibration end, as Ctrl-C does: its standard input ends. Under the shipped unit no signal may be sent."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
 async def _install(model: Path, *arguments: str) -> list[str]:
     process = await _started("install", *arguments, "--models", str(model.parent))
-    out, err = await process.communicate()
+    out, err = await process.communicate()  # its standard input ends, and it reads none
     if process.returncode:
         raise Busy(_sentence(err))
     return out.decode(errors="replace").splitlines()
@@ -200,7 +226,7 @@ async def _install(model: Path, *arguments: str) -> list[str]:
 async def _started(*arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "inspectd", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=LONGEST_LINE,

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from setuptools.command.build_py import build_py  # type: ignore[import-untyped]
 
-VERSION = "1.6.32"
-INTEGRITY = "sha512-KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw=="
+VERSION = "1.6.15"
+"""The last that a browser of 2016 understands: what came after is ES2020."""
+INTEGRITY = "sha512-6Fgq9tMaEM9Yu9oLkKd0w7VLJtV8LHG6dBrg1TmYi0LmSLkrj2Hqr11IrHk68cMaExnWAqay6YToQCrMZt1fcQ=="
 FILES = ("package/dist/uPlot.iife.min.js", "package/dist/uPlot.min.css", "package/LICENSE")
 VENDOR = Path(__file__).parent / "static" / "vendor"
 PATIENCE_S = 60

@@ -68,6 +68,8 @@ def signature(person: Person, fields: dict[str, Any]) -> dict[str, str]:
     why = str(fields.get("why") or "").strip()
     if not by or not why:
         raise NotDoneError(f"Say {'why' if by else 'who you are'}: both are noted in the audit.", 400)
+    if person.name is None and person.could_log_in:
+        by = f"{by[:40]} (not logged in)"
     return {"by": by, "why": why}
 
 

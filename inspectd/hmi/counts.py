@@ -100,12 +100,21 @@ def parse_starts(text: str) -> tuple[time, ...]:
 class Counts:
     """The counts of all cameras. Only the event loop's thread touches it."""
 
-    def __init__(self, path: Path | None, starts: tuple[time, ...], now: Callable[[], datetime]) -> None:
-        """Read what was kept; UsageError: there is something, and it cannot be understood."""
-        self._path, self._starts, self._now = path, starts, now
+    def __init__(
+        self,
+        path: Path | None,
+        starts: tuple[time, ...],
+        now: Callable[[], datetime] = datetime.now,
+        localize: Callable[[datetime], datetime] = datetime.astimezone,
+    ) -> None:
+        """Read what was kept; UsageError: there is something, and it cannot be understood.
+
+        `now` is the wall clock without an offset; `localize` gives it the one that holds at that moment.
+        """
+        self._path, self._starts, self._now, self._localize = path, starts, now, localize
         self.number = 1
         """Of the last change."""
-        self.shifts = [Shift(self._begin_of(now()).isoformat(timespec="minutes"))]
+        self.shifts = [Shift(self._localize(now()).isoformat(timespec="seconds"))]  # nothing is known of before
         self._places: dict[str, Place] = {}
         self._saved = 0
         if path is not None and (kept := _read(path)) is not None:
@@ -128,8 +137,7 @@ class Counts:
         if place is not None and place.epoch == epoch and seq <= place.seq:
             return []
         self._places[camera] = Place(epoch, seq)
-        if verdict.challenge is None:
-            self._of(camera).add(verdict.verdict, verdict.reason)
+        self._add(verdict)
         self.number += 1
         if place is None:
             return []
@@ -140,17 +148,15 @@ class Counts:
 
     def fill(self, gap: Gap, found: Sequence[VerdictMessage]) -> None:
         """Count what could be had of a gap, and the rest of it as not counted."""
-        count = self._of(gap.camera)
         for one in found:
-            if one.challenge is None:
-                count.add(one.verdict, one.reason)
+            self._add(one)
         if gap.until is not None:
-            count.uncounted += gap.until - gap.after - 1 - len(found)
+            self._of(gap.camera).uncounted += gap.until - gap.after - 1 - len(found)
         self.number += 1
 
     def reset(self, by: str | None, why: str | None) -> None:
         """Begin a new count now."""
-        self._start(Shift(self._now().isoformat(timespec="seconds"), by=by, why=why))
+        self._start(Shift(self._localize(self._now()).isoformat(timespec="seconds"), by=by, why=why))
 
     def turn(self) -> None:
         """Begin a new shift where the clock says so."""
@@ -169,19 +175,28 @@ class Counts:
         encoded = msgspec.json.format(msgspec.json.encode(_File(1, self.shifts, self._places)), indent=1)
         return partial(write_whole, self._path, encoded)
 
-    def _of(self, camera: str) -> CameraCount:
-        return self.present.cameras.setdefault(camera, CameraCount())
+    def _add(self, verdict: VerdictMessage) -> None:
+        """Count a verdict in the shift in which its picture was taken; known parts are no production."""
+        if verdict.challenge is None:
+            at = None if verdict.at is None else datetime.fromisoformat(verdict.at)
+            self._of(verdict.camera, at).add(verdict.verdict, verdict.reason)
+
+    def _of(self, camera: str, at: datetime | None = None) -> CameraCount:
+        shift = self.present
+        if at is not None:  # of an older one than is kept the oldest
+            shift = next((one for one in self.shifts if datetime.fromisoformat(one.since) <= at), self.shifts[-1])
+        return shift.cameras.setdefault(camera, CameraCount())
 
     def _start(self, shift: Shift) -> None:
         self.shifts = [shift, *self.shifts[:PAST_SHIFTS]]
         self.number += 1
 
     def _begin_of(self, moment: datetime) -> datetime:
-        """Return when the shift began that is on at a moment."""
+        """Return when the shift began that is on at a moment of the wall clock."""
         starts = self._starts or (time(0, 0),)
         today = [moment.replace(hour=one.hour, minute=one.minute, second=0, microsecond=0) for one in starts]
         begun = [one for one in today if one <= moment]
-        return begun[-1] if begun else today[-1] - timedelta(days=1)
+        return self._localize(begun[-1] if begun else today[-1] - timedelta(days=1))
 
 
 def _read(path: Path) -> _File | None:

@@ -30,6 +30,8 @@ PATIENCE_S = 15.0
 MOST_POINTS = 200
 """Of a camera in one update: of more, the highest of each few stay, and all that was not ok."""
 FIRST_THUMBS = 8
+ASK_EVERY_S = 5.0
+"""Whether a browser may still look."""
 
 
 class Picture(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +47,9 @@ class Picture(msgspec.Struct, frozen=True, omit_defaults=True):
 class CameraUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is new of one camera."""
 
+    name: str
+    epoch: str
+    """Of another epoch nothing holds."""
     age_ms: float
     """How long ago the last message about it arrived here."""
     state: msgspec.Raw | None = None
@@ -54,7 +59,6 @@ class CameraUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     """The oldest first; the last one is the newest there is."""
     scores: tuple[tuple[int, str | None, float | None, float | None, str], ...] = ()
     """seq, at, score, threshold, verdict; the oldest first."""
-    epoch: str = ""
 
 
 class Update(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,12 +67,13 @@ class Update(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int
     held_ms: float
     """How long the browser's last answer has been here."""
-    cameras: dict[str, CameraUpdate]
+    cameras: list[CameraUpdate]
+    """In the order of their pictures' bytes."""
     daemon: msgspec.Raw | None = None
     daemon_age_ms: float | None = None
     """None: it was never heard of."""
-    gone: tuple[str, ...] = ()
-    """Cameras that are no longer the daemon's."""
+    names: list[str] | None = None
+    """All cameras, where they changed: others are no longer the daemon's."""
     shift: Shift | None = None
     """The present one's counts."""
     trouble: str | None = None
@@ -89,7 +94,7 @@ class Feed:
         self._wall, self._camera, self._count = wall, camera, counted
         self._seen = 0
         self._counted = -1
-        self._known: set[str] = set()
+        self._known: set[str] | None = None
         self._n = 0
 
     @property
@@ -107,12 +112,12 @@ class Feed:
         wall, since = self._wall, self._seen
         now_ns = time.monotonic_ns()
         parts: list[bytes] = []
-        cameras = {
-            one.name: _update(one, since, now_ns, parts, with_past=self._camera is not None)
+        cameras = [
+            _update(one, since, now_ns, parts, with_past=self._camera is not None)
             for one in self._cameras()
             if one.heard > since
-        }
-        gone = tuple(sorted(self._known - wall.cameras.keys()))
+        ]
+        names = None if self._known == wall.cameras.keys() else sorted(wall.cameras)
         self._known = set(wall.cameras)
         number, shift = self._count()
         daemon_age = None if wall.daemon_heard_ns is None else (now_ns - wall.daemon_heard_ns) / 1e6
@@ -123,7 +128,7 @@ class Feed:
             cameras=cameras,
             daemon=msgspec.Raw(wall.daemon_json) if wall.daemon_number > since else None,
             daemon_age_ms=daemon_age,
-            gone=gone,
+            names=names,
             shift=shift if number != self._counted else None,
             trouble=trouble,
         )
@@ -151,13 +156,19 @@ async def run(
     send: Callable[[bytes], Awaitable[None]],
     receive: Callable[[], Awaitable[str]],
     trouble: Callable[[], str | None],
+    may_look: Callable[[], bool],
 ) -> None:
-    """Send updates until the browser is gone. `changed` waits for news, or so many seconds; `receive` for its answers.
+    """Send updates until the browser is gone, or may not look any more.
 
+    `changed` waits for news, or so many seconds; `receive` for the browser's answers; `may_look` is asked now and then.
     TimeoutError: it has not answered in time.
     """
-    answered_s = time.monotonic()
+    answered_s = asked_s = time.monotonic()
     while True:
+        if answered_s - asked_s > ASK_EVERY_S:
+            asked_s = answered_s
+            if not may_look():
+                return
         sent_s = time.monotonic()
         async with asyncio.timeout(PATIENCE_S):  # sending waits, too, where nobody takes what was sent
             await send(feed.compose(sent_s - answered_s, trouble()))
@@ -174,13 +185,14 @@ def _update(camera: Camera, since: int, now_ns: int, parts: list[bytes], *, with
     if camera.picture is not None and camera.picture_number > since:
         pictures = list(camera.thumbs)[-FIRST_THUMBS:] if with_past and since == 0 else [camera.picture]
     return CameraUpdate(
+        name=camera.name,
+        epoch=camera.epoch,
         age_ms=(now_ns - camera.heard_ns) / 1e6,
         state=msgspec.Raw(camera.state_json) if camera.state_number > since else None,
         verdict=msgspec.Raw(camera.verdict_json) if camera.verdict_number > since else None,
         missed=camera.missed,
         pictures=tuple(_picture(one, parts) for one in pictures),
         scores=_points(camera, since),
-        epoch=camera.epoch,
     )
 
 

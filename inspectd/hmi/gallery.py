@@ -9,7 +9,7 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +33,7 @@ PAGE = 48
 """Parts on one page."""
 MOST_LOOKED_AT = 50_000
 """Verdicts that are looked at for one page: on a long day without trouble the page says how far it has looked."""
+MOST_LOOKED_AT_TO_EXPORT = 500_000
 AT_ONCE = 2000
 """Rows that are read together: the daemon writes in between."""
 NEIGHBOURS = 4
@@ -88,6 +89,7 @@ class Filter:
             one.verdict in self.verdicts
             and self.reason in (None, one.reason)
             and self.recipe in (None, one.recipe)
+            and (self.since is None or one.at is None or one.at >= self.since)
             and (self.until is None or one.at is None or one.at <= self.until)
         )
 
@@ -114,6 +116,19 @@ class Found:
     """When the oldest verdict was that was looked at, where there may be more."""
 
 
+@dataclass(slots=True)
+class _Looking:
+    """How far a search is."""
+
+    place: int | None
+    left: int
+    """Rows that may still be looked at."""
+    at: str | None = None
+    """When the last one was."""
+    is_over: bool = False
+    """There are no more."""
+
+
 class Gallery:
     """See the module. For any thread."""
 
@@ -124,51 +139,71 @@ class Gallery:
         """Return parts, the newest first; GalleryError: the journal cannot be read."""
         if wanted.marked:
             return self._marked(wanted, before or 0, most)
+        looking = _Looking(before, MOST_LOOKED_AT)
         entries: list[Entry] = []
-        place, at, looked_at = before, None, 0
-        while looked_at < MOST_LOOKED_AT:
-            rows = self._read(reading.verdicts_before, wanted.camera, place, AT_ONCE)
+        for header in self._matching(wanted, looking):
+            entries.append(self._entry(header))
+            if len(entries) == most:
+                return Found(entries, looking.place, looking.at)
+        return Found(entries, None if looking.is_over else looking.place, looking.at)
+
+    def _matching(self, wanted: Filter, looking: _Looking) -> Iterator[VerdictMessage]:
+        """Yield what is looked for, the newest first, until there is no more, or enough was looked at."""
+        while looking.left > 0:
+            rows = self._read(reading.verdicts_before, wanted.camera, looking.place, AT_ONCE)
+            is_older = bool(rows)  # than what is looked for: all of them, as a clock may have been set back
             for place, header in rows:
-                kind = msgspec.json.decode(header, type=_Kind)
-                at = kind.at or at
-                if wanted.since is not None and kind.at is not None and kind.at < wanted.since:
-                    return Found(entries, None, None)
-                if wanted.passes(kind):
-                    entries.append(self._entry(msgspec.json.decode(header, type=VerdictMessage)))
-                    if len(entries) == most:
-                        return Found(entries, place, at)
-            if len(rows) < AT_ONCE:
-                return Found(entries, None, None)
-            looked_at += len(rows)
-        return Found(entries, place, at)
+                looking.place = place
+                looking.left -= 1
+                try:
+                    kind = msgspec.json.decode(header, type=_Kind)
+                    looking.at = kind.at or looking.at
+                    is_older = is_older and kind.at is not None and kind.at < (wanted.since or "")
+                    if wanted.passes(kind):
+                        yield msgspec.json.decode(header, type=VerdictMessage)
+                except (msgspec.DecodeError, UnicodeDecodeError):  # one row that was damaged
+                    continue
+            if len(rows) < AT_ONCE or is_older:
+                looking.is_over = True
+                return
 
     def _marked(self, wanted: Filter, skipped: int, most: int) -> Found:
         """Return parts that people marked, by their pictures: these stay longer than the journal."""
+        paths = self._marked_paths(wanted.camera)
+        entries: list[Entry] = []
+        for i, path in enumerate(paths[skipped:], skipped + 1):
+            with suppress(GalleryError):
+                said = _said(path)
+                if wanted.passes(_Kind(said.verdict, said.reason, said.recipe, said.at)):
+                    entries.append(Entry(said, path.name, pictures.mark_of(path)))
+            if len(entries) == most:
+                return Found(entries, i if i < len(paths) else None, None)
+        return Found(entries, None, None)
+
+    def _marked_paths(self, camera: str | None) -> list[Path]:
         if self._archive is None:
             raise GalleryError("No pictures are kept, or this page was not told where (--config).")
         try:
-            paths = pictures.all_marked(self._archive, wanted.camera)
+            return pictures.all_marked(self._archive, camera)
         except PermissionError:
             raise GalleryError(f"The archive {self._archive} cannot be read by this page's user.") from None
-        some = paths[skipped : skipped + most]
-        entries = []
-        for path in some:
-            name = pictures.parse_name(path.name)
-            header = None
-            if self._journal is not None and name is not None:
-                with suppress(JournalError):
-                    header = reading.verdict(self._journal, pictures.camera_of(path), name.epoch, name.seq)
-            with suppress(GalleryError):
-                said = msgspec.json.decode(header, type=VerdictMessage) if header else _read_picture(path).said.header
-                entries.append(Entry(said, path.name, pictures.mark_of(path)))
-        return Found(entries, skipped + len(some) if skipped + len(some) < len(paths) else None, None)
 
     def part(self, camera: str, epoch: str, seq: int) -> tuple[Entry, list[Entry]]:
         """Return one part, and its neighbours in time, the oldest first, itself among them; GalleryError."""
         first = max(0, seq - NEIGHBOURS - 1)
-        headers, _ = self._read(reading.verdicts_after, camera, epoch, first, 2 * NEIGHBOURS + 1, MOST_BYTES)
-        near = [self._entry(msgspec.json.decode(one, type=VerdictMessage)) for one in headers]
+        near: list[Entry] = []
+        with suppress(GalleryError):
+            headers, _ = self._read(reading.verdicts_after, camera, epoch, first, 2 * NEIGHBOURS + 1, MOST_BYTES)
+            for one in headers:
+                with suppress(msgspec.DecodeError):
+                    near.append(self._entry(msgspec.json.decode(one, type=VerdictMessage)))
         part = next((one for one in near if one.header.seq == seq), None)
+        if part is None and self._archive is not None:  # a marked one outlives the journal
+            for path in self._marked_paths(camera):
+                name = pictures.parse_name(path.name)
+                if name is not None and (name.epoch, name.seq) == (epoch, seq):
+                    part = Entry(_said(path), path.name, pictures.mark_of(path))
+                    return part, [part]
         if part is None:
             raise GalleryError(f"The journal does not hold part {seq} of camera {camera} any more.")
         return part, near
@@ -197,40 +232,38 @@ class Gallery:
 
     def csv(self, wanted: Filter) -> str:
         """Return a table of what is found, at most MOST_EXPORTED rows; GalleryError."""
-        out = io.StringIO()
-        table = csv.writer(out)
-        table.writerow(COLUMNS)
-        for one in self._all(wanted, MOST_EXPORTED):
-            table.writerow([_cell(value) for value in _row(one)])
-        return out.getvalue()
+        return _table(*self._all(wanted))
 
-    def zip(self, wanted: Filter, out: IO[bytes]) -> int:
-        """Write the pictures of what is found, as they are kept, with their table; return how many. GalleryError."""
+    def zip(self, wanted: Filter, out: IO[bytes]) -> None:
+        """Write the pictures of what is found, as they are kept, with their table; GalleryError, OSError."""
+        entries, is_whole = self._all(wanted)
         count = size = 0
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as file:  # PNG is compressed already
-            file.writestr("parts.csv", self.csv(wanted))
-            for one in self._all(wanted, MOST_EXPORTED):
-                if one.picture is None or count == MOST_ZIPPED or size > MOST_ZIPPED_BYTES:
+            for one in entries:
+                if one.picture is None:
                     continue
-                try:
+                if count == MOST_ZIPPED or size > MOST_ZIPPED_BYTES:
+                    is_whole = False
+                    break
+                with suppress(GalleryError, FileNotFoundError):  # it gave way to a newer one meanwhile
                     path = self.path_of(one.header.camera, one.picture)
                     file.write(path, f"{one.header.camera}/{one.picture}")
                     size += path.stat().st_size
-                except (GalleryError, OSError):  # it gave way to a newer one meanwhile
-                    continue
-                count += 1
-        return count
+                    count += 1
+            file.writestr("parts.csv", _table(entries, is_whole))
 
-    def _all(self, wanted: Filter, most: int) -> list[Entry]:
-        entries: list[Entry] = []
-        place: int | None = None
-        while len(entries) < most:
-            found = self.find(wanted, place, min(PAGE, most - len(entries)))
-            entries += found.entries
-            place = found.next_
-            if place is None:
-                break
-        return entries
+    def _all(self, wanted: Filter) -> tuple[list[Entry], bool]:
+        """Return what is found, at most MOST_EXPORTED, and whether that is all."""
+        if wanted.marked:
+            found = self._marked(wanted, 0, MOST_EXPORTED)
+            return found.entries, found.next_ is None
+        looking = _Looking(None, MOST_LOOKED_AT_TO_EXPORT)
+        entries = []
+        for header in self._matching(wanted, looking):
+            entries.append(self._entry(header))
+            if len(entries) == MOST_EXPORTED:
+                return entries, False
+        return entries, looking.is_over
 
     def _entry(self, header: VerdictMessage) -> Entry:
         if self._archive is None or header.at is None:
@@ -249,6 +282,21 @@ class Gallery:
             return read(self._journal, *arguments)
         except JournalError as error:
             raise GalleryError(str(error)) from None
+
+
+def _said(path: Path) -> VerdictMessage:
+    return _read_picture(path).said.header
+
+
+def _table(entries: list[Entry], is_whole: bool) -> str:
+    out = io.StringIO()
+    table = csv.writer(out)
+    table.writerow(COLUMNS)
+    for one in entries:
+        table.writerow([_cell(value) for value in _row(one)])
+    if not is_whole:
+        table.writerow(["there is more than this: ask for a shorter time, or for one camera"])
+    return out.getvalue()
 
 
 def _find(archive: Path, camera: str, name: str) -> Path | None:

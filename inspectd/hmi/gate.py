@@ -15,16 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inspectd.hmi.accounts import Accounts
 from inspectd.hmi.settings import Settings
 
-COOKIE = "inspectd"
 OPEN = ("/static/", "/login", "/healthz")
 """What nobody needs to log in for."""
+RELAYED = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via")
+"""What a proxy adds."""
 SAFE = frozenset({"GET", "HEAD"})
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self' {sockets}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "connect-src 'self'{sockets}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none, browsers send forms without the page's origin
     "cache-control": "no-store",
 }
 POLICY_VIOLATION = 1008
@@ -52,7 +53,7 @@ class Gate:
         if refusal is not None:
             await _refuse(scope, receive, send, *refusal)
             return
-        person = self._accounts.person(token_of(headers))
+        person = self._accounts.person(token_of(headers, self._settings.cookie))
         path = path_of(scope)
         if person is None and not path.startswith(OPEN):
             if scope["type"] == "http" and scope["method"] == "GET":
@@ -62,23 +63,48 @@ class Gate:
                 await _refuse(scope, receive, send, 401, "The session is over, and nothing was done. Log in again.")
             return
         scope["person"] = person
-        await self._app(scope, receive, _with_headers(scope, headers.get("host", ""), send))
+        await self._app(scope, receive, self._with_headers(scope, headers.get("host", ""), send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if not self._settings.is_named(host):
             return 421, f"This page is not called {host[:80]!r}. If it is, start inspectd hmi with --name for it."
-        is_relayed = "x-forwarded-for" in headers or "forwarded" in headers
-        if is_relayed and not self._accounts.has_users:
+        if any(name in headers for name in RELAYED) and not self._accounts.has_users:
             return 403, "This page is reached through a proxy, by whomever; start inspectd hmi with --users."
-        if scope["type"] == "websocket" or scope["method"] not in SAFE:
-            origin = urlsplit(headers.get("origin", ""))
-            if origin.netloc.lower() != host.lower() and not self._is_ours(origin.hostname):
-                return 403, "This request comes from another site, and nothing was done."
+        acts = scope["type"] == "websocket" or scope["method"] not in SAFE
+        if acts and not self._is_ours(headers.get("origin", ""), host):
+            return 403, "This request comes from another site, and nothing was done."
         return None
 
-    def _is_ours(self, name: str | None) -> bool:
-        return name is not None and name in {one.lower() for one in self._settings.names}
+    def _is_ours(self, origin: str, host: str) -> bool:
+        """Whether an Origin header names this page: as the Host header does, or as a proxy shows it."""
+        try:
+            found = urlsplit(origin)
+            port = found.port
+        except ValueError:
+            return False
+        if found.netloc.lower() == host.lower():
+            return True
+        return found.hostname in self._settings.lower_names and port in (None, self._settings.port)
+
+    def _with_headers(self, scope: Scope, host: str, send: Send) -> Send:
+        is_static = path_of(scope).startswith("/static/")
+        # 'self' does not cover sockets in browsers before 2022
+        sockets = "".join(f" ws://{name} wss://{name}" for name in (host, *self._settings.names) if name)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    if name in headers:  # a page of its own kind says so itself
+                        continue
+                    is_asked_again = name == "cache-control" and is_static  # after an upgrade
+                    headers[name] = "no-cache" if is_asked_again else value.replace("{sockets}", sockets)
+                if scope["scheme"] == "https":
+                    headers["strict-transport-security"] = "max-age=31536000"
+            await send(message)
+
+        return sending
 
 
 def path_of(scope: Scope) -> str:
@@ -87,14 +113,14 @@ def path_of(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def token_of(headers: Headers) -> str | None:
+def token_of(headers: Headers, name: str) -> str | None:
     """Return the session's token; None: there is none."""
     cookie: SimpleCookie = SimpleCookie()
     try:
         cookie.load(headers.get("cookie", ""))
     except Exception:  # noqa: BLE001 - http.cookies raises CookieError, and more with odd bytes
         return None
-    return cookie[COOKIE].value if COOKIE in cookie else None
+    return cookie[name].value if name in cookie else None
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
@@ -105,24 +131,3 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: 
     is_page = "text/html" in Headers(scope=scope).get("accept", "")
     response = PlainTextResponse(why, status) if is_page else JSONResponse({"ok": False, "message": why}, status)
     await response(scope, receive, send)
-
-
-def _with_headers(scope: Scope, host: str, send: Send) -> Send:
-    is_static = path_of(scope).startswith("/static/")
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                if name in headers:  # a page of its own kind says so itself
-                    continue
-                if name == "cache-control" and is_static:  # asked for again after an upgrade
-                    headers[name] = "no-cache"
-                    continue
-                # 'self' does not cover sockets in browsers before 2022
-                headers[name] = value.replace("{sockets}", f"ws://{host} wss://{host}")
-            if scope["scheme"] == "https":
-                headers["strict-transport-security"] = "max-age=31536000"
-        await send(message)
-
-    return sending

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 
-from inspectd.hmi.gallery import LARGE_PX, THUMB_PX, Entry, Filter, Found, Gallery, GalleryError
+from inspectd.hmi.gallery import CAMERA, LARGE_PX, THUMB_PX, Entry, Filter, Found, Gallery, GalleryError
 from inspectd.hmi.server import Server
 from inspectd.records import Outcome, Reason
 
@@ -31,6 +32,8 @@ VERDICTS = {
 FOREVER = "private, max-age=31536000, immutable"
 """A picture of a name never changes."""
 CHUNK = 1 << 18
+MOST_PLACE = 2**63 - 1
+"""What SQLite takes."""
 
 Render = Callable[..., Response]
 
@@ -40,33 +43,38 @@ class Kept:
 
     def __init__(self, server: Server, render: Render) -> None:
         self._server, self._render = server, render
+        self._exporting = asyncio.Semaphore(1)
         self._gallery = Gallery(server.settings.journal, server.settings.archive)
 
     async def gallery(self, request: Request) -> Response:
         """What is found, as a page, a table or pictures."""
         asked = request.query_params
         try:
-            wanted, before = _filter(asked), int(asked["before"]) if asked.get("before") else None
-        except ValueError:
+            wanted, before = _filter(asked), _place(asked.get("before"))
+        except (ValueError, OverflowError):
             return PlainTextResponse("The address of this page is not what was expected; go back to the gallery.", 400)
         trouble, found = None, Found([], None, None)
         try:
             match asked.get("as"):
                 case "csv":
-                    table = await run_in_threadpool(self._gallery.csv, wanted)
+                    async with self._exporting:
+                        table = await run_in_threadpool(self._gallery.csv, wanted)
                     return _download(table.encode("utf-8-sig"), "text/csv; charset=utf-8", "parts.csv")
                 case "zip":
-                    return await self._zipped(wanted)
+                    async with self._exporting:
+                        return await self._zipped(wanted)
             found = await run_in_threadpool(self._gallery.find, wanted, before)
         except GalleryError as error:
             trouble = str(error)
+        except OSError as error:
+            trouble = f"The pictures cannot be put together: {error.strerror or error}."
         shown = {key: asked.get(key, "") for key in ("camera", "verdict", "reason", "recipe", "since", "until")}
         more = urlencode({key: value for key, value in asked.items() if key not in ("before", "as")})
         return self._render(
             request,
             "gallery.html",
             asked=shown,
-            cameras=sorted(self._server.wall.cameras),
+            cameras=sorted({*self._server.wall.cameras, *([wanted.camera] if wanted.camera else [])}),
             verdicts=[(value, text) for value, (text, _) in VERDICTS.items()],
             reasons=[one.value for one in Reason],
             found=found,
@@ -78,6 +86,8 @@ class Kept:
     async def part(self, request: Request) -> Response:
         """One part, and its neighbours."""
         camera, epoch, seq = (request.path_params[key] for key in ("camera", "epoch", "seq"))
+        if not CAMERA.fullmatch(camera) or seq > MOST_PLACE:
+            return PlainTextResponse("This is no address of a part.", 404)
         try:
             part, near = await run_in_threadpool(self._gallery.part, camera, epoch, seq)
         except GalleryError as error:
@@ -116,7 +126,7 @@ class Kept:
         return Response(jpeg, media_type="image/jpeg", headers=headers)
 
     async def _zipped(self, wanted: Filter) -> Response:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is read while it is sent
+        file = tempfile.TemporaryFile(dir=self._server.settings.state)  # noqa: SIM115 - it is read while it is sent
         try:
             await run_in_threadpool(self._gallery.zip, wanted, file)
         except BaseException:
@@ -141,23 +151,34 @@ def _filter(asked: QueryParams) -> Filter:
     verdict = asked.get("verdict", "")
     if verdict not in VERDICTS:
         raise ValueError(verdict)
-    behind_utc = timedelta(minutes=int(asked.get("offset") or 0))
+    camera = asked.get("camera") or None
+    if camera is not None and not CAMERA.fullmatch(camera):
+        raise ValueError(camera)
     return Filter(
-        camera=asked.get("camera") or None,
+        camera=camera,
         verdicts=VERDICTS[verdict][1],
         reason=asked.get("reason") or None,
         recipe=asked.get("recipe") or None,
-        since=_utc(asked.get("since", ""), behind_utc),
-        until=_utc(asked.get("until", ""), behind_utc),
+        since=_utc(asked.get("since_utc") or asked.get("since", "")),
+        until=_utc(asked.get("until_utc") or asked.get("until", "")),
         marked=verdict == "marked",
     )
 
 
-def _utc(text: str, behind_utc: timedelta) -> str | None:
-    """Return a browser's local time as the journal writes it; ValueError."""
+def _place(text: str | None) -> int | None:
+    """Return where a page begins; ValueError: it is no such place."""
+    place = int(text) if text else None
+    if place is not None and not 0 <= place <= MOST_PLACE:
+        raise ValueError(text)
+    return place
+
+
+def _utc(text: str) -> str | None:
+    """Return a time as the journal writes it; ValueError. Where nobody says where (a script does), it is UTC."""
     if not text:
         return None
-    moment = datetime.fromisoformat(text).replace(tzinfo=UTC) + behind_utc
+    moment = datetime.fromisoformat(text)
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

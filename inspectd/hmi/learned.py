@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
+from inspectd.config import CameraConfig
 from inspectd.config_file import load
 from inspectd.errors import UsageError
 from inspectd.hmi import commands
@@ -45,11 +47,14 @@ class Learned:
 
     async def status(self, request: Request) -> Response:
         """How far it is."""
-        return json_response({"ok": True, "result": self._server.calibrating.status(request.path_params["name"])})
+        name = request.path_params["name"]
+        known = name in self._server.wall.cameras
+        return json_response({"ok": known, "result": self._server.calibrating.status(name) if known else None})
 
     async def report(self, request: Request) -> Response:
         """The report of the last run."""
-        path = self._server.calibrating.report(request.path_params["name"])
+        name = request.path_params["name"]
+        path = self._server.calibrating.report(name) if name in self._server.wall.cameras else None
         try:
             text = "" if path is None else await run_in_threadpool(path.read_text, "utf-8")
         except OSError as error:
@@ -91,26 +96,28 @@ class Learned:
         await self._server.calibrating.begin(camera, _parts(fields), signed["by"], signed["why"], resumes=True)
 
     async def _stop(self, camera: str, _: dict[str, Any], __: dict[str, str]) -> None:
-        await self._server.calibrating.stop(camera)
+        self._server.calibrating.stop(camera)
 
     async def _install(self, camera: str, fields: dict[str, Any], signed: dict[str, str]) -> list[str]:
         model = await run_in_threadpool(self._model_of, camera)
-        despite = bool(fields.get("despite_marked"))
-        said = await self._server.calibrating.install(
-            camera, model, self._server.settings.archive, despite_marked=despite
-        )
-        return said + await self._judge_by(camera, model, signed)
+        run_name, despite = str(fields.get("run_name")), bool(fields.get("despite_marked"))
+        then = partial(self._judge_by, camera, model, signed)
+        return await self._server.calibrating.install(camera, run_name, model, then, despite_marked=despite)
 
     async def _roll_back(self, camera: str, _: dict[str, Any], signed: dict[str, str]) -> list[str]:
         model = await run_in_threadpool(self._model_of, camera)
-        return await self._server.calibrating.roll_back(model) + await self._judge_by(camera, model, signed)
+        return await self._server.calibrating.roll_back(model, partial(self._judge_by, camera, model, signed))
 
     async def _judge_by(self, camera: str, model: Path, signed: dict[str, str]) -> list[str]:
-        """Have the daemon judge by what lies there now; NotDoneError: it goes on as before."""
+        """Have the daemon judge by what lies there now; NotDoneError: it does not, and what lies there says so."""
         settings = self._server.settings
         asked = msgspec.convert({"cmd": "model", "camera": camera, "path": str(model), **signed}, ModelRequest)
         patience_s = commands.COMMANDS["model"].patience_s
-        result = await run_in_threadpool(commands.ask, settings.control, settings.keys, asked, patience_s)
+        try:
+            result = await run_in_threadpool(commands.ask, settings.control, settings.keys, asked, patience_s)
+        except commands.NotDoneError as error:
+            why = f"{model} was changed, and judges from the daemon's next start on; now it does not: {error}"
+            raise commands.NotDoneError(why, error.status) from None
         return [f"{camera} is judged by {result['model']} from now on."]
 
     def _model_of(self, camera: str) -> Path:
@@ -118,14 +125,32 @@ class Learned:
         config = self._server.settings.config
         if config is None:
             raise commands.NotDoneError("Start inspectd hmi with --config: it says where models are.", 409)
-        found = next((one for one in load(config).cameras if one.name == camera), None)
+        cameras = load(config).cameras
+        found = next((one for one in cameras if one.name == camera), None)
         if found is None or found.model is None:
             raise commands.NotDoneError(
                 f"The configuration names no single model of {camera} (it may have recipes or areas); install it with "
                 "`inspectd install`.",
                 409,
             )
+        if sum(path == found.model for one in cameras for path in _models_of(one)) > 1:
+            raise commands.NotDoneError(
+                f"{found.model} is not the model of {camera} alone; install the run with `inspectd install`, under a "
+                "name of its own.",
+                409,
+            )
         return Path(found.model)
+
+
+def _models_of(camera: CameraConfig) -> Iterator[str | None]:
+    """Yield each model that the configuration names for a camera."""
+    yield camera.model
+    for area in (camera.areas or {}).values():
+        yield area.model
+    for recipe in (camera.recipes or {}).values():
+        yield recipe.model
+        for area in (recipe.areas or {}).values():
+            yield area.model
 
 
 def _parts(fields: dict[str, Any]) -> int | None:

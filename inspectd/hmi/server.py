@@ -7,19 +7,18 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
 
+import zmq
 from starlette.concurrency import run_in_threadpool
 
-from inspectd.client import Control, ForeignReplyError, Message, NoReplyError, NotAllowedError, RefusalError
+from inspectd.client import Control, ForeignReplyError, NoReplyError, NotAllowedError, RefusalError
 from inspectd.errors import InspectdError
 from inspectd.hmi.accounts import Accounts
 from inspectd.hmi.calibrating import Calibrating
 from inspectd.hmi.counts import Counts, Gap, Shift
-from inspectd.hmi.listening import Listening
+from inspectd.hmi.listening import Heard, Listening
 from inspectd.hmi.settings import Settings
 from inspectd.hmi.wall import Wall
-from inspectd.wire import topics
 from inspectd.wire.messages import VerdictMessage
 from inspectd.wire.requests import MOST_ROWS
 
@@ -40,10 +39,12 @@ class Server:
         self.accounts = Accounts(settings.users, settings.anyone)
         self.wall = Wall()
         kept = None if settings.state is None else settings.state / "counts.json"
-        self.counts = Counts(kept, settings.shifts, lambda: datetime.now().astimezone())
-        self.calibrating = Calibrating(settings.config, None if settings.state is None else settings.state / "results")
+        self.counts = Counts(kept, settings.shifts)
+        results = None if settings.state is None else settings.state / "results"
+        self.calibrating = Calibrating(settings.config, results, settings.archive, settings.control)
         self._changed = asyncio.Event()
         self._listening: Listening | None = None
+        self._asking = asyncio.Semaphore(1)
         self._filling: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -58,11 +59,17 @@ class Server:
             ticking.cancel()
             with suppress(asyncio.CancelledError):
                 await ticking
-            await self.calibrating.close()
             await run_in_threadpool(self._listening.close)
             for one in self._filling:
                 one.cancel()
+            await asyncio.gather(*self._filling, return_exceptions=True)
             await self._save()
+            await self.calibrating.close()
+
+    def watch(self, browsers: int) -> None:
+        """Take note of how many browsers look: pictures are asked for while it is one, or more."""
+        if self._listening is not None:
+            self._listening.is_watched = browsers > 0
 
     def trouble(self) -> str | None:
         """Return why nothing comes from the daemon, as far as that shows."""
@@ -78,14 +85,12 @@ class Server:
         """Return the present shift, and the number of its last change."""
         return self.counts.number, self.counts.present
 
-    def _take(self, batch: Sequence[Message]) -> None:
-        for message in batch:
-            self.wall.take(message)
-            if message.topic is topics.VERDICT and isinstance(message.header, VerdictMessage):
-                for gap in self.counts.take(message.header):
+    def _take(self, batch: Sequence[Heard]) -> None:
+        for message, at_ns in batch:
+            self.wall.take(message, at_ns)
+            if (verdict := message.verdict) is not None:
+                for gap in self.counts.take(verdict):
                     self._fill(gap)
-            elif message.topic is topics.DAEMON:
-                self.wall.forget()
         self._changed.set()
         self._changed = asyncio.Event()  # who waits holds the one that was set
 
@@ -96,14 +101,19 @@ class Server:
         task.add_done_callback(self._filling.discard)
 
     async def _fill_later(self, gap: Gap) -> None:
-        self.counts.fill(gap, await run_in_threadpool(self._ask_for, gap))
+        found: list[VerdictMessage] = []
+        try:
+            async with self._asking:  # one after the other: the daemon may have enough to do
+                found = await run_in_threadpool(self._ask_for, gap)
+        finally:  # also at the end: what was not asked for is named
+            self.counts.fill(gap, found)
 
     def _ask_for(self, gap: Gap) -> list[VerdictMessage]:
         """Return what the journal holds of a gap, at most MOST_FILLED."""
         found: list[VerdictMessage] = []
         after, until = gap.after, min(gap.until or sys.maxsize, gap.after + MOST_FILLED + 1)
         with (
-            suppress(NoReplyError, RefusalError, ForeignReplyError, NotAllowedError),
+            suppress(NoReplyError, RefusalError, ForeignReplyError, NotAllowedError, zmq.ZMQError),
             Control(self.settings.control, keys=self.settings.keys) as daemon,
         ):
             while after < until - 1:

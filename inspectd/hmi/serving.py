@@ -19,6 +19,7 @@ LOG = logging.getLogger(__name__)
 
 GRACE_S = 3
 """For what is under way at the end: browsers come back by themselves."""
+GIVE_UP_MS = 20_000
 LARGEST = 4096
 """Bytes of a WebSocket message from a browser: it only sends answers."""
 
@@ -64,6 +65,8 @@ def _bound(address: str) -> socket.socket:
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # who takes nothing of what was sent for so long is let go, whatever waits for it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GIVE_UP_MS)
         listener.bind((host, port))
         listener.listen(128)
     except OSError as error:

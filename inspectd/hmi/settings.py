@@ -47,6 +47,21 @@ class Settings:
     """None: each browser's."""
 
     @property
+    def port(self) -> int:
+        """Where it is served."""
+        return (split_address(self.listen) or ("", 0))[1]
+
+    @property
+    def cookie(self) -> str:
+        """The session's cookie: those of two pages on two ports of one machine are sent to both."""
+        return f"inspectd-{self.port}"
+
+    @property
+    def lower_names(self) -> frozenset[str]:
+        """Its names, in lower case."""
+        return frozenset(one.lower() for one in self.names)
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine reaches it."""
         return is_loopback(self.listen)
@@ -77,5 +92,5 @@ class Settings:
             ipaddress.ip_address(name)
         except ValueError:
             here = socket.gethostname().lower()
-            return name in {"localhost", here, f"{here}.local", *(one.lower() for one in self.names)}
+            return name in {"localhost", here, f"{here}.local", *self.lower_names}
         return True

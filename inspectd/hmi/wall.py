@@ -1,4 +1,4 @@
-"""What a page can know of a daemon: of each camera the newest of everything, and a bounded past.
+"""What a page can know of a daemon: of each camera the newest of everything, and a bounded past of its epoch.
 
 Only the event loop's thread touches it. Everything that changes gets a number from one counter; a browser that has
 seen everything up to a number gets what has a higher one (`feed`).
@@ -52,20 +52,19 @@ class Score:
 
 @dataclass(slots=True)
 class Camera:
-    """What is known of one camera. The numbers are the wall's, of the last change of each."""
+    """What is known of one camera in one epoch. The numbers are the wall's, of the last change of each."""
 
     name: str
-    heard_ns: int
-    """Monotonic, of this machine: the last message about it."""
-    epoch: str = ""
-    seq: int = 0
-    missed: int = 0
-    """Verdicts that did not arrive here, in this epoch."""
+    epoch: str
+    heard_ns: int = 0
+    """Monotonic, of this machine: when the newest message about it was published, as far as that is known."""
     heard: int = 0
-    state: StateMessage | None = None
+    seq: int = 0
+    """The highest that is known of."""
+    missed: int = 0
+    """Verdicts that did not arrive here."""
     state_json: bytes = b""
     state_number: int = 0
-    verdict: VerdictMessage | None = None
     verdict_json: bytes = b""
     verdict_number: int = 0
     picture: Shown | None = None
@@ -96,17 +95,20 @@ class Wall:
         self.daemon_number = 0
         self.daemon_heard_ns: int | None = None
 
-    def take(self, message: Message) -> None:
-        """Note a message; ForeignReplyError: it is not what its topic says."""
+    def take(self, message: Message, heard_ns: int) -> None:
+        """Note a message that was published at this machine's monotonic time, or later."""
         header = message.header
         self.number += 1
         if isinstance(header, DaemonMessage):
             self.daemon, self.daemon_json, self.daemon_number = header, message.encoded, self.number
-            self.daemon_heard_ns = message.received_ns
+            self.daemon_heard_ns = heard_ns
+            self._forget(header)
         elif isinstance(header, StateMessage):
-            self._state(self._camera(header.camera, header.epoch, message), header, message.encoded)
+            camera = self._camera(header.camera, header.epoch, heard_ns)
+            camera.state_json, camera.state_number = message.encoded, self.number
+            self._come_to(camera, header.last_seq)
         elif isinstance(header, VerdictMessage):
-            camera = self._camera(header.camera, header.epoch, message)
+            camera = self._camera(header.camera, header.epoch, heard_ns)
             if message.topic is topics.VERDICT:
                 self._verdict(camera, header, message.encoded)
             elif message.topic is topics.MASK:
@@ -114,33 +116,24 @@ class Wall:
             elif message.topic is topics.FRAME:
                 self._picture(camera, header, message)
 
-    def forget(self) -> None:
+    def _forget(self, daemon: DaemonMessage) -> None:
         """Forget cameras that the daemon does not name any more."""
-        if self.daemon is not None:
-            for name in self.cameras.keys() - self.daemon.cameras.keys():
-                del self.cameras[name]
-                self.number += 1
+        for name in self.cameras.keys() - daemon.cameras.keys():
+            del self.cameras[name]
 
-    def _camera(self, name: str, epoch: str, message: Message) -> Camera:
+    def _camera(self, name: str, epoch: str, heard_ns: int) -> Camera:
         camera = self.cameras.get(name)
-        if camera is None:
-            if len(self.cameras) >= MOST_CAMERAS:
-                self.forget()
-            camera = self.cameras[name] = Camera(name, message.received_ns, epoch)
-        if camera.epoch != epoch:
-            camera.epoch, camera.seq, camera.missed = epoch, 0, 0
-            camera.masks.clear()
-        camera.heard_ns, camera.heard = message.received_ns, self.number
+        if camera is None and len(self.cameras) >= MOST_CAMERAS:
+            del self.cameras[next(iter(self.cameras))]
+        if camera is None or camera.epoch != epoch:  # of another epoch nothing holds: parts between were not inspected
+            camera = self.cameras[name] = Camera(name, epoch)
+        camera.heard_ns, camera.heard = max(camera.heard_ns, heard_ns), self.number
         return camera
-
-    def _state(self, camera: Camera, state: StateMessage, encoded: bytes) -> None:
-        camera.state, camera.state_json, camera.state_number = state, encoded, self.number
-        self._come_to(camera, state.last_seq)
 
     def _verdict(self, camera: Camera, verdict: VerdictMessage, encoded: bytes) -> None:
         self._come_to(camera, verdict.seq - 1)
         camera.seq = max(camera.seq, verdict.seq)
-        camera.verdict, camera.verdict_json, camera.verdict_number = verdict, encoded, self.number
+        camera.verdict_json, camera.verdict_number = encoded, self.number
         camera.scores.append(
             Score(self.number, verdict.seq, verdict.at, verdict.score, verdict.threshold, verdict.verdict)
         )

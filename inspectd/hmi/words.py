@@ -147,7 +147,6 @@ CHINESE = OF_ALARMS | {
     "since": "自",
     "The daemon is gone. Stop the line.": "检测程序已失联。请停线。",
     "No connection to the server of this page. What is shown is old.": "与页面服务器的连接中断。所示内容已过期。",
-    "Waiting for the daemon …": "正在等待检测程序……",
     "This browser has no WebSocket, without which nothing here would be true. Use a newer one.": (
         "此浏览器不支持 WebSocket，无法显示实时数据。请使用较新的浏览器。"
     ),
@@ -155,7 +154,7 @@ CHINESE = OF_ALARMS | {
     "Map": "热图",
     "no map": "无热图",
     "no picture": "无图像",
-    "Last parts": "最近的零件",
+    "Last pictures": "最近的图像",
     "Scores": "分数",
     "Count": "计数",
     "The chart's library is not installed; the numbers are above.": "图表库未安装；数值见上。",
@@ -211,8 +210,13 @@ CHINESE = OF_ALARMS | {
     "was good": "实为合格",
     "was missed": "漏检",
     "Done.": "完成。",
-    "Nothing was done: the server of this page does not answer.": "未执行：页面服务器无响应。",
-    "Another threshold is in force by now. Look at it, and try again.": "阈值已被他人更改。请查看后重试。",
+    "Another request is under way. Wait for its end.": "另一个请求正在执行，请稍候。",
+    "No answer came. Whether it was done is not known: look at the page, or at the audit, before you do it again.": (
+        "没有收到答复，不知是否已执行：重试前请查看页面或审计记录。"
+    ),
+    "Say for how many minutes.": "请填写分钟数。",
+    "Say a threshold: a number.": "请填写阈值（数字）。",
+    "This picture is damaged, or gone.": "图像已损坏或已删除。",
     "of the last": "最近",
     "parts": "个零件",
     "would be rejected that were accepted": "个由合格变为不合格",

@@ -22,7 +22,7 @@ from daemon_process import DaemonProcess, metrics_port
 from reconnecting import captures_of
 
 from calibrate.acquire.from_daemon import FramesFromDaemon, find_holder
-from inspectd import SimpleNet, config
+from inspectd import SimpleNet, config_file
 from inspectd.client import Control
 from inspectd.daemon.life import Daemon
 from inspectd.errors import StartError
@@ -269,7 +269,7 @@ def test_a_signal_while_models_load_ends_the_start(tmp_path: Path, number: int) 
 def test_a_second_sigint_forces_the_exit_and_a_second_sigterm_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)
-    settings = config.parse("cameras: [{name: top, source: 0, model: m}]")
+    settings = config_file.parse("cameras: [{name: top, source: 0, model: m}]")
     daemon = Daemon(settings, lambda: settings)
     daemon.on_signal(signal.SIGINT, None)
     assert exits == [], "the first one asks for an orderly end"

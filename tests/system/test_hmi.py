@@ -10,6 +10,7 @@ import ssl
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from inspectd.addresses import free_port
 from inspectd.client import Control
+from inspectd.history.database import SCHEMA
 from inspectd.history.reading import all_changes
 from inspectd.hmi.accounts import Role, new_user, write_users
 from inspectd.hmi.feed import PATIENCE_S
@@ -68,7 +70,7 @@ def known(page: HmiProcess, cookie: str) -> None:
     with page.browser(cookie=cookie) as browser:
         seen: set[str] = set()
         while not {"top", "side"} <= seen:
-            seen |= browser.take()[0]["cameras"].keys()
+            seen |= {one["name"] for one in browser.take()[0]["cameras"]}
 
 
 def test_who_has_not_logged_in_sees_nothing(page: HmiProcess) -> None:
@@ -201,16 +203,16 @@ def test_a_browser_gets_the_newest_with_its_picture_and_its_map(page: HmiProcess
     known(page, cookie)
     with page.browser("?camera=top", cookie=cookie) as browser:
         first, _ = browser.take(answers=False)
-        seq = first["cameras"]["top"]["verdict"]["seq"]
+        seq = first["cameras"][0]["verdict"]["seq"]
         time.sleep(1)
         browser.socket.send('{"ack": 1}')
         second, _ = browser.take()
         assert second["n"] == 2
-        assert second["cameras"]["top"]["verdict"]["seq"] > seq + 10, "what was in between was not sent for itself"
-        assert len(second["cameras"]["top"].get("pictures", [])) <= 1
+        assert second["cameras"][0]["verdict"]["seq"] > seq + 10, "what was in between was not sent for itself"
+        assert len(second["cameras"][0].get("pictures", [])) <= 1
         while True:
             update, rest = browser.take()
-            found = update["cameras"].get("top", {}).get("pictures")
+            found = update["cameras"][0].get("pictures") if update["cameras"] else None
             if found and found[-1].get("masks"):
                 break
         picture = found[-1]
@@ -218,9 +220,9 @@ def test_a_browser_gets_the_newest_with_its_picture_and_its_map(page: HmiProcess
         assert len(rest) == picture["bytes"] + sum(one["w"] * one["h"] for one in picture["masks"])
 
 
-def take_all(browser: Browser) -> None:
+def take_all(browser: Browser, *, answers: bool = False) -> None:
     while True:
-        browser.take(answers=False)
+        browser.take(answers=answers)
 
 
 def descriptors(page: HmiProcess) -> int:
@@ -287,6 +289,8 @@ def test_the_gallery_finds_what_was_not_ok_and_gives_it_away(page: HmiProcess, l
         "/kept/..%2Ftop/x.png",
         "/kept/top/2026-01-01T000000.000000_x_1_ok.png",
         "/part/top/nowhere/1",
+        f"/part/top/nowhere/{10**25}",
+        "/calibrate/a**b/report",
         "/camera/%3Cscript%3E",
         "/static/..%2Fapp.py",
     ],
@@ -297,7 +301,51 @@ def test_what_is_not_there_is_one_sentence(page: HmiProcess, path: str) -> None:
     assert b"<script>" not in body or headers["content-type"].startswith("text/plain")
 
 
-@pytest.mark.parametrize("query", ["verdict=maybe", "before=x", "since=yesterday", "offset=x"])
+@pytest.mark.parametrize(
+    "path", ["/do/reset", "/calibrate/top/begin", "/calibrate/top/stop", "/calibrate/top/rollback"]
+)
+def test_counts_and_calibrations_are_asked_for_by_their_role(page: HmiProcess, path: str) -> None:
+    cookie = page.login("viewer", PASSWORD)
+    known(page, cookie)
+    status, reply = page.post(path, {"why": "tried", "run_name": "x"}, cookie=cookie)
+    assert (status, reply["ok"]) == (403, False)
+    assert page.get("/calibrate/top", cookie=cookie)[0] == 403
+
+
+def test_who_is_taken_off_the_list_sees_no_more(line: DaemonProcess, tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    write_users(path, {"anna": new_user(Role.VIEWER, PASSWORD)})
+    with (
+        HmiProcess(tmp_path, line.endpoint, line.control, "--users", str(path)) as page,
+        page.browser(cookie=page.login("anna", PASSWORD)) as browser,
+    ):
+        browser.take()
+        write_users(path, {})
+        with pytest.raises(ConnectionClosed) as closed:
+            take_all(browser, answers=True)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+
+
+def test_what_strangers_send_is_answered_and_no_traceback_is_written(page: HmiProcess) -> None:
+    assert page.request("POST", "/login", b"x" * 100_000, {"origin": page.origin})[0] == 413
+    assert page.request("POST", "/login", b"", {"origin": "http://["})[0] == 403
+    assert "Traceback" not in page.log
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "verdict=maybe",
+        "before=x",
+        "since=yesterday",
+        f"before={10**30}",
+        "since=0001-01-01T00:00%2B14:00",
+        "verdict=marked&camera=%00",
+        "camera=../x",
+        "before=-1",
+    ],
+)
 def test_an_address_that_means_nothing_is_said(page: HmiProcess, query: str) -> None:
     assert page.get(f"/gallery?{query}", cookie=page.login("viewer", PASSWORD))[0] == 400
 
@@ -314,11 +362,12 @@ def test_counts_go_on_over_a_restart_of_the_page(line: DaemonProcess, tmp_path: 
 
     def counted(page: HmiProcess) -> tuple[int, int]:
         with page.browser("?camera=side") as browser:
-            update: dict[str, Any] = {"cameras": {}}
-            while "verdict" not in update["cameras"].get("side", {}) or "side" not in update["shift"]["cameras"]:
+            update: dict[str, Any] = {"cameras": []}
+            while not any("verdict" in one for one in update["cameras"]) or "side" not in update["shift"]["cameras"]:
                 update = browser.take()[0]
             one = update["shift"]["cameras"]["side"]
-            return one["ok"] + one["ng"] + one["fault"] + one["uncounted"], update["cameras"]["side"]["verdict"]["seq"]
+            assert one["uncounted"] == 0
+            return one["ok"] + one["ng"] + one["fault"], update["cameras"][0]["verdict"]["seq"]
 
     with HmiProcess(tmp_path, line.endpoint, line.control, *more) as page:
         count, seq = counted(page)
@@ -381,6 +430,11 @@ def test_over_tls_the_cookie_goes_nowhere_else(line: DaemonProcess, users: Path,
 
 @pytest.mark.parametrize("wrong", ["missing", "locked", "foreign", "none"])
 def test_a_journal_that_cannot_be_read_is_said_on_the_page(tmp_path: Path, wrong: str) -> None:
+    with ExitStack() as stack:
+        _journal_that_cannot_be_read(tmp_path, wrong, stack)
+
+
+def _journal_that_cannot_be_read(tmp_path: Path, wrong: str, stack: ExitStack) -> None:
     journal = tmp_path / "journal.db"
     config = tmp_path / "c.yaml"
     kept = "null" if wrong == "none" else str(journal)
@@ -389,8 +443,11 @@ def test_a_journal_that_cannot_be_read_is_said_on_the_page(tmp_path: Path, wrong
     if wrong == "foreign":
         journal.write_text("no database at all, but long enough to be looked at as if it were one" * 20)
     if wrong == "locked":
-        with sqlite3.connect(journal) as file:
-            file.execute("CREATE TABLE x (y)")
+        locking = sqlite3.connect(journal, isolation_level=None)
+        locking.executescript(
+            f"{SCHEMA} PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; INSERT INTO epochs VALUES (1, 'e');"
+        )
+        stack.callback(locking.close)
     with HmiProcess(tmp_path, f"ipc://{tmp_path}/p", f"ipc://{tmp_path}/c", "--config", str(config)) as page:
         status, _, body = page.get("/gallery")
         assert status == 200
@@ -401,7 +458,7 @@ def test_a_journal_that_cannot_be_read_is_said_on_the_page(tmp_path: Path, wrong
 def test_without_a_daemon_the_page_says_so(tmp_path: Path) -> None:
     with HmiProcess(tmp_path, f"ipc://{tmp_path}/p", f"ipc://{tmp_path}/c") as page, page.browser() as browser:
         update, _ = browser.take()
-        assert (update["cameras"], update.get("daemon_age_ms")) == ({}, None)
+        assert (update["cameras"], update.get("daemon_age_ms")) == ([], None)
         status, reply = page.post("/do/bypass", {"camera": "top", "seconds": 0, "why": "x", "by": "carl"})
         assert status == 504
         assert "did not answer" in reply["message"]

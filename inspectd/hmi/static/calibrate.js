@@ -8,10 +8,10 @@
   const find = function (id) { return document.getElementById(id); };
   const bar = find("progress"), reports = find("reports"), whole = find("whole"), begin = find("begin");
   const button = function (what) { return document.querySelector('button[data-what="' + what + '"]'); };
-  let asked = false;
+  let asked = false, runName = "";
 
   page.connect("?camera=" + encodeURIComponent(name), function (update, cursor, atMs, done) {
-    const one = update.cameras[name];
+    const one = update.cameras[0];
     if (!one) { done(); return; }
     tile.take(one, atMs);
     page.decode(one.pictures || [], cursor, function (pictures) {
@@ -28,6 +28,7 @@
     page.show(button("resume"), Boolean(status && status.can_resume && !is_running));
     page.show(bar, is_running);
     if (!status) { return; }
+    runName = status.run_name;
     page.show(whole, Boolean(status.run));
     const done = status.done || 0;
     page.text(find("stage"), is_running ? page.say(status.stage || "waiting") : status.trouble ? status.trouble : "");
@@ -65,7 +66,7 @@
     if (find("by")) { fields.by = find("by").value; }
     if (find("why").value) { fields.why = find("why").value; }
     if (what === "begin" || what === "resume") { fields.parts = Number(begin.elements.parts.value); }
-    if (what === "install") { fields.despite_marked = whole.querySelector('input[name="despite"]').checked; }
+    if (what === "install") { fields.run_name = runName; fields.despite_marked = whole.querySelector('input[name="despite"]').checked; }
     page.ask("/calibrate/" + name + "/" + what, fields, function (result) {
       if (result) { page.tell(result.join(" "), "good"); }
       look();

@@ -15,13 +15,17 @@
 
   function strength() { return slider.value / 100; }
 
+  /* A picture comes again after a lost connection, and when its map came after it. */
   function addThumb(shown) {
+    const key = shown.header.epoch + " " + shown.header.seq;
+    if (Array.prototype.some.call(strip.children, function (one) { return one.getAttribute("data-part") === key; })) { return; }
     let item = strip.lastElementChild;
     if (strip.children.length < THUMBS) {
       item = document.importNode(template.content, true).querySelector("li");
     } else {
       strip.removeChild(item); /* used again: the page keeps as many nodes as it had */
     }
+    item.setAttribute("data-part", key);
     item.setAttribute("data-verdict", shown.header.verdict);
     item.title = shown.header.seq + " · " + page.say(shown.header.verdict);
     page.text(item.querySelector(".at"), shown.header.at ? page.local(shown.header.at) : "");
@@ -43,6 +47,10 @@
   function writeState() {
     const state = tile.state;
     if (!state) { return; }
+    const has_areas = Boolean(tile.verdict && tile.verdict.areas && tile.verdict.areas.length);
+    ["threshold", "model"].forEach(function (what) { /* which area's would be meant? */
+      page.show(document.querySelector('form[data-do="' + what + '"]'), !has_areas);
+    });
     const lines = (state.alarms || []).slice(1).map(page.alarmed);
     while (alarms.children.length > lines.length) { alarms.removeChild(alarms.lastElementChild); }
     lines.forEach(function (line, i) {
@@ -55,7 +63,7 @@
   }
 
   page.connect("?camera=" + encodeURIComponent(name), function (update, cursor, atMs, done) {
-    const one = update.cameras[name];
+    const one = update.cameras[0];
     if (update.shift) { page.writeShift(update.shift); tile.count(update.shift.cameras[name]); }
     if (!one) { done(); return; }
     chart.add(one.epoch, tile.take(one, atMs));

@@ -11,14 +11,17 @@
 
   /* `name`: of a command, or the path of something else that is asked for. */
   page.ask = function (name, fields, done) {
-    if (is_busy) { return; }
+    const is_urgent = name === "bypass" && fields.seconds === 0;
+    if (is_busy && !is_urgent) { tell(say("Another request is under way. Wait for its end."), "bad"); return; }
     is_busy = true;
     tell("…", "");
     const request = new XMLHttpRequest();
     request.open("POST", page.root + (name.charAt(0) === "/" ? name : "/do/" + name));
     request.setRequestHeader("Content-Type", "application/json");
     request.timeout = 130000;
-    const fail = function () { is_busy = false; tell(say("Nothing was done: the server of this page does not answer."), "bad"); };
+    const fail = function () { is_busy = false; 
+      tell(say("No answer came. Whether it was done is not known: look at the page, or at the audit, before you do it again."), "bad");
+    };
     request.onerror = fail;
     request.ontimeout = fail;
     request.onload = function () {
@@ -66,8 +69,9 @@
     page.ask("trigger", part ? { camera: camera, part: part } : { camera: camera }, nothing);
   });
   on("bypass", function (form, button) {
-    const is_end = button && button.hasAttribute("data-end");
-    page.ask("bypass", signed({ seconds: is_end ? 0 : 60 * Number(value(form, "minutes")) }), nothing);
+    const is_end = button && button.hasAttribute("data-end"), minutes = Number(value(form, "minutes"));
+    if (!is_end && !(minutes > 0)) { tell(say("Say for how many minutes."), "bad"); return; }
+    page.ask("bypass", signed({ seconds: is_end ? 0 : 60 * minutes }), nothing);
   });
   on("recipe", function (form) { page.ask("recipe", signed({ name: value(form, "name") }), nothing); });
   on("reset", function () {
@@ -88,18 +92,23 @@
     });
   }
 
-  /* What a threshold would have done is shown before it can be set; and it is set only over the one that was seen. */
+  /* What a threshold would have done is shown before it can be set; only what was tried is set, and only over the
+     threshold that was in force then. */
+  let tried = null;
   const threshold = on("threshold", function (form, button) {
-    const number = Number(value(form, "value").replace(",", "."));
+    const text = value(form, "value"), number = Number(text.replace(",", "."));
     const effect = form.querySelector(".effect"), set = form.querySelector("[data-set]");
     if (button && button.hasAttribute("data-set")) {
-      page.ask("threshold", signed({ value: number, instead_of: Number(set.dataset.insteadOf) }), function () { set.disabled = true; });
+      if (tried && tried.text === text) {
+        page.ask("threshold", signed({ value: tried.value, instead_of: tried.instead_of }), function () { set.disabled = true; });
+      }
       return;
     }
+    if (!text || isNaN(number)) { tell(say("Say a threshold: a number."), "bad"); return; }
     page.ask("threshold", { camera: camera, value: number, dry_run: true }, function (result) {
       const trial = result.trial;
-      set.disabled = false;
-      set.dataset.insteadOf = result.threshold;
+      tried = { text: text, value: number, instead_of: result.threshold };
+      set.disabled = value(form, "value") !== text;
       page.text(effect, !trial ? "" : say("of the last") + " " + trial.verdicts + " " + say("parts") + ": " + trial.rejected + " " +
         say("would be rejected that were accepted") + ", " + trial.passed + " " + say("would be accepted that were rejected") +
         " (ng " + trial.ng + " → " + trial.ng_then + ")");

@@ -7,13 +7,23 @@
   const root = body.dataset.root;
   const words = JSON.parse(document.getElementById("words").textContent);
   const GONE_MS = Number(body.dataset.goneS) * 1000;
-  const STALE_MS = 2000;
+  const STALE_MS = 2000, SLEPT_MS = 1000;
   const AGAIN_MS = [500, 1000, 2000, 5000];
 
-  const page = { root: root, roles: body.dataset.roles.split(" "), person: body.dataset.person };
+  const page = { root: root };
+  let sleptMs = 0, wallMs = Date.now(), clockMs = performance.now();
 
   page.say = function (text) { return words[text] || text; };
-  page.now = function () { return performance.now(); };
+
+  /* This browser's clock. The one that never goes back stands still while a tablet sleeps: how long that was is added,
+     from the wall clock. A wall clock that is set forward makes everything look old for a moment, and not new. */
+  page.now = function () {
+    const wall = Date.now(), clock = performance.now(), slept = (wall - wallMs) - (clock - clockMs);
+    wallMs = wall;
+    clockMs = clock;
+    if (slept > SLEPT_MS) { sleptMs += slept; }
+    return clock + sleptMs;
+  };
   page.number = function (value, digits) {
     return value === null || value === undefined ? "–" : String(Number(Number(value).toPrecision(digits || 4)));
   };
@@ -23,6 +33,11 @@
     const date = new Date(at);
     const two = function (n) { return (n < 10 ? "0" : "") + n; };
     return two(date.getHours()) + ":" + two(date.getMinutes()) + ":" + two(date.getSeconds());
+  };
+
+  /* An alarm in words: what is the case, and what to do about it. */
+  page.alarmed = function (alarm) {
+    return page.say(alarm.alarm) + ": " + alarm.detail.replace(/[.]?$/, ". ") + page.say(alarm.action);
   };
 
   /* The banner: one sentence, the most urgent first. */
@@ -62,6 +77,17 @@
       };
     }
 
+    /* What is wrong with the daemon itself: its cameras' alarms are on their tiles. */
+    function writeAlarms(alarms) {
+      const list = document.getElementById("daemon");
+      if (!list) { return; }
+      while (list.children.length > alarms.length) { list.removeChild(list.lastElementChild); }
+      alarms.forEach(function (one, i) {
+        if (!list.children[i]) { list.appendChild(document.createElement("li")); }
+        page.text(list.children[i], page.alarmed(one));
+      });
+    }
+
     /* A session that is over cannot be told from a server that is: it is asked, and the page goes to its login. */
     function leaveIfForgotten() {
       const request = new XMLHttpRequest();
@@ -79,6 +105,7 @@
       reachedMs = atMs;
       trouble = update.trouble || null;
       if (update.daemon_age_ms !== undefined) { daemonMs = atMs - update.daemon_age_ms; }
+      if (update.daemon) { writeAlarms(update.daemon.alarms || []); }
       take(update, { data: data, offset: 4 + length }, atMs, function () {
         if (from.readyState !== 1) { return; }
         answeredMs = page.now();
@@ -86,16 +113,16 @@
       });
     }
 
-    page.isConnected = function () { return page.ageMs(reachedMs) <= STALE_MS; };
-    page.isDaemonThere = function () { return page.isConnected() && page.ageMs(daemonMs) <= GONE_MS; };
     page.every(function () {
-      if (!page.isConnected() && page.ageMs(begunMs) > STALE_MS) {
-        page.alarm(page.say("No connection to the server of this page. What is shown is old."));
-      } else if (page.isConnected() && page.ageMs(daemonMs) > GONE_MS) {
-        const is_new = daemonMs === -Infinity;
-        if (is_new && page.ageMs(begunMs) < GONE_MS) { return; }
-        page.alarm(page.say(is_new ? "Waiting for the daemon …" : "The daemon is gone. Stop the line.") +
-          (trouble ? " (" + trouble + ")" : ""));
+      const waitedMs = page.ageMs(begunMs);
+      if (page.isStale(reachedMs)) {
+        if (waitedMs > STALE_MS) {
+          page.alarm(page.say("No connection to the server of this page. What is shown is old."));
+        }
+      } else if (page.ageMs(daemonMs) > GONE_MS) {
+        if (waitedMs > GONE_MS) {
+          page.alarm(page.say("The daemon is gone. Stop the line.") + (trouble ? " (" + trouble + ")" : ""));
+        }
       } else {
         page.alarm(null);
       }

@@ -3,6 +3,7 @@
   "use strict";
 
   const MARKS = 60;
+  const OTHER_MS = 1000; /* pictures are fewer than verdicts: on a running line the last one is a moment older */
   const say = page.say;
 
   page.Tile = function (name, element, elsewhere) {
@@ -13,72 +14,90 @@
     this.elements = [element].concat(elsewhere || []);
     this.element = element;
     this.parts = {};
-    ["state", "age", "verdict", "word", "reason", "figures", "advice", "counts"].forEach(function (part) {
+    ["state", "age", "verdict", "word", "reason", "figures", "advice", "counts", "label"].forEach(function (part) {
       this.parts[part] = find("." + part);
     }, this);
+    this.view = find(".view");
     this.canvas = find("canvas.picture");
     this.none = find(".no-picture");
     this.marks = find("canvas.marks");
+    this.heardMs = -Infinity;
+    this.begin("");
+  };
+
+  /* Of another epoch nothing holds: parts in between were not inspected. */
+  page.Tile.prototype.begin = function (epoch) {
+    this.epoch = epoch;
     this.state = null;
     this.verdict = null;
+    this.verdictMs = -Infinity;
     this.shown = null;
-    this.epoch = "";
     this.seq = 0;
     this.missed = 0;
     this.recent = [];
-    this.heardMs = -Infinity;
+    if (this.marks) { this.mark(); }
+    if (this.canvas && this.canvas.width !== 16) { this.canvas.width = 16; this.canvas.height = 9; }
+    page.show(this.none, true);
+    page.text(this.parts.label, "");
   };
 
+  /* Note an update; return what is new of its scores: after a connection was lost everything comes again. */
   page.Tile.prototype.take = function (update, atMs) {
-    this.heardMs = Math.max(this.heardMs, atMs - update.age_ms);
+    if (update.epoch !== this.epoch) { this.begin(update.epoch); }
     if (update.state) { this.state = update.state; }
-    if (update.verdict) { this.verdict = update.verdict; }
-    if (update.epoch !== this.epoch) { this.epoch = update.epoch; this.seq = 0; }
+    if (update.verdict) { this.verdict = update.verdict; this.verdictMs = atMs - update.age_ms; }
     this.missed = update.missed || 0;
-    /* After a connection was lost everything comes again. */
     const seq = this.seq;
     const scores = (update.scores || []).filter(function (one) { return one[0] > seq; });
     scores.forEach(function (one) { this.recent.push(one[4]); this.seq = one[0]; }, this);
     this.recent.splice(0, this.recent.length - MARKS);
     this.write();
     if (scores.length) { this.mark(); }
+    this.heardMs = Math.max(this.heardMs, atMs - update.age_ms); /* last: what could not be written is not new */
     return scores;
   };
 
+  /* Show a picture under its own verdict. */
   page.Tile.prototype.show = function (shown, strength) {
+    if (shown.header.epoch !== this.epoch) { return; }
+    const header = shown.header;
     this.shown = shown;
     page.show(this.none, false);
     page.draw(this.canvas, shown, strength);
+    page.text(this.parts.label, (header.at ? page.local(header.at) + " · " : "") + (header.part || header.seq) + " · " +
+      say(header.verdict));
   };
 
   page.Tile.prototype.redraw = function (strength) {
     if (this.shown) { page.draw(this.canvas, this.shown, strength); }
   };
 
-  /* The verdict is shown as long as it is one of a camera that inspects: else what holds is that it does not. */
+  /* A verdict is shown only while its camera inspects, and while no newer one is known of that did not arrive. */
   page.Tile.prototype.write = function () {
-    const verdict = this.verdict, state = this.state;
-    const is_inspecting = Boolean(state && state.inspecting);
-    const kind = !is_inspecting ? "fault" : verdict ? verdict.verdict : "none";
+    const state = this.state, is_inspecting = Boolean(state && state.inspecting);
+    const is_newest = this.verdict && !(state && state.last_seq > this.verdict.seq);
+    const verdict = is_newest ? this.verdict : null;
+    const kind = !state ? "none" : !is_inspecting ? "fault" : verdict ? verdict.verdict : "none";
     const reason = verdict && verdict.verdict === "fault" ? verdict.reason : null;
-    const word = !state ? say("waiting") : !is_inspecting ? say("not inspecting") : verdict ? say(verdict.verdict) : "–";
-    page.text(this.parts.word, word);
-    page.text(this.parts.reason, is_inspecting ? (reason ? say(reason) : "") : say(state ? state.state : ""));
-    this.element.setAttribute("data-verdict", state ? kind : "none");
-    if (this.parts.verdict) { this.parts.verdict.setAttribute("data-verdict", state ? kind : "none"); }
+    page.text(this.parts.word, !state ? say("waiting") : !is_inspecting ? say("not inspecting") : verdict ? say(verdict.verdict) : "–");
+    page.text(this.parts.reason, !state ? "" : !is_inspecting ? say(state.state) : reason ? say(reason) : "");
+    this.element.setAttribute("data-verdict", kind);
+    if (this.parts.verdict) { this.parts.verdict.setAttribute("data-verdict", kind); }
     page.text(this.parts.state, state ? say(state.state) + (state.recipe ? " · " + state.recipe : "") : "");
-    if (verdict) {
-      page.text(this.parts.figures, say("score") + " " + page.number(verdict.score) + " / " + say("threshold") + " " +
-        page.number(verdict.threshold) + (state && state.fps !== null ? " · " + page.number(state.fps, 3) + " " +
-        say("pictures/s") : "") + (state && state.p99_ms !== null ? " · p99 " + page.number(state.p99_ms, 3) + " ms" : "") +
-        (this.missed ? " · " + this.missed + " " + say("missed here") : ""));
-    }
+    page.text(this.parts.figures, this.figures(is_inspecting ? verdict : null));
     page.text(this.parts.advice, this.advice());
   };
 
-  /* An alarm in words: what is the case, and what to do about it. */
-  page.alarmed = function (alarm) {
-    return say(alarm.alarm) + ": " + alarm.detail.replace(/[.]?$/, ". ") + say(alarm.action);
+  page.Tile.prototype.figures = function (verdict) {
+    const state = this.state, found = [];
+    if (verdict) {
+      found.push((verdict.at ? page.local(verdict.at) + " " : "") + (verdict.part || verdict.seq));
+      found.push(say("score") + " " + page.number(verdict.score) + " / " + page.number(verdict.threshold));
+    }
+    if (state && state.fps !== null) { found.push(page.number(state.fps, 3) + " " + say("pictures/s")); }
+    if (state && state.p99_ms !== null) { found.push("p99 " + page.number(state.p99_ms, 3) + " ms"); }
+    if (this.missed) { found.push(this.missed + " " + say("missed here")); }
+    return found.join(" · ");
   };
 
   page.Tile.prototype.advice = function () {
@@ -105,8 +124,11 @@
       (count.uncounted ? " · " + count.uncounted + " " + say("not counted") : ""));
   };
 
-  /* How old it is, by this browser's clock, whatever the server says. */
+  /* How old it is, by this browser's clock, whatever the server says; and whether the picture is that of the verdict. */
   page.Tile.prototype.age = function () {
+    const is_other = Boolean(this.shown && (!this.state || !this.state.inspecting ||
+      (this.verdict && this.verdict.seq !== this.shown.header.seq && page.ageMs(this.verdictMs) > OTHER_MS)));
+    if (is_other !== this.view.classList.contains("other")) { this.view.classList.toggle("other", is_other); }
     const is_stale = page.isStale(this.heardMs);
     if (is_stale !== this.element.classList.contains("stale")) {
       this.elements.forEach(function (one) { one.classList.toggle("stale", is_stale); });

@@ -33,14 +33,11 @@
   }
 
   page.connect("", function (update, cursor, atMs, done) {
-    const names = Object.keys(update.cameras);
-    let left = names.length;
-    (update.gone || []).forEach(function (name) {
-      if (tiles[name]) { wall.removeChild(tiles[name].element); delete tiles[name]; arrange(); }
-    });
+    let left = update.cameras.length;
+    if (update.names) { leaveOnly(update.names); }
     if (update.shift) { shift = update.shift; page.writeShift(shift); }
-    names.forEach(function (name) {
-      const tile = tileOf(name), one = update.cameras[name];
+    update.cameras.forEach(function (one) {
+      const tile = tileOf(one.name);
       tile.take(one, atMs);
       page.decode(one.pictures || [], cursor, function (pictures) {
         if (pictures.length) { tile.show(pictures[pictures.length - 1], strength()); }
@@ -48,12 +45,22 @@
         if (!left) { finish(); }
       });
     });
-    if (!left) { finish(); }
+    if (!update.cameras.length) { finish(); }
+
     function finish() {
       if (update.shift) { Object.keys(tiles).forEach(function (name) { tiles[name].count(shift.cameras[name]); }); }
       done();
     }
   });
+
+  /* Take down cameras that are no longer the daemon's. */
+  function leaveOnly(names) {
+    Object.keys(tiles).filter(function (name) { return names.indexOf(name) < 0; }).forEach(function (name) {
+      wall.removeChild(tiles[name].element);
+      delete tiles[name];
+    });
+    arrange();
+  }
 
   page.every(function () { Object.keys(tiles).forEach(function (name) { tiles[name].age(); }); });
   slider.addEventListener("input", function () {
