@@ -21,6 +21,7 @@ from hmi_process import HmiProcess
 from run_here import run_here
 
 from inspectd.hmi.accounts import Role, new_user, write_users
+from inspectd.hmi.app import HERE
 from inspectd.sim.line import Line
 
 pytestmark = [
@@ -30,7 +31,7 @@ pytestmark = [
 ]
 SIZE = "width=320&height=240"
 SEED, DEFECTS = 5, 0.5
-AXE = "axe-core@4.14.1"
+AXE, ACORN = "axe-core@4.14.1", "acorn@8.15.0"
 
 
 @pytest.fixture(scope="module")
@@ -354,19 +355,33 @@ def test_a_camera_is_calibrated_installed_and_rolled_back_from_the_page(
     line.listen(lambda d: next(one["model"] for one in reversed(d.verdicts) if one["camera"] == "good") == before, 60)
 
 
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Deque's rules of accessibility, from npm."""
+def from_npm(folder: Path, package: str, name: str) -> Path:
+    """Return a file of one of npm's packages; the test is skipped where it cannot be had, and says so."""
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("axe-core comes from npm, which is not installed")
-    folder = tmp_path_factory.mktemp("axe")
-    done = subprocess.run([npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, check=False)
+        pytest.skip(f"{package} comes from npm, which is not installed")
+    done = subprocess.run([npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"{AXE} could not be had from npm: {done.stderr.strip()[-200:]}")
+        pytest.skip(f"{package} could not be had from npm: {done.stderr.strip()[-200:]}")
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:
-        archive.extract("package/axe.min.js", folder, filter="data")
-    return folder / "package" / "axe.min.js"
+        archive.extract(f"package/{name}", folder, filter="data")
+    return folder / "package" / name
+
+
+def test_a_browser_of_2016_understands_every_script(tmp_path: Path) -> None:
+    acorn = from_npm(tmp_path, ACORN, "dist/acorn.js")
+    scripts = sorted((HERE / "static").rglob("*.js"))
+    assert len(scripts) > 8
+    parse = "require(process.argv[1]).parse(require('fs').readFileSync(process.argv[2], 'utf8'), {ecmaVersion: 2015})"
+    for script in scripts:
+        done = subprocess.run(["node", "-e", parse, acorn, script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{script.name}: {done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Deque's rules of accessibility."""
+    return from_npm(tmp_path_factory.mktemp("axe"), AXE, "axe.min.js")
 
 
 @pytest.mark.parametrize("path", ["/", "/camera/top", "/camera/side", "/gallery", "/calibrate/top", "/?language=zh"])
