@@ -186,6 +186,9 @@ def test_a_queue_that_builds_up_is_not_taken_for_new() -> None:
     same = Lag(is_same_clock=True)
     assert same.note("e", 100, 150) == 50
     assert same.note("e", 100, 90) == 0
+    tunnel = Lag(is_same_clock=True)
+    assert tunnel.note("e", 10**15, 100) == 0, "another machine's clock, whatever its address is"
+    assert tunnel.note("e", 10**15 + 10, 1100) == 990
     other = Lag(is_same_clock=False)
     assert other.note("e", 1_000_000, 5_000_000) == 0, "nobody knows the other clock yet"
     assert other.note("e", 2_000_000, 8_000_000) == 2_000_000
