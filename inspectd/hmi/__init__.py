@@ -6,6 +6,6 @@ journal, archive) runs in the server's thread pool.
 Never: anything on the way of a frame. It is a subscriber like any other; a browser reaches the daemon only through
 the commands in `commands`, with the role that it has.
 
-app (routes, pages)  kept (the gallery's)  learned (calibration's)  gate (what each request passes)  feed (one browser)
-server (what lives as long as the process)  wall (what is known)  listening (fills it)  counts  accounts  commands
+app (routes, pages)  gallery_pages  calibration_pages  gate (what each request passes)  feed (one browser)
+server (what lives as long as the process)  wall (what is known)  listener (fills it)  counts  accounts  commands
 """

@@ -29,10 +29,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from inspectd.hmi import commands, feed, words
 from inspectd.hmi.accounts import Person, Role, TooManyError
 from inspectd.hmi.bodies import body_of, json_response, object_of
+from inspectd.hmi.calibration_pages import CalibrationPages
 from inspectd.hmi.gallery import CAMERA
+from inspectd.hmi.gallery_pages import GalleryPages
 from inspectd.hmi.gate import Gate, token_of
-from inspectd.hmi.kept import Kept
-from inspectd.hmi.learned import Learned
 from inspectd.hmi.server import Server
 from inspectd.watching import GONE_S
 
@@ -185,7 +185,7 @@ class Pages:
 def build(server: Server) -> Starlette:
     """Return the application of a server."""
     pages = Pages(server)
-    kept, learned = Kept(server, pages.page), Learned(server, pages.page)
+    gallery, calibration = GalleryPages(server, pages.page), CalibrationPages(server, pages.page)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -198,13 +198,13 @@ def build(server: Server) -> Starlette:
         routes=[
             Route("/", pages.wall),
             Route("/camera/{name}", pages.camera),
-            Route("/calibrate/{name}", learned.page),
-            Route("/calibrate/{name}/status", learned.status),
-            Route("/calibrate/{name}/report", learned.report),
-            Route("/calibrate/{name}/{what}", learned.act, methods=["POST"]),
-            Route("/gallery", kept.gallery),
-            Route("/part/{camera}/{epoch}/{seq:int}", kept.part),
-            Route("/kept/{camera}/{name}", kept.picture),
+            Route("/calibrate/{name}", calibration.page),
+            Route("/calibrate/{name}/status", calibration.status),
+            Route("/calibrate/{name}/report", calibration.report),
+            Route("/calibrate/{name}/{what}", calibration.act, methods=["POST"]),
+            Route("/gallery", gallery.gallery),
+            Route("/part/{camera}/{epoch}/{seq:int}", gallery.part),
+            Route("/kept/{camera}/{name}", gallery.picture),
             Route("/login", pages.login, methods=["GET", "POST"]),
             Route("/logout", pages.logout, methods=["POST"]),
             Route("/do/reset", pages.reset, methods=["POST"]),

@@ -14,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from inspectd.client import Control, ForeignReplyError, NoReplyError, NotAllowedError, RefusalError
 from inspectd.errors import InspectdError
 from inspectd.hmi.accounts import Accounts
-from inspectd.hmi.calibrating import Calibrating
+from inspectd.hmi.calibrations import Calibrations
 from inspectd.hmi.counts import Counts, Gap, Shift
-from inspectd.hmi.listening import Heard, Listening
+from inspectd.hmi.listener import Heard, Listener
 from inspectd.hmi.settings import Settings
 from inspectd.hmi.wall import Wall
 from inspectd.wire.messages import VerdictMessage
@@ -41,9 +41,9 @@ class Server:
         kept = None if settings.state is None else settings.state / "counts.json"
         self.counts = Counts(kept, settings.shifts)
         results = None if settings.state is None else settings.state / "results"
-        self.calibrating = Calibrating(settings.config, results, settings.archive, settings.control)
+        self.calibrations = Calibrations(settings.config, results, settings.archive, settings.control)
         self._changed = asyncio.Event()
-        self._listening: Listening | None = None
+        self._listener: Listener | None = None
         self._asking = asyncio.Semaphore(1)
         self._filling: set[asyncio.Task[None]] = set()
 
@@ -51,7 +51,7 @@ class Server:
     async def running(self) -> AsyncIterator[None]:
         """Listen, and keep the counts, meanwhile."""
         loop = asyncio.get_running_loop()
-        self._listening = Listening(self.settings.published, self.settings.keys, loop, self._take)
+        self._listener = Listener(self.settings.published, self.settings.keys, loop, self._take)
         ticking = asyncio.create_task(self._tick())
         try:
             yield
@@ -59,21 +59,21 @@ class Server:
             ticking.cancel()
             with suppress(asyncio.CancelledError):
                 await ticking
-            await run_in_threadpool(self._listening.close)
+            await run_in_threadpool(self._listener.close)
             for one in self._filling:
                 one.cancel()
             await asyncio.gather(*self._filling, return_exceptions=True)
             await self._save()
-            await self.calibrating.close()
+            await self.calibrations.close()
 
     def watch(self, browsers: int) -> None:
         """Take note of how many browsers look: pictures are asked for while it is one, or more."""
-        if self._listening is not None:
-            self._listening.is_watched = browsers > 0
+        if self._listener is not None:
+            self._listener.is_watched = browsers > 0
 
     def trouble(self) -> str | None:
         """Return why nothing comes from the daemon, as far as that shows."""
-        return None if self._listening is None else self._listening.trouble
+        return None if self._listener is None else self._listener.trouble
 
     async def changed(self, timeout_s: float) -> None:
         """Wait until something changes, or so long."""

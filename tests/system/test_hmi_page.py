@@ -171,7 +171,7 @@ def test_a_verdict_is_on_the_page_soon_after_it_was_published(page: Any, page_se
     published = {}
     from inspectd.client import Control  # what the daemon says of those verdicts
 
-    with Control(page_server_control(page_server)) as control:
+    with Control(page_server.control) as control:
         first = min(seq for seq, _ in ages)
         for one in control.verdicts("top", first - 1).verdicts:
             published[one.seq] = one.t.published
@@ -179,10 +179,6 @@ def test_a_verdict_is_on_the_page_soon_after_it_was_published(page: Any, page_se
     waits = sorted(at_ms - (published[seq] + offset_ns) / 1e6 for seq, at_ms in ages if seq in published)
     assert len(waits) > 10
     assert waits[len(waits) // 2] < 1000, waits
-
-
-def page_server_control(server: HmiProcess) -> str:
-    return server.control
 
 
 def test_a_camera_that_is_lost_is_unmistakable(page: Any, page_server: HmiProcess) -> None:

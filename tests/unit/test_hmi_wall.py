@@ -14,7 +14,7 @@ from said_verdicts import published, said
 from inspectd.hmi import feed
 from inspectd.hmi.counts import CameraCount, Shift
 from inspectd.hmi.feed import Feed
-from inspectd.hmi.listening import Lag
+from inspectd.hmi.listener import Lag
 from inspectd.hmi.wall import MOST_MASKS, MOST_SCORES, MOST_THUMBS, Wall
 from inspectd.wire import topics
 from inspectd.wire.messages import MaskMessage

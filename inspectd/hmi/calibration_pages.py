@@ -18,7 +18,7 @@ from inspectd.errors import UsageError
 from inspectd.hmi import commands
 from inspectd.hmi.accounts import Person, Role
 from inspectd.hmi.bodies import json_response, object_of
-from inspectd.hmi.calibrating import Busy
+from inspectd.hmi.calibrations import Busy
 from inspectd.hmi.server import Server
 from inspectd.wire.requests import ModelRequest
 
@@ -29,7 +29,7 @@ FEWEST, MOST = 8, 5000
 Render = Callable[..., Response]
 
 
-class Learned:
+class CalibrationPages:
     """The handlers; `render(request, template, **more)` makes a page."""
 
     def __init__(self, server: Server, render: Render) -> None:
@@ -43,18 +43,18 @@ class Learned:
             return PlainTextResponse(f"No camera {name!r} was heard of.", 404)
         if person is None or not person.role.may(Role.ENGINEER):
             return PlainTextResponse("Calibrating needs the role engineer.", 403)
-        return self._render(request, "calibrate.html", camera=name, why_not=self._server.calibrating.why_not)
+        return self._render(request, "calibrate.html", camera=name, why_not=self._server.calibrations.why_not)
 
     async def status(self, request: Request) -> Response:
         """How far it is."""
         name = request.path_params["name"]
         known = name in self._server.wall.cameras
-        return json_response({"ok": known, "result": self._server.calibrating.status(name) if known else None})
+        return json_response({"ok": known, "result": self._server.calibrations.status(name) if known else None})
 
     async def report(self, request: Request) -> Response:
         """The report of the last run."""
         name = request.path_params["name"]
-        path = self._server.calibrating.report(name) if name in self._server.wall.cameras else None
+        path = self._server.calibrations.report(name) if name in self._server.wall.cameras else None
         try:
             text = "" if path is None else await run_in_threadpool(path.read_text, "utf-8")
         except OSError as error:
@@ -90,23 +90,23 @@ class Learned:
         return json_response({"ok": True, "result": result})
 
     async def _begin(self, camera: str, fields: dict[str, Any], signed: dict[str, str]) -> None:
-        await self._server.calibrating.begin(camera, _parts(fields), signed["by"], signed["why"], resumes=False)
+        await self._server.calibrations.begin(camera, _parts(fields), signed["by"], signed["why"], resumes=False)
 
     async def _resume(self, camera: str, fields: dict[str, Any], signed: dict[str, str]) -> None:
-        await self._server.calibrating.begin(camera, _parts(fields), signed["by"], signed["why"], resumes=True)
+        await self._server.calibrations.begin(camera, _parts(fields), signed["by"], signed["why"], resumes=True)
 
     async def _stop(self, camera: str, _: dict[str, Any], __: dict[str, str]) -> None:
-        self._server.calibrating.stop(camera)
+        self._server.calibrations.stop(camera)
 
     async def _install(self, camera: str, fields: dict[str, Any], signed: dict[str, str]) -> list[str]:
         model = await run_in_threadpool(self._model_of, camera)
         run_name, despite = str(fields.get("run_name")), bool(fields.get("despite_marked"))
         then = partial(self._judge_by, camera, model, signed)
-        return await self._server.calibrating.install(camera, run_name, model, then, despite_marked=despite)
+        return await self._server.calibrations.install(camera, run_name, model, then, despite_marked=despite)
 
     async def _roll_back(self, camera: str, _: dict[str, Any], signed: dict[str, str]) -> list[str]:
         model = await run_in_threadpool(self._model_of, camera)
-        return await self._server.calibrating.roll_back(model, partial(self._judge_by, camera, model, signed))
+        return await self._server.calibrations.roll_back(model, partial(self._judge_by, camera, model, signed))
 
     async def _judge_by(self, camera: str, model: Path, signed: dict[str, str]) -> list[str]:
         """Have the daemon judge by what lies there now; NotDoneError: it does not, and what lies there says so."""

@@ -69,7 +69,7 @@ class Lag:
         return difference - min(one for one in self._least if one is not None)
 
 
-class Listening:
+class Listener:
     """A subscription. `take` is called in the event loop with what came, in order."""
 
     def __init__(

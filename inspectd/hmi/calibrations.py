@@ -74,7 +74,7 @@ class _Running:
     reports: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
 
 
-class Calibrating:
+class Calibrations:
     """At most one calibration at a time: it takes what cores the daemon leaves."""
 
     def __init__(self, config: Path | None, results: Path | None, archive: Path | None, control: str) -> None:

@@ -38,7 +38,7 @@ MOST_PLACE = 2**63 - 1
 Render = Callable[..., Response]
 
 
-class Kept:
+class GalleryPages:
     """The handlers; `render(request, template, **more)` makes a page."""
 
     def __init__(self, server: Server, render: Render) -> None:
